@@ -1,0 +1,60 @@
+"""Every error that ocl-edge raises on purpose.
+
+    OclEdgeError                exit code 1
+    ├── UsageError              wrong arguments, exit code 2
+    ├── MissingExtraError       a library is not installed
+    ├── CheckpointError         a checkpoint that is damaged, foreign or of another shape
+    ├── CaptureError            torch.export cannot capture the network
+    ├── SplitError              the network cannot be cut into backbone, head and tail there
+    ├── ParityError             an exported form differs from the network
+    ├── BundleError             a bundle that is missing, damaged, tampered with or too new
+    ├── BackendError            a backend cannot run here, or got wrong tensors
+    └── FrameError              a frame that cannot be read or used; a run skips it
+
+A message says what was expected, what was found, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class OclEdgeError(Exception):
+    exit_code = 1
+
+
+class UsageError(OclEdgeError):
+    exit_code = 2
+
+
+class MissingExtraError(OclEdgeError):
+    """A heavy library is absent; the message holds the command that installs it."""
+
+    def __init__(self, library: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {library}: pip install 'ocl-edge[{extra}]'")
+
+
+class CheckpointError(OclEdgeError):
+    pass
+
+
+class CaptureError(OclEdgeError):
+    pass
+
+
+class SplitError(OclEdgeError):
+    pass
+
+
+class ParityError(OclEdgeError):
+    pass
+
+
+class BundleError(OclEdgeError):
+    pass
+
+
+class BackendError(OclEdgeError):
+    pass
+
+
+class FrameError(OclEdgeError):
+    pass

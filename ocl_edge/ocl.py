@@ -1,0 +1,68 @@
+"""The Output Contrastive Loss (OCL), Zhang et al. 2023, arXiv 2311.07877.
+
+Two views of one image should agree pixel by pixel (``pos``), while the predictions of
+one view should not all be the same (``neg``). With q_v(i) the softmax of pixel i in
+view v, L2-normalised over the classes:
+
+    pos  = - mean_i <q_1(i), q_2(i)>
+    neg  =   mean_v mean_{i,j} <q_v(i), q_v(j)>
+    loss = pos_coeff * pos + neg_coeff * neg
+
+The published code builds the N x N Gram matrix for ``neg``. Its mean is the squared
+norm of the mean vector, ``|| mean_i q_v(i) ||^2``, exactly: time and memory are linear
+in the number of pixels here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+POS_COEFF = 3.0
+NEG_COEFF = 1.0
+
+
+def output_contrastive_loss(
+    view: Tensor, flipped_back: Tensor, pos_coeff: float = POS_COEFF, neg_coeff: float = NEG_COEFF
+) -> Tensor:
+    """The OCL of two views' logits.
+
+    Args:
+        view: logits of the image, [N, C, h, w] or [C, h, w], any float dtype.
+        flipped_back: logits of the flipped image, flipped back so that pixels
+            correspond; same shape.
+        pos_coeff: weight of the agreement term.
+        neg_coeff: weight of the collapse term.
+
+    Returns:
+        Scalar float32 (float64 for float64 logits), mean over the N images.
+
+    Raises:
+        ValueError: the shapes differ or are not those above, or there is no pixel.
+    """
+    if view.shape != flipped_back.shape:
+        raise ValueError(f"the two views differ: {tuple(view.shape)} and {tuple(flipped_back.shape)}")
+    if view.dim() not in (3, 4):
+        raise ValueError(f"expected logits [N, C, h, w] or [C, h, w], got {tuple(view.shape)}")
+    if view.numel() == 0:
+        raise ValueError(f"no pixels in logits of shape {tuple(view.shape)}")
+    q1, q2 = unit_predictions(view), unit_predictions(flipped_back)
+    agreement = (q1 * q2).sum(-2).mean(-1)
+    spread = (squared_mean_norm(q1) + squared_mean_norm(q2)) / 2
+    return (neg_coeff * spread - pos_coeff * agreement).mean()
+
+
+def unit_predictions(logits: Tensor) -> Tensor:
+    """Softmax over the classes, then L2-normalised: [..., C, h, w] -> [..., C, h*w].
+
+    Half precision is computed in float32. The norm of a probability vector is at
+    least 1/sqrt(C), so no epsilon is needed.
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    p = torch.softmax(logits.flatten(-2), dim=-2, dtype=dtype)
+    return p / p.norm(dim=-2, keepdim=True)
+
+
+def squared_mean_norm(q: Tensor) -> Tensor:
+    """Mean over all pixel pairs of their inner product, in linear time: [..., C, P] -> [...]."""
+    return q.mean(-1).square().sum(-1)
