@@ -1,0 +1,141 @@
+"""Write the forms of a backbone as ONNX files that share one weight file."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import TensorProto
+from onnx.external_data_helper import set_external_data
+from torch import Tensor, fx
+
+from ocl_edge.errors import CaptureError
+from ocl_edge.forms import FormName, build_form, list_norms
+
+OPSET = 20
+"""Newest that ONNX Runtime 1.20 and TensorRT 10.3 both read."""
+
+LARGEST_BATCH = 64
+WEIGHT_FILE = "backbone.weights"
+SHARED_FROM_BYTES = 1024
+ALIGNMENT_BYTES = 64
+
+
+def input_names(form: FormName) -> list[str]:
+    return {
+        "plain": ["image"],
+        "modulated": ["image", "norm_vectors"],
+        "measured": ["image", "anchor_statistics", "anchor_weight"],
+    }[form]
+
+
+def output_names(form: FormName, features: int) -> list[str]:
+    names = [f"features_{index}" for index in range(features)]
+    return [*names, "statistics"] if form == "measured" else names
+
+
+def example_inputs(backbone: fx.GraphModule, form: FormName, image: Tensor) -> tuple[Tensor, ...]:
+    """Inputs of the right shape: zeros everywhere but in the image."""
+    channels = sum(norm.channels for norm in list_norms(backbone))
+    packed = torch.zeros(2, channels)
+    return {"plain": (image,), "modulated": (image, packed), "measured": (image, packed, torch.zeros(1))}[form]
+
+
+def export_form(
+    backbone: fx.GraphModule, form: FormName, image: Tensor, features: int, stat_rows: int
+) -> onnx.ModelProto:
+    """One form as an ONNX model with a free batch size, norms unfolded, opset `OPSET`.
+
+    Args:
+        backbone: plain backbone from `split_network`.
+        image: float32 [2, 3, H, W]; fixes height and width.
+        features: how many feature tensors the backbone hands on.
+        stat_rows: `measured` samples every n-th row.
+
+    Raises:
+        CaptureError: the ONNX exporter cannot express the graph.
+    """
+    module = build_form(backbone, form, stat_rows)
+    inputs = example_inputs(backbone, form, image)
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    shapes = ({0: batch}, *({} for _ in inputs[1:]))
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(module, inputs, dynamic_shapes=shapes)
+            exported = torch.onnx.export(
+                program,
+                dynamo=True,
+                opset_version=OPSET,
+                optimize=False,
+                verbose=False,
+                input_names=input_names(form),
+                output_names=output_names(form, features),
+            )
+    except Exception as error:
+        raise CaptureError(f"the {form} form cannot be written as ONNX: {error}") from error
+    assert exported is not None
+    return _simplified(exported.model)
+
+
+def _simplified(model: object) -> onnx.ModelProto:
+    """Functions inlined and constants folded; BatchNormalization stays, so that the forms share weights."""
+    import onnx_ir
+    from onnxscript import optimizer
+
+    assert isinstance(model, onnx_ir.Model)
+    optimizer.inline(model)
+    optimizer.fold_constants(model)
+    optimizer.remove_unused_nodes(model)
+    for node in model.graph:
+        node.metadata_props.clear()  # stack traces with paths of the exporting machine
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for value in model.graph.initializers.values():
+        value.metadata_props.clear()
+    proto = onnx_ir.serde.serialize_model(model)
+    proto.producer_name = "ocl-edge"
+    proto.producer_version = ""
+    return proto
+
+
+def write_forms(models: dict[FormName, onnx.ModelProto], directory: Path) -> list[str]:
+    """Write ``backbone.FORM.onnx`` files; equal tensors are stored once, in `WEIGHT_FILE`.
+
+    Returns:
+        The names of the files written.
+    """
+    offsets: dict[str, int] = {}
+    with (directory / WEIGHT_FILE).open("wb") as weights:
+        for model in models.values():
+            for tensor in model.graph.initializer:
+                _move_outside(tensor, weights, offsets)
+    names = [WEIGHT_FILE]
+    for form, model in models.items():
+        names.append(form_file(form))
+        (directory / names[-1]).write_bytes(model.SerializeToString(deterministic=True))
+    return names
+
+
+def form_file(form: FormName) -> str:
+    return f"backbone.{form}.onnx"
+
+
+def _move_outside(tensor: TensorProto, weights: object, offsets: dict[str, int]) -> None:
+    data = onnx.numpy_helper.to_array(tensor).tobytes()
+    if len(data) < SHARED_FROM_BYTES:
+        return
+    digest = hashlib.sha256(data).hexdigest()
+    if digest not in offsets:
+        position = weights.tell()  # type: ignore[attr-defined]
+        padding = -position % ALIGNMENT_BYTES
+        weights.write(b"\0" * padding + data)  # type: ignore[attr-defined]
+        offsets[digest] = position + padding
+    tensor.raw_data = data  # set_external_data insists on it
+    set_external_data(tensor, WEIGHT_FILE, offset=offsets[digest], length=len(data))
+    tensor.ClearField("raw_data")
+    for field in ("float_data", "int64_data", "int32_data", "double_data"):
+        tensor.ClearField(field)

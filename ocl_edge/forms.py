@@ -1,0 +1,279 @@
+"""The forms of the backbone: one captured graph, three ways to treat its norms.
+
+A norm is a BatchNorm layer in evaluation mode. ``plain`` keeps it. ``modulated`` makes
+it ``x * scale + shift`` with scale and shift read from an input, so that a compiled
+engine adapts without being rebuilt. ``measured`` computes the statistics of its own
+input inside the graph and mixes them with an anchor (OCL paper, section 3.3; reference
+code: ``utils/train_helper.py``), norm after norm, in one sequential pass: every norm
+sees inputs that the norms before it have already modulated.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, fx, nn
+
+FormName = Literal["plain", "modulated", "measured"]
+FORMS: tuple[FormName, ...] = ("plain", "modulated", "measured")
+
+BATCH_NORM = torch.ops.aten.batch_norm.default
+
+
+@dataclass(frozen=True)
+class Norm:
+    """One BatchNorm layer of the backbone.
+
+    Attributes:
+        name: qualified module name, for example ``layer1.0.bn1``.
+        channels: length of its slice of the packed vectors.
+        eps: added to the variance.
+        rows: height of its input (1 for pooled or flat inputs).
+        columns: width of its input.
+    """
+
+    name: str
+    channels: int
+    eps: float
+    rows: int
+    columns: int
+
+    @property
+    def pinned(self) -> bool:
+        """True if its input has one position an image, which has no variance of its own.
+
+        Such a norm keeps the anchor statistics in every form.
+        """
+        return self.rows * self.columns == 1
+
+    def sampled_positions(self, stat_rows: int) -> int:
+        """Positions per image that every ``stat_rows``-th row leaves."""
+        return -(-self.rows // stat_rows) * self.columns
+
+
+def list_norms(backbone: fx.GraphModule) -> list[Norm]:
+    """The norms of a captured backbone in the order of execution.
+
+    Layers without running statistics use the current image's own in every form already
+    and are not listed.
+    """
+    return [_describe(backbone, node) for node in _norm_nodes(backbone)]
+
+
+def source_tensors(backbone: fx.GraphModule) -> dict[str, Tensor]:
+    """``mean``, ``var``, ``weight``, ``bias`` and ``eps`` of every norm, each packed float32 [sum of channels]."""
+    packed: dict[str, list[Tensor]] = {"mean": [], "var": [], "weight": [], "bias": [], "eps": []}
+    for node in _norm_nodes(backbone):
+        weight, bias, mean, var = (_attribute(backbone, argument) for argument in node.args[1:5])
+        assert mean is not None
+        assert var is not None
+        packed["mean"].append(mean)
+        packed["var"].append(var)
+        packed["weight"].append(torch.ones_like(mean) if weight is None else weight)
+        packed["bias"].append(torch.zeros_like(mean) if bias is None else bias)
+        packed["eps"].append(torch.full_like(mean, float(node.args[7])))  # type: ignore[arg-type]
+    if not packed["mean"]:
+        return {name: torch.zeros(0) for name in packed}
+    return {name: torch.cat([t.detach().float() for t in parts]) for name, parts in packed.items()}
+
+
+def plain_form(backbone: fx.GraphModule) -> fx.GraphModule:
+    """(image [N,3,H,W]) -> features. Norms use their source statistics."""
+    return backbone
+
+
+def modulated_form(backbone: fx.GraphModule) -> fx.GraphModule:
+    """(image [N,3,H,W], norm_vectors [2, S]) -> features.
+
+    ``norm_vectors`` holds the scales (row 0) and shifts (row 1) of all norms.
+    """
+    form, nodes = _copied(backbone)
+    channels = [_describe(form, node).channels for node in nodes]
+    vectors = _placeholder(form, "norm_vectors")
+    with form.graph.inserting_after(vectors):
+        pieces = form.graph.call_function(split_vectors, (vectors, channels))
+    for index, node in enumerate(nodes):
+        with form.graph.inserting_before(node):
+            scale = form.graph.call_function(_item, (pieces, index))
+            shift = form.graph.call_function(_item, (pieces, len(nodes) + index))
+            _replace(node, form.graph.call_function(modulate, (node.args[0], scale, shift)))
+    return _finished(form)
+
+
+def measured_form(backbone: fx.GraphModule, stat_rows: int = 1) -> fx.GraphModule:
+    """(image [N,3,H,W], anchor_statistics [2, S], anchor_weight [1]) -> features, statistics [2, S].
+
+    The statistics of each norm are ``weight * anchor + (1 - weight) * current``; current
+    is taken over the batch and every ``stat_rows``-th row, variance unbiased. The last
+    output is the current statistics, mean (row 0) and variance (row 1). A gradient
+    reaches the affine weights and the image, not the statistics.
+    """
+    form, nodes = _copied(backbone)
+    norms = [_describe(form, node) for node in nodes]
+    channels = [norm.channels for norm in norms]
+    counts = torch.cat([torch.full((n.channels,), float(n.sampled_positions(stat_rows))) for n in norms])
+    form.register_buffer("sampled_positions", counts.reshape(1, -1))
+    anchor = _placeholder(form, "anchor_statistics")
+    weight = _placeholder(form, "anchor_weight")
+    image = next(iter(form.graph.nodes))
+    graph = form.graph
+    with graph.inserting_after(weight):
+        counts_node = graph.get_attr("sampled_positions")
+    with graph.inserting_after(counts_node):
+        correction = graph.call_function(unbiasing_factors, (image, counts_node))
+    with graph.inserting_after(correction):
+        corrections = graph.call_function(split_vectors, (correction, channels))
+    with graph.inserting_after(corrections):
+        anchors = graph.call_function(split_vectors, (anchor, channels))
+    means: list[fx.Node] = []
+    variances: list[fx.Node] = []
+    for index, (node, norm) in enumerate(zip(nodes, norms, strict=True)):
+        x, gamma, beta = node.args[:3]
+        with graph.inserting_before(node):
+            anchor_mean = graph.call_function(_item, (anchors, index))
+            anchor_var = graph.call_function(_item, (anchors, len(nodes) + index))
+            if norm.pinned:
+                mean, var = anchor_mean, anchor_var
+                mixed = (anchor_mean, anchor_var)
+            else:
+                factor = graph.call_function(_item, (corrections, index))
+                measured = graph.call_function(measure, (x, factor, stat_rows))
+                mean = graph.call_function(_item, (measured, 0))
+                var = graph.call_function(_item, (measured, 1))
+                mixed = (
+                    graph.call_function(mix, (anchor_mean, mean, weight)),
+                    graph.call_function(mix, (anchor_var, var, weight)),
+                )
+            _replace(node, graph.call_function(normalise, (x, *mixed, gamma, beta, norm.eps)))
+        means.append(mean)
+        variances.append(var)
+    output = graph.output_node()
+    with graph.inserting_before(output):
+        statistics = graph.call_function(pack_statistics, (means, variances))
+    output.args = ((*_as_tuple(output.args[0]), statistics),)
+    return _finished(form)
+
+
+def build_form(backbone: fx.GraphModule, form: FormName, stat_rows: int) -> fx.GraphModule:
+    """The named form of a captured plain backbone."""
+    builders: dict[FormName, Callable[[], fx.GraphModule]] = {
+        "plain": lambda: plain_form(backbone),
+        "modulated": lambda: modulated_form(backbone),
+        "measured": lambda: measured_form(backbone, stat_rows),
+    }
+    return builders[form]()
+
+
+# What the rewritten graphs call. Exporters trace through these.
+
+
+def split_vectors(packed: Tensor, channels: list[int]) -> tuple[Tensor, ...]:
+    """[rows, S] -> per row and norm one [1, C, 1, 1], all of row 0 first: a single Split in ONNX."""
+    rows = packed.shape[0]
+    return torch.split(packed.reshape(1, -1, 1, 1), channels * rows, dim=1)
+
+
+def unbiasing_factors(image: Tensor, positions: Tensor) -> Tensor:
+    """n / (n - 1) for every channel, n = batch * positions: [1, S]."""
+    count = positions * image.shape[0]
+    return count / (count - 1).clamp(min=1.0)
+
+
+def measure(x: Tensor, unbiasing: Tensor, stat_rows: int) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased variance over batch and sampled positions, [1, C, 1, 1] each, detached."""
+    sample = x.detach()[:, :, ::stat_rows] if stat_rows > 1 else x.detach()
+    mean = sample.mean((0, 2, 3), keepdim=True)
+    centred = sample - mean
+    return mean, (centred * centred).mean((0, 2, 3), keepdim=True) * unbiasing
+
+
+def mix(anchor: Tensor, current: Tensor, weight: Tensor) -> Tensor:
+    return weight * anchor + (1 - weight) * current
+
+
+def normalise(
+    x: Tensor, mean: Tensor, var: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float
+) -> Tensor:
+    scale = torch.rsqrt(var + eps)
+    if gamma is not None:
+        scale = scale * gamma.reshape(1, -1, 1, 1)
+    shift = -mean * scale
+    if beta is not None:
+        shift = shift + beta.reshape(1, -1, 1, 1)
+    return modulate(x, scale, shift)
+
+
+def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    if x.dim() != 4:
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        scale, shift = scale.reshape(shape), shift.reshape(shape)
+    return torch.addcmul(shift, x, scale)
+
+
+def pack_statistics(means: list[Tensor], variances: list[Tensor]) -> Tensor:
+    """[1, C, 1, 1] of every norm -> [2, S]."""
+    return torch.cat([*means, *variances], dim=1).reshape(2, -1)
+
+
+def _item(values: tuple[Tensor, ...], index: int) -> Tensor:
+    return values[index]
+
+
+def _norm_nodes(module: fx.GraphModule) -> list[fx.Node]:
+    # args: input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn
+    return [n for n in module.graph.nodes if n.target is BATCH_NORM and n.args[3] is not None and not n.args[5]]
+
+
+def _describe(module: fx.GraphModule, node: fx.Node) -> Norm:
+    mean_node = node.args[3]
+    assert isinstance(mean_node, fx.Node)
+    mean = _attribute(module, mean_node)
+    assert mean is not None
+    shape = node.meta["val"].shape
+    rows, columns = (int(shape[2]), int(shape[3])) if len(shape) == 4 else (1, 1)
+    name = str(mean_node.target).removesuffix(".running_mean")
+    return Norm(name, mean.numel(), float(node.args[7]), rows, columns)  # type: ignore[arg-type]
+
+
+def _attribute(module: nn.Module, node: object) -> Tensor | None:
+    if node is None:
+        return None
+    assert isinstance(node, fx.Node)
+    value: object = module
+    for part in str(node.target).split("."):
+        value = getattr(value, part)
+    assert isinstance(value, Tensor)
+    return value
+
+
+def _copied(backbone: fx.GraphModule) -> tuple[fx.GraphModule, list[fx.Node]]:
+    """A copy whose graph can be rewritten; parameters and buffers stay shared with the original."""
+    form = fx.GraphModule(backbone, copy.deepcopy(backbone.graph))
+    return form, _norm_nodes(form)
+
+
+def _placeholder(form: fx.GraphModule, name: str) -> fx.Node:
+    last = [node for node in form.graph.nodes if node.op == "placeholder"][-1]
+    with form.graph.inserting_after(last):
+        return form.graph.placeholder(name)
+
+
+def _replace(node: fx.Node, by: fx.Node) -> None:
+    by.meta = dict(node.meta)
+    node.replace_all_uses_with(by)
+    node.graph.erase_node(node)
+
+
+def _finished(form: fx.GraphModule) -> fx.GraphModule:
+    form.graph.eliminate_dead_code()
+    form.graph.lint()
+    form.recompile()
+    return form
+
+
+def _as_tuple(value: object) -> tuple[object, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
