@@ -1,0 +1,78 @@
+"""The trainable head: logits from features, one step of gradient descent, restoration."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ocl_edge.bundle import AdaptationDefaults
+
+
+class TrainableHead:
+    """A head module, its source weights, its optimiser and its random generator.
+
+    SGD as in the OCL paper; after a step every single weight returns to its source value
+    with a small probability (stochastic restoration, Wang et al. 2022, CoTTA).
+
+    Args:
+        module: features -> logits; its parameters are trained in place.
+        settings: lr, momentum, weight decay, restoration.
+        seed: of the generator that chooses the weights to restore.
+    """
+
+    def __init__(self, module: nn.Module, settings: AdaptationDefaults, seed: int = 0) -> None:
+        self.module = module
+        self.settings = settings
+        self.parameters = dict(module.named_parameters())
+        self.source = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.generator = torch.Generator().manual_seed(seed)
+        self.optimizer = torch.optim.SGD(
+            self.parameters.values(),
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+
+    def logits(self, features: Sequence[Tensor]) -> Tensor:
+        """Features, each [N, F, h, w] -> logits [N, C, h, w]; part of the autograd graph if grad is enabled."""
+        output = self.module(*features)
+        logits = output[0] if isinstance(output, tuple | list) else output
+        assert isinstance(logits, Tensor)
+        return logits
+
+    def step(self) -> None:
+        """Apply the gradients that ``backward`` left, and clear them."""
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=False)
+
+    @torch.no_grad()
+    def restore_toward_source(self) -> None:
+        """Each single weight returns to its source value with probability ``settings.restoration``."""
+        if self.settings.restoration == 0:
+            return
+        for name, parameter in self.parameters.items():
+            draw = torch.rand(parameter.shape, generator=self.generator)
+            parameter.copy_(torch.where(draw < self.settings.restoration, self.source[name], parameter))
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Source weights, no momentum. The generator goes on."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.source[name])
+        self.optimizer.state.clear()
+
+    @torch.no_grad()
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over weights of the same names and shapes."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(weights[name])
+
+    def weights_sha256(self) -> str:
+        """Hash of all weights, to compare two adaptations bit for bit."""
+        digest = hashlib.sha256()
+        for name in sorted(self.parameters):
+            digest.update(name.encode() + self.parameters[name].detach().contiguous().numpy().tobytes())
+        return digest.hexdigest()

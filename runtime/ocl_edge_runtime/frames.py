@@ -1,0 +1,46 @@
+"""What goes into the loop and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image of a source.
+
+    Attributes:
+        image: uint8 [H, W, 3], RGB.
+        index: position in the source, from 0; unreadable frames keep theirs.
+        name: of the file, or the index in six digits; sinks name their files after it.
+        captured_at: seconds, `time.monotonic` of the moment the frame was there.
+        decode_ms: time it took to read and decode.
+    """
+
+    image: NDArray[np.uint8]
+    index: int
+    name: str
+    captured_at: float
+    decode_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """What one step gives.
+
+    Attributes:
+        mask: uint8 [H, W] class indices at the frame's own size.
+        timings_ms: stage name -> milliseconds, in the order of execution.
+        adapted: whether the head was updated after the mask was out.
+        reason: why it was or was not.
+        loss: the OCL before the update, None where none was computed.
+    """
+
+    mask: NDArray[np.uint8]
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    adapted: bool = False
+    reason: str = ""
+    loss: float | None = None
