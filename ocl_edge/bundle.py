@@ -116,7 +116,9 @@ class Manifest(_Strict):
     @model_validator(mode="after")
     def _classes_match_logits(self) -> Manifest:
         if len(self.classes) != self.logits[0]:
-            raise ValueError(f"{len(self.classes)} classes are named, the logits have {self.logits[0]} channels")
+            raise ValueError(
+                f"{len(self.classes)} classes are named, the logits have {self.logits[0]} channels"
+            )
         return self
 
     @property
@@ -181,7 +183,9 @@ class Bundle:
             BundleError: the manifest does not list it.
         """
         if name not in self.manifest.files:
-            raise BundleError(f"{self.path} holds no {name}; it lists: {', '.join(sorted(self.manifest.files))}")
+            raise BundleError(
+                f"{self.path} holds no {name}; it lists: {', '.join(sorted(self.manifest.files))}"
+            )
         return self.path / name
 
 

@@ -65,7 +65,7 @@ def list_norms(backbone: fx.GraphModule) -> list[Norm]:
 
 
 def source_tensors(backbone: fx.GraphModule) -> dict[str, Tensor]:
-    """``mean``, ``var``, ``weight``, ``bias`` and ``eps`` of every norm, each packed float32 [sum of channels]."""
+    """``mean``, ``var``, ``weight``, ``bias``, ``eps`` of every norm, packed float32 [sum of channels]."""
     packed: dict[str, list[Tensor]] = {"mean": [], "var": [], "weight": [], "bias": [], "eps": []}
     for node in _norm_nodes(backbone):
         weight, bias, mean, var = (_attribute(backbone, argument) for argument in node.args[1:5])
@@ -154,7 +154,9 @@ def measured_form(backbone: fx.GraphModule, stat_rows: int = 1) -> fx.GraphModul
     output = graph.output_node()
     with graph.inserting_before(output):
         statistics = graph.call_function(pack_statistics, (means, variances))
-    output.args = ((*_as_tuple(output.args[0]), statistics),)
+    features = output.args[0]
+    assert isinstance(features, tuple | list)
+    output.args = ((*features, statistics),)
     return _finished(form)
 
 
@@ -178,7 +180,7 @@ def split_vectors(packed: Tensor, channels: list[int]) -> tuple[Tensor, ...]:
 
 
 def unbiasing_factors(image: Tensor, positions: Tensor) -> Tensor:
-    """n / (n - 1) for every channel, n = batch * positions: [1, S]."""
+    """N / (n - 1) for every channel, n = batch * positions: [1, S]."""
     count = positions * image.shape[0]
     return count / (count - 1).clamp(min=1.0)
 
@@ -225,7 +227,9 @@ def _item(values: tuple[Tensor, ...], index: int) -> Tensor:
 
 def _norm_nodes(module: fx.GraphModule) -> list[fx.Node]:
     # args: input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn
-    return [n for n in module.graph.nodes if n.target is BATCH_NORM and n.args[3] is not None and not n.args[5]]
+    return [
+        n for n in module.graph.nodes if n.target is BATCH_NORM and n.args[3] is not None and not n.args[5]
+    ]
 
 
 def _describe(module: fx.GraphModule, node: fx.Node) -> Norm:
@@ -273,7 +277,3 @@ def _finished(form: fx.GraphModule) -> fx.GraphModule:
     form.graph.lint()
     form.recompile()
     return form
-
-
-def _as_tuple(value: object) -> tuple[object, ...]:
-    return tuple(value) if isinstance(value, tuple | list) else (value,)

@@ -37,7 +37,7 @@ class TrainableHead:
         )
 
     def logits(self, features: Sequence[Tensor]) -> Tensor:
-        """Features, each [N, F, h, w] -> logits [N, C, h, w]; part of the autograd graph if grad is enabled."""
+        """Features, each [N, F, h, w] -> logits [N, C, h, w], differentiable."""
         output = self.module(*features)
         logits = output[0] if isinstance(output, tuple | list) else output
         assert isinstance(logits, Tensor)

@@ -49,7 +49,8 @@ def output_contrastive_loss(
     q1, q2 = unit_predictions(view), unit_predictions(flipped_back)
     agreement = (q1 * q2).sum(-2).mean(-1)
     spread = (squared_mean_norm(q1) + squared_mean_norm(q2)) / 2
-    return (neg_coeff * spread - pos_coeff * agreement).mean()
+    loss: Tensor = (neg_coeff * spread - pos_coeff * agreement).mean()
+    return loss
 
 
 def unit_predictions(logits: Tensor) -> Tensor:
@@ -60,7 +61,8 @@ def unit_predictions(logits: Tensor) -> Tensor:
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     p = torch.softmax(logits.flatten(-2), dim=-2, dtype=dtype)
-    return p / p.norm(dim=-2, keepdim=True)
+    q: Tensor = p / p.norm(dim=-2, keepdim=True)
+    return q
 
 
 def squared_mean_norm(q: Tensor) -> Tensor:

@@ -75,7 +75,13 @@ def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: str) 
     if name.endswith(("_weights_config.json", "_constants_config.json")):
         payloads = json.loads(archive.read(member))["config"]
         for tensor, payload in payloads.items():
-            if payload["use_pickle"] or "custom_obj" in payload["path_name"] or "opaque" in payload["path_name"]:
-                raise BundleError(f"{file}: {tensor} is stored as a pickle, which is never loaded from a bundle")
+            if (
+                payload["use_pickle"]
+                or "custom_obj" in payload["path_name"]
+                or "opaque" in payload["path_name"]
+            ):
+                raise BundleError(
+                    f"{file}: {tensor} is stored as a pickle, which is never loaded from a bundle"
+                )
     elif (name.endswith(".pt") and member.file_size) or name.endswith((".pkl", ".so")):
         raise BundleError(f"{file}: {name} is a pickle or a binary, which is never loaded from a bundle")

@@ -41,7 +41,9 @@ def example_inputs(backbone: fx.GraphModule, form: FormName, image: Tensor) -> t
     """Inputs of the right shape: zeros everywhere but in the image."""
     channels = sum(norm.channels for norm in list_norms(backbone))
     packed = torch.zeros(2, channels)
-    return {"plain": (image,), "modulated": (image, packed), "measured": (image, packed, torch.zeros(1))}[form]
+    return {"plain": (image,), "modulated": (image, packed), "measured": (image, packed, torch.zeros(1))}[
+        form
+    ]
 
 
 def export_form(
@@ -51,6 +53,7 @@ def export_form(
 
     Args:
         backbone: plain backbone from `split_network`.
+        form: which one.
         image: float32 [2, 3, H, W]; fixes height and width.
         features: how many feature tensors the backbone hands on.
         stat_rows: `measured` samples every n-th row.

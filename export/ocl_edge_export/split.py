@@ -69,7 +69,9 @@ def split_network(network: fx.GraphModule, module: str = "auto") -> SplitNetwork
     weighted = [n for n in nodes if _weights(network, n)]
     if not weighted:
         raise SplitError("the network has no layer with weights, so there is nothing to train")
-    start, name = ([weighted[-1]], owner(weighted[-1])) if module == "auto" else (_inside(nodes, module), module)
+    start, name = (
+        ([weighted[-1]], owner(weighted[-1])) if module == "auto" else (_inside(nodes, module), module)
+    )
     below = _descendants(start, nodes)
     trained = [n for n in below if _parameters(network, n)]
     if not trained:
@@ -82,6 +84,7 @@ def split_network(network: fx.GraphModule, module: str = "auto") -> SplitNetwork
     _refuse_reads_from_backbone(tail, head, name)
     output = network.graph.output_node().args[0]
     result = output[0] if isinstance(output, tuple | list) else output
+    assert isinstance(result, fx.Node)
     resize = _lone_bilinear(tail, logits, result)
     return SplitNetwork(
         backbone=_subgraph(network, backbone, None, cut),
@@ -105,7 +108,9 @@ def _inside(nodes: list[fx.Node], module: str) -> list[fx.Node]:
     if not found:
         known = sorted({owner(n) for n in nodes} - {""})
         close = [name for name in known if module.split(".")[-1] in name] or known[-10:]
-        raise SplitError(f"no module {module!r} in the captured network; for example: {', '.join(close[:10])}")
+        raise SplitError(
+            f"no module {module!r} in the captured network; for example: {', '.join(close[:10])}"
+        )
     return found
 
 
@@ -149,11 +154,14 @@ def _single_exit(head: set[fx.Node], name: str) -> fx.Node:
     if len(exits) != 1:
         raise SplitError(
             f"a head that starts at {name} would hand on {len(exits)} tensors "
-            f"({', '.join(sorted(n.name for n in exits))}); one tensor of logits is needed: choose a later module"
+            f"({', '.join(sorted(n.name for n in exits))}); one tensor of logits is needed: "
+            "choose a later module"
         )
     shape = getattr(exits[0].meta.get("val"), "shape", ())
     if len(shape) != 4:
-        raise SplitError(f"a head that starts at {name} ends in shape {list(shape)}, not in logits [N, classes, h, w]")
+        raise SplitError(
+            f"a head that starts at {name} ends in shape {list(shape)}, not in logits [N, classes, h, w]"
+        )
     return exits[0]
 
 
@@ -180,7 +188,7 @@ def _refuse_reads_from_backbone(tail: list[fx.Node], head: set[fx.Node], name: s
 
 
 def _lone_bilinear(tail: list[fx.Node], logits: fx.Node, result: Any) -> fx.Node | None:
-    """The tail if it is one bilinear resize of the logits: the runtime then goes straight to the frame's size."""
+    """The tail, if it is one bilinear resize: the runtime then goes straight to the frame's size."""
     computing = [n for n in tail if n.target is not SYM_SIZE]
     if len(computing) == 1 and computing[0] is result and computing[0].target is BILINEAR:
         return computing[0] if computing[0].args[0] is logits else None
@@ -195,7 +203,11 @@ def _subgraph(
     copies: dict[fx.Node, fx.Node] = {}
     entries = [n for n in network.graph.nodes if n.op == "placeholder"] if inputs is None else inputs
     for index, entry in enumerate(entries):
-        name = "image" if inputs is None else ("logits" if len(entries) == 1 and not outputs else f"features_{index}")
+        name = (
+            "image"
+            if inputs is None
+            else ("logits" if len(entries) == 1 and not outputs else f"features_{index}")
+        )
         copies[entry] = graph.placeholder(name)
         copies[entry].meta = dict(entry.meta)
 

@@ -45,7 +45,8 @@ class ConvNormAct(nn.Module):
         self.act = nn.PReLU(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(self.conv(x)))
+        y: Tensor = self.act(self.bn(self.conv(x)))
+        return y
 
 
 class ConvNorm(nn.Module):
@@ -55,7 +56,8 @@ class ConvNorm(nn.Module):
         self.bn = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
+        y: Tensor = self.bn(self.conv(x))
+        return y
 
 
 class NormAct(nn.Module):
@@ -65,7 +67,8 @@ class NormAct(nn.Module):
         self.act = nn.PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(x))
+        y: Tensor = self.act(self.bn(x))
+        return y
 
 
 class DilatedDepthwise(nn.Module):
@@ -76,7 +79,8 @@ class DilatedDepthwise(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+        y: Tensor = self.conv(x)
+        return y
 
 
 def branch_dilations(receptive_limit: int) -> list[int]:
@@ -112,7 +116,8 @@ class EESP(nn.Module):
         merged: Tensor = self.conv_1x1_exp(self.br_after_cat(torch.cat(branches, 1)))
         if self.stride == 2:  # the caller concatenates the pooled input and activates
             return merged
-        return self.module_act(merged + x)
+        merged = self.module_act(merged + x)
+        return merged
 
 
 class StridedEESP(nn.Module):
@@ -129,7 +134,8 @@ class StridedEESP(nn.Module):
         merged = torch.cat((pooled, self.eesp(x)), 1)
         while image.shape[2] > pooled.shape[2]:
             image = F.avg_pool2d(image, 3, 2, 1)
-        return self.act(merged + self.inp_reinf(image))
+        y: Tensor = self.act(merged + self.inp_reinf(image))
+        return y
 
 
 class Encoder(nn.Module):
@@ -179,7 +185,8 @@ class DecoderConv(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.cbr(x)  # type: ignore[no-any-return]
+        y: Tensor = self.cbr(x)
+        return y
 
 
 class DecoderNorm(nn.Module):
@@ -188,7 +195,8 @@ class DecoderNorm(nn.Module):
         self.br = nn.Sequential(nn.BatchNorm2d(channels), nn.PReLU(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.br(x)  # type: ignore[no-any-return]
+        y: Tensor = self.br(x)
+        return y
 
 
 class PyramidPooling(nn.Module):
@@ -211,20 +219,21 @@ class PyramidPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.projection_layer(x)
-        size = x.shape[2:]
+        height, width = x.shape[2:]
         levels = []
         for scale, depthwise in zip(PYRAMID_SCALES, self.stages, strict=True):
-            scaled = [max(SMALLEST_PYRAMID_SIDE, math.ceil(side * scale)) for side in size]
+            rows, columns = (max(SMALLEST_PYRAMID_SIDE, math.ceil(side * scale)) for side in (height, width))
             if scale > 1:
-                level = F.interpolate(x, scaled, mode="bilinear", align_corners=True)
-                level = F.adaptive_avg_pool2d(depthwise(level), size)
+                level = F.interpolate(x, (rows, columns), mode="bilinear", align_corners=True)
+                level = F.adaptive_avg_pool2d(depthwise(level), (height, width))
             elif scale < 1:
-                level = depthwise(F.adaptive_avg_pool2d(x, scaled))
-                level = F.interpolate(level, size, mode="bilinear", align_corners=True)
+                level = depthwise(F.adaptive_avg_pool2d(x, (rows, columns)))
+                level = F.interpolate(level, (height, width), mode="bilinear", align_corners=True)
             else:
                 level = depthwise(x)
             levels.append(level)
-        return self.br(self.merge_layer(torch.cat(levels, 1)))  # type: ignore[no-any-return]
+        merged: Tensor = self.br(self.merge_layer(torch.cat(levels, 1)))
+        return merged
 
 
 class SkipProjection(nn.Module):
@@ -238,7 +247,8 @@ class SkipProjection(nn.Module):
         self.expansion_layer = DecoderConv(inputs, outputs, 3, groups=math.gcd(inputs, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.expansion_layer(x) * self.wt_layer(x)  # type: ignore[no-any-return]
+        y: Tensor = self.expansion_layer(x) * self.wt_layer(x)
+        return y
 
 
 class ESPNetv2(nn.Module):
@@ -270,7 +280,7 @@ class ESPNetv2(nn.Module):
         if height % 16 or width % 16:
             raise ValueError(
                 f"ESPNetv2 needs a height and width that are multiples of 16, got {height}x{width}; "
-                f"the nearest that fit are {max(16, round(height / 16) * 16)}x{max(16, round(width / 16) * 16)}"
+                f"the nearest that fits is {nearest(height)}x{nearest(width)}"
             )
         one, two, three, four = self.base_net(image)
         x = self.bu_dec_l1(four)
@@ -278,6 +288,10 @@ class ESPNetv2(nn.Module):
         x = self.bu_dec_l3(self.bu_br_l3(self.merge_enc_dec_l3(two) + double_size(x)))
         x = self.bu_dec_l4(self.bu_br_l4(self.merge_enc_dec_l4(one) + double_size(x)))
         return F.interpolate(x, (height, width), mode="bilinear", align_corners=True)
+
+
+def nearest(side: int) -> int:
+    return max(16, round(side / 16) * 16)
 
 
 def double_size(x: Tensor) -> Tensor:

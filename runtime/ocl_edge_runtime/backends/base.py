@@ -54,7 +54,9 @@ def check_inputs(form: FormName, spec: FormSpec, inputs: Mapping[str, Tensor]) -
     batch = -1
     for name, tensor in inputs.items():
         want = expected[name].shape
-        fits = tensor.dim() == len(want) and all(w in (-1, s) for w, s in zip(want, tensor.shape, strict=True))
+        fits = tensor.dim() == len(want) and all(
+            w in (-1, s) for w, s in zip(want, tensor.shape, strict=True)
+        )
         if tensor.dtype is not torch.float32 or not fits:
             raise BackendError(
                 f"{form}: {name} must be float32 {list(want)} (-1: any), "

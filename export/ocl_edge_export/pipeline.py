@@ -1,0 +1,240 @@
+"""Checkpoint -> verified bundle: the whole of ``ocl-edge export``."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, fx, nn
+
+from ocl_edge import __version__
+from ocl_edge.bundle import (
+    Bundle,
+    ClassSpec,
+    FormSpec,
+    InputSpec,
+    Manifest,
+    NormSpec,
+    TensorSpec,
+    file_sha256,
+    new_bundle_directory,
+    write_manifest,
+)
+from ocl_edge.errors import UsageError
+from ocl_edge.forms import FORMS, FormName, list_norms, source_tensors
+from ocl_edge.programs import save_program
+from ocl_edge.zoo import Spec
+from ocl_edge_export.capture import LARGEST_BATCH, capture
+from ocl_edge_export.checkpoint import Checkpoint, load_network, read_checkpoint
+from ocl_edge_export.classes import default_classes, name_classes, read_classes
+from ocl_edge_export.lowering import lower_adaptive_pooling
+from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, input_names, output_names, write_forms
+from ocl_edge_export.parity import Tolerances, check_parity
+from ocl_edge_export.sample_images import noise_images, read_images
+from ocl_edge_export.split import SplitNetwork, split_network
+
+DEFAULT_STAT_ROWS = 8
+LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What the user asks of an export; None means: from the checkpoint or the zoo.
+
+    Attributes:
+        checkpoint: file of the trained weights.
+        out: directory of the bundle.
+        arch: architecture spec, see `ocl_edge.zoo`.
+        input_size: height and width of the network's input in pixels.
+        classes: file of class names, see `read_classes`.
+        split: module where the head starts, or ``auto``.
+        calibration: directory of images for the parity gate.
+        stat_rows: `measured` takes its statistics from every n-th row.
+        mean: per channel, of images scaled to 0..1.
+        std: likewise.
+        force: replace an existing bundle.
+        trust_pickle: load pickled modules.
+    """
+
+    checkpoint: Path
+    out: Path
+    arch: str | None = None
+    input_size: tuple[int, int] | None = None
+    classes: Path | None = None
+    split: str = "auto"
+    calibration: Path | None = None
+    stat_rows: int = DEFAULT_STAT_ROWS
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    force: bool = False
+    trust_pickle: bool = False
+
+
+def export_bundle(
+    request: ExportRequest,
+    progress: Callable[[str], None] = lambda _: None,
+    tolerances: Tolerances | None = None,
+) -> Bundle:
+    """Export a checkpoint; the bundle appears complete and verified, or not at all.
+
+    Args:
+        request: what to export and how.
+        progress: called with the name of each stage as it begins.
+        tolerances: of the parity gate.
+
+    Raises:
+        UsageError: contradictory or missing arguments; ``out`` exists.
+        CheckpointError: the checkpoint cannot be read or does not fit its architecture.
+        CaptureError: the network cannot be captured, or not at this size.
+        SplitError: no clean cut at ``split``.
+        ParityError: a form differs from the network.
+        BundleError: the bundle cannot be written.
+    """
+    with new_bundle_directory(request.out, request.force) as directory:
+        progress("read checkpoint")
+        checkpoint = read_checkpoint(request.checkpoint, request.trust_pickle)
+        network, spec = load_network(checkpoint, request.arch)
+        frame = _input_spec(request, checkpoint, spec)
+        progress("capture and split")
+        split = split_network(capture(network, frame.height, frame.width), request.split)
+        classes = _classes(request, checkpoint, split.logits[0], spec)
+        images = read_images(request.calibration, frame) if request.calibration else noise_images(frame)
+        _write_forms(split, frame, request.stat_rows, directory, progress)
+        parity = check_parity(
+            network,
+            split,
+            directory,
+            images,
+            request.stat_rows,
+            tolerances,
+            lambda c: progress(f"parity: {c}"),
+        )
+        parity["images_from"] = "calibration" if request.calibration else "noise"
+        progress("write bundle")
+        _write_programs(split, frame, directory)
+        write_manifest(directory, _manifest(request, spec, split, frame, classes, parity))
+    return Bundle.open(request.out)
+
+
+def _input_spec(request: ExportRequest, checkpoint: Checkpoint, spec: Spec) -> InputSpec:
+    known = checkpoint.metadata
+    size = (
+        request.input_size
+        or known.input_size
+        or (spec.architecture.input_size if spec.architecture else None)
+    )
+    if size is None:
+        raise UsageError(
+            "the input size is not known: --input-size HEIGHTxWIDTH, for example --input-size 512x1024"
+        )
+    defaults = InputSpec(height=size[0], width=size[1])
+    return defaults.model_copy(
+        update={
+            "mean": request.mean or known.mean or defaults.mean,
+            "std": request.std or known.std or defaults.std,
+        }
+    )
+
+
+def _classes(request: ExportRequest, checkpoint: Checkpoint, count: int, spec: Spec) -> tuple[ClassSpec, ...]:
+    if request.classes:
+        return read_classes(request.classes, count)
+    names = checkpoint.metadata.classes
+    if names is None:
+        return default_classes(count, cityscapes=spec.factory == "espnetv2")
+    if len(names) != count:
+        raise UsageError(
+            f"the checkpoint names {len(names)} classes, the network has {count}: give --classes FILE"
+        )
+    return name_classes(names, checkpoint.metadata.palette)
+
+
+def _write_forms(
+    split: SplitNetwork, frame: InputSpec, stat_rows: int, directory: Path, progress: Callable[[str], None]
+) -> None:
+    lowered = lower_adaptive_pooling(split.backbone)
+    image = torch.zeros(2, 3, frame.height, frame.width)
+    models = {}
+    for form in FORMS:
+        progress(f"write {form} form")
+        models[form] = export_form(lowered, form, image, len(split.features), stat_rows)
+    write_forms(models, directory)
+
+
+def _write_programs(split: SplitNetwork, frame: InputSpec, directory: Path) -> None:
+    image = torch.zeros(2, 3, frame.height, frame.width)
+    features = tuple(torch.zeros(2, *shape) for shape in split.features)
+    for parameter in split.head.parameters():
+        parameter.requires_grad_(True)
+    _save(split.backbone, (image,), directory / "backbone.pt2")
+    _save(split.head, features, directory / "head.pt2")
+    if split.tail is not None:
+        _save(split.tail, (torch.zeros(2, *split.logits),), directory / "tail.pt2")
+    weights = {name: p.detach().contiguous() for name, p in split.head.named_parameters()}
+    save_file(weights, directory / "head.safetensors")
+    save_file(source_tensors(split.backbone), directory / "norms.safetensors")
+
+
+def _save(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    # fx.GraphModule.forward has the placeholders as its arguments
+    save_program(torch.export.export(module, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs)), path)
+
+
+def _manifest(
+    request: ExportRequest,
+    spec: Spec,
+    split: SplitNetwork,
+    frame: InputSpec,
+    classes: tuple[ClassSpec, ...],
+    parity: dict[str, object],
+) -> Manifest:
+    return Manifest(
+        created_with={
+            "ocl-edge": __version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in LIBRARIES},
+        },
+        architecture=str(spec),
+        checkpoint=request.checkpoint.name,
+        checkpoint_sha256=file_sha256(request.checkpoint),
+        head_module=split.module,
+        input=frame,
+        classes=classes,
+        features=tuple(tuple(shape) for shape in split.features),
+        logits=(split.logits[0], split.logits[1], split.logits[2]),
+        align_corners=split.align_corners,
+        opset=OPSET,
+        stat_rows=request.stat_rows,
+        norms=tuple(
+            NormSpec(name=n.name, channels=n.channels, pinned=n.pinned) for n in list_norms(split.backbone)
+        ),
+        forms={form: _form_spec(form, split.backbone, frame, split.features) for form in FORMS},
+        parity=parity,
+    )
+
+
+def _form_spec(
+    form: FormName, backbone: fx.GraphModule, frame: InputSpec, features: list[list[int]]
+) -> FormSpec:
+    packed = (2, sum(norm.channels for norm in list_norms(backbone)))
+    shapes = {
+        "image": (-1, 3, frame.height, frame.width),
+        "norm_vectors": packed,
+        "anchor_statistics": packed,
+        "anchor_weight": (1,),
+        "statistics": packed,
+        **{f"features_{index}": (-1, *shape) for index, shape in enumerate(features)},
+    }
+    return FormSpec(
+        file=form_file(form),
+        inputs=tuple(TensorSpec(name=name, shape=shapes[name]) for name in input_names(form)),
+        outputs=tuple(
+            TensorSpec(name=name, shape=shapes[name]) for name in output_names(form, len(features))
+        ),
+    )

@@ -1,0 +1,58 @@
+"""Images that the parity gate compares on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional as F
+
+from ocl_edge.bundle import InputSpec
+from ocl_edge.errors import UsageError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
+AT_MOST = 4
+
+
+def noise_images(spec: InputSpec, count: int = 2, seed: int = 0) -> Tensor:
+    """Smooth random images, normalised: float32 [count, 3, H, W].
+
+    White noise has no structure that survives a network's pooling; blobs of several
+    sizes exercise every layer.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    size = (spec.height, spec.width)
+    image = torch.zeros(count, 3, *size)
+    for cells in (2, 4, 8, 16, 32):
+        coarse = torch.randn(count, 3, cells, cells, generator=generator)
+        image += F.interpolate(coarse, size, mode="bilinear", align_corners=False)
+    return image / image.std()
+
+
+def read_images(directory: Path, spec: InputSpec, at_most: int = AT_MOST) -> Tensor:
+    """The first, last and evenly spaced images of a directory: float32 [N, 3, H, W], normalised.
+
+    Raises:
+        UsageError: no directory, no images, or one that cannot be read.
+    """
+    files = (
+        sorted(f for f in directory.glob("*") if f.suffix.lower() in SUFFIXES) if directory.is_dir() else []
+    )
+    if not files:
+        raise UsageError(f"--calibration {directory}: no images ({', '.join(SUFFIXES)}) there")
+    chosen = sorted({round(i) for i in np.linspace(0, len(files) - 1, min(at_most, len(files)))})
+    return torch.cat([_normalised(files[index], spec) for index in chosen])
+
+
+def _normalised(file: Path, spec: InputSpec) -> Tensor:
+    try:
+        with Image.open(file) as image:
+            pixels = np.array(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        raise UsageError(f"--calibration: {file} cannot be read: {error}") from error
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+    x = F.interpolate(x, (spec.height, spec.width), mode="bilinear", align_corners=False) / 255
+    return (x - torch.tensor(spec.mean).view(1, 3, 1, 1)) / torch.tensor(spec.std).view(1, 3, 1, 1)
