@@ -100,6 +100,7 @@ class Manifest(_Strict):
     checkpoint: str
     checkpoint_sha256: str
     head_module: str
+    head_parameters: int = Field(gt=0)
     input: InputSpec
     classes: tuple[ClassSpec, ...]
     features: tuple[tuple[int, ...], ...]

@@ -9,6 +9,7 @@
     ├── ParityError             an exported form differs from the network
     ├── BundleError             a bundle that is missing, damaged, tampered with or too new
     ├── BackendError            a backend cannot run here, or got wrong tensors
+    ├── OutputError             a result cannot be written
     └── FrameError              a frame that cannot be read or used; a run skips it
 
 A message says what was expected, what was found, and what to do.
@@ -53,6 +54,10 @@ class BundleError(OclEdgeError):
 
 
 class BackendError(OclEdgeError):
+    pass
+
+
+class OutputError(OclEdgeError):
     pass
 
 

@@ -46,7 +46,13 @@ class TrainableHead:
     def step(self) -> None:
         """Apply the gradients that ``backward`` left, and clear them."""
         self.optimizer.step()
+        self.discard_gradients()
+
+    def discard_gradients(self) -> None:
         self.optimizer.zero_grad(set_to_none=False)
+
+    def gradients_are_finite(self) -> bool:
+        return all(p.grad is None or bool(p.grad.isfinite().all()) for p in self.parameters.values())
 
     @torch.no_grad()
     def restore_toward_source(self) -> None:
@@ -69,6 +75,13 @@ class TrainableHead:
         """Take over weights of the same names and shapes."""
         for name, parameter in self.parameters.items():
             parameter.copy_(weights[name])
+
+    @torch.no_grad()
+    def distance_from_source(self) -> float:
+        """Euclidean distance of all weights from their source values, over the norm of those."""
+        moved = sum(float((p - self.source[name]).square().sum()) for name, p in self.parameters.items())
+        size = sum(float(p.square().sum()) for p in self.source.values())
+        return float((moved / size) ** 0.5) if size else 0.0
 
     def weights_sha256(self) -> str:
         """Hash of all weights, to compare two adaptations bit for bit."""

@@ -204,6 +204,7 @@ def _manifest(
         checkpoint=request.checkpoint.name,
         checkpoint_sha256=file_sha256(request.checkpoint),
         head_module=split.module,
+        head_parameters=sum(p.numel() for p in split.head.parameters()),
         input=frame,
         classes=classes,
         features=tuple(tuple(shape) for shape in split.features),

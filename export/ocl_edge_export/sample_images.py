@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ocl_edge.bundle import InputSpec
-from ocl_edge.errors import UsageError
+from ocl_edge.errors import FrameError, UsageError
+from ocl_edge.preprocess import Preprocessor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
 AT_MOST = 4
@@ -51,8 +52,6 @@ def _normalised(file: Path, spec: InputSpec) -> Tensor:
     try:
         with Image.open(file) as image:
             pixels = np.array(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError, ValueError) as error:
+        return Preprocessor(spec).single(pixels)
+    except (OSError, UnidentifiedImageError, ValueError, FrameError) as error:
         raise UsageError(f"--calibration: {file} cannot be read: {error}") from error
-    x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
-    x = F.interpolate(x, (spec.height, spec.width), mode="bilinear", align_corners=False) / 255
-    return (x - torch.tensor(spec.mean).view(1, 3, 1, 1)) / torch.tensor(spec.std).view(1, 3, 1, 1)

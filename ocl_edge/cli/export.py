@@ -15,40 +15,33 @@ Examples:
 """
 
 
-class Size(click.ParamType[tuple[int, int]]):
-    name = "HxW"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        height, _, width = str(value).lower().partition("x")
-        if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-            self.fail(f"expected HEIGHTxWIDTH in pixels, for example 512x1024, got {value!r}", param, ctx)
-        return int(height), int(width)
+def parse_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    height, _, width = value.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise click.BadParameter(f"expected HEIGHTxWIDTH in pixels, for example 512x1024, got {value!r}")
+    return int(height), int(width)
 
 
-class Triple(click.ParamType[tuple[float, float, float]]):
-    name = "R,G,B"
+def parse_triple(
+    _ctx: click.Context, _param: click.Parameter, value: str | None
+) -> tuple[float, float, float] | None:
+    if value is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"expected R,G,B, for example 0.485,0.456,0.406, got {value!r}") from None
+    return red, green, blue
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, float, float]:
-        try:
-            red, green, blue = (float(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"expected three numbers, for example 0.485,0.456,0.406, got {value!r}", param, ctx)
-        return red, green, blue
 
-
-class StatRows(click.ParamType[int]):
-    name = "all|N"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if str(value) == "all":
-            return 1
-        if not str(value).isdecimal() or int(str(value)) < 1:
-            self.fail(f"expected 'all' or a whole number from 1, got {value!r}", param, ctx)
-        return int(str(value))
+def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
+    if value == "all":
+        return 1
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"expected 'all' or a whole number from 1, got {value!r}")
+    return int(value)
 
 
 @click.command(epilog=EXAMPLES, short_help="Checkpoint -> verified bundle.")
@@ -60,7 +53,12 @@ class StatRows(click.ParamType[int]):
     help="espnetv2:scale=2.0,classes=20, or your own code: path/to/file.py:function:key=value,... "
     "Default: what the checkpoint says of itself, else recognised from its tensors.",
 )
-@click.option("--input-size", type=Size(), help="Height and width of the network's input, in pixels.")
+@click.option(
+    "--input-size",
+    callback=parse_size,
+    metavar="HxW",
+    help="Height and width of the network's input, in pixels.",
+)
 @click.option(
     "--classes",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -80,13 +78,19 @@ class StatRows(click.ParamType[int]):
 )
 @click.option(
     "--stat-rows",
-    type=StatRows(),
+    callback=parse_stat_rows,
+    metavar="all|N",
     default="8",
     show_default=True,
     help="Rows that the measured form takes statistics from: all, or every N-th.",
 )
-@click.option("--mean", type=Triple(), help="Mean of images scaled to 0..1. Default: ImageNet's.")
-@click.option("--std", type=Triple(), help="Standard deviation likewise.")
+@click.option(
+    "--mean",
+    callback=parse_triple,
+    metavar="R,G,B",
+    help="Mean of images scaled to 0..1. Default: ImageNet's.",
+)
+@click.option("--std", callback=parse_triple, metavar="R,G,B", help="Standard deviation likewise.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--trust-pickle", is_flag=True, help="Load a pickled module. Runs code from the file.")
 @click.option("--json", "json_path", metavar="FILE", help="Write a summary as JSON; - is standard output.")
@@ -109,9 +113,10 @@ def export(
 
     Nothing is written unless every exported form agrees with the original network.
     """
+    from ocl_edge_export.pipeline import ExportRequest, export_bundle
+
     from ocl_edge.cli.output import emit_json, stage_progress
     from ocl_edge.cli.views import show_export
-    from ocl_edge_export.pipeline import ExportRequest, export_bundle
 
     request = ExportRequest(
         checkpoint,

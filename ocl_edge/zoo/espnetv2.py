@@ -116,8 +116,8 @@ class EESP(nn.Module):
         merged: Tensor = self.conv_1x1_exp(self.br_after_cat(torch.cat(branches, 1)))
         if self.stride == 2:  # the caller concatenates the pooled input and activates
             return merged
-        merged = self.module_act(merged + x)
-        return merged
+        y: Tensor = self.module_act(merged + x)
+        return y
 
 
 class StridedEESP(nn.Module):

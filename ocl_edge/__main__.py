@@ -1,0 +1,3 @@
+from ocl_edge.cli import main
+
+main()

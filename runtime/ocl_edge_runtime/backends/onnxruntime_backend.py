@@ -1,0 +1,85 @@
+"""ONNX Runtime on the CPU, bound to buffers that are allocated once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ocl_edge.bundle import Bundle, FormSpec
+from ocl_edge.errors import BackendError, MissingExtraError
+from ocl_edge.forms import FORMS, FormName
+from ocl_edge_runtime.backends.base import check_inputs
+
+PROVIDER = "CPUExecutionProvider"
+
+
+class OnnxRuntimeBackend:
+    """One session a form, loaded at first use; one set of output buffers per form and batch size.
+
+    Args:
+        bundle: the opened bundle.
+        threads: for one operator; None leaves the choice to ONNX Runtime.
+
+    Raises:
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError("onnxruntime", "cpu", "the onnxruntime backend") from error
+        self._library = onnxruntime
+        self._bundle = bundle
+        self._threads = threads
+        self._forms: dict[FormName, FormSpec] = {form: bundle.manifest.forms[form] for form in FORMS}
+        self._sessions: dict[FormName, Any] = {}
+        self._outputs: dict[tuple[FormName, int], dict[str, Tensor]] = {}
+
+    def describe(self) -> Mapping[FormName, FormSpec]:
+        return self._forms
+
+    def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        batch = check_inputs(form, self._forms[form], inputs)
+        session = self._sessions.get(form) or self._load(form)
+        outputs = self._outputs.get((form, batch)) or self._allocate(form, batch)
+        binding = session.io_binding()
+        for name, tensor in inputs.items():
+            binding.bind_input(name, "cpu", 0, np.float32, tensor.shape, tensor.data_ptr())
+        for name, tensor in outputs.items():
+            binding.bind_output(name, "cpu", 0, np.float32, tensor.shape, tensor.data_ptr())
+        session.run_with_iobinding(binding)
+        return dict(outputs)
+
+    def close(self) -> None:
+        self._sessions.clear()
+        self._outputs.clear()
+
+    def _load(self, form: FormName) -> Any:
+        options = self._library.SessionOptions()
+        options.log_severity_level = 3
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        path = self._bundle.file(self._forms[form].file)
+        try:
+            session = self._library.InferenceSession(str(path), options, providers=[PROVIDER])
+        except Exception as error:
+            raise BackendError(f"ONNX Runtime cannot load {path.name}: {error}") from error
+        if session.get_providers() != [PROVIDER]:
+            raise BackendError(f"asked ONNX Runtime for {PROVIDER}, it runs {session.get_providers()}")
+        self._sessions[form] = session
+        return session
+
+    def _allocate(self, form: FormName, batch: int) -> dict[str, Tensor]:
+        outputs = {
+            tensor.name: torch.empty([batch if side == -1 else side for side in tensor.shape])
+            for tensor in self._forms[form].outputs
+        }
+        self._outputs[form, batch] = outputs
+        return outputs

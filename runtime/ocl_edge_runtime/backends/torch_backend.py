@@ -1,0 +1,40 @@
+"""The reference backend: the captured backbone in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, fx
+
+from ocl_edge.bundle import Bundle, FormSpec
+from ocl_edge.forms import FORMS, FormName, build_form
+from ocl_edge.programs import load_program
+from ocl_edge_runtime.backends.base import check_inputs
+
+
+class TorchBackend:
+    """Runs ``backbone.pt2`` eagerly on the CPU; the norm forms are rewritten from it at first use."""
+
+    name = "torch"
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._forms: dict[FormName, FormSpec] = {form: bundle.manifest.forms[form] for form in FORMS}
+        self._stat_rows = bundle.manifest.stat_rows
+        self._backbone = load_program(bundle.file("backbone.pt2"))
+        self._modules: dict[FormName, fx.GraphModule] = {}
+
+    def describe(self) -> Mapping[FormName, FormSpec]:
+        return self._forms
+
+    @torch.no_grad()
+    def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        spec = self._forms[form]
+        check_inputs(form, spec, inputs)
+        if form not in self._modules:
+            self._modules[form] = build_form(self._backbone, form, self._stat_rows)
+        outputs = self._modules[form](*(inputs[tensor.name] for tensor in spec.inputs))
+        return {tensor.name: value for tensor, value in zip(spec.outputs, outputs, strict=True)}
+
+    def close(self) -> None:
+        self._modules.clear()

@@ -1,0 +1,127 @@
+"""The loop: source -> mask -> sinks -> update."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from ocl_edge.errors import FrameError, UsageError
+from ocl_edge.timings import mask_latency_ms, update_ms
+from ocl_edge_runtime.engine import Engine
+from ocl_edge_runtime.frames import FrameResult
+from ocl_edge_runtime.sinks import Sink
+from ocl_edge_runtime.sources import ImageSource
+from ocl_edge_runtime.statistics import Distribution
+
+
+@dataclass
+class RunReport:
+    """What a run did.
+
+    Attributes:
+        frames: how many masks were emitted.
+        skipped: frames that could not be read or used.
+        updates: updates that were applied.
+        stopped: whether a signal ended the run early.
+        reasons: why updates were or were not applied -> how often.
+        latency_ms: from the decoded frame to its mask, per frame.
+        update_ms: time of the update after the mask, per adapted frame.
+        losses: the OCL before each update.
+    """
+
+    frames: int = 0
+    skipped: int = 0
+    updates: int = 0
+    stopped: bool = False
+    reasons: dict[str, int] = field(default_factory=dict)
+    latency_ms: list[float] = field(default_factory=list)
+    update_ms: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def add(self, result: FrameResult) -> None:
+        self.frames += 1
+        self.latency_ms.append(mask_latency_ms(result.timings_ms))
+        self.reasons[result.reason] = self.reasons.get(result.reason, 0) + 1
+        if result.loss is not None:
+            self.losses.append(result.loss)
+        if result.adapted:
+            self.updates += 1
+            self.update_ms.append(update_ms(result.timings_ms))
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "frames": self.frames,
+            "skipped": self.skipped,
+            "updates": self.updates,
+            "stopped": self.stopped,
+            "reasons": self.reasons,
+            "latency_ms": Distribution.of(self.latency_ms).as_dict() if self.latency_ms else None,
+            "update_ms": Distribution.of(self.update_ms).as_dict() if self.update_ms else None,
+            "losses": self.losses,
+        }
+
+
+def run_stream(
+    engine: Engine,
+    source: ImageSource,
+    sinks: Sequence[Sink],
+    on_frame: Callable[[FrameResult], None] = lambda _: None,
+) -> RunReport:
+    """Run every frame of a source through an engine.
+
+    A frame's mask reaches all sinks before the engine updates on it. SIGINT and SIGTERM
+    end the run after the current frame.
+
+    Raises:
+        UsageError: no frame of the source could be used.
+        OutputError: a sink cannot write.
+    """
+    report = RunReport()
+    with stop_signal() as stopped:
+        for frame in source:
+            try:
+                mask = engine.predict(frame.image)
+            except FrameError as error:
+                source.skip(frame.name, str(error))
+                continue
+            for sink in sinks:
+                sink.emit(frame, mask)
+            engine.watch.lap("emit")
+            result = engine.result(mask, engine.adapt())
+            result.timings_ms["decode"] = frame.decode_ms
+            report.add(result)
+            on_frame(result)
+            if stopped():
+                report.stopped = True
+                break
+    report.skipped = source.skipped
+    if not report.frames and not report.stopped:
+        raise UsageError(f"none of the {len(source)} frames could be used")
+    return report
+
+
+@contextmanager
+def stop_signal() -> Iterator[Callable[[], bool]]:
+    """A function that tells whether SIGINT or SIGTERM has come; a second one acts as usual."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+    for number in previous:
+        signal.signal(number, remember)
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
