@@ -35,6 +35,8 @@ class Preprocessor:
             FrameError: another dtype or shape, or an empty image.
         """
         check_image(image)
+        if not (image.flags.writeable and image.flags.c_contiguous):  # what torch.from_numpy insists on
+            image = image.copy()
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
         if pixels.shape[2:] != self.size:
             pixels = F.interpolate(pixels, self.size, mode="bilinear", align_corners=False)

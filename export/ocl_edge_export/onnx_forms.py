@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -66,8 +69,7 @@ def export_form(
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     shapes = ({0: batch}, *({} for _ in inputs[1:]))
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.no_grad(), _quiet_exporter():
             program = torch.export.export(module, inputs, dynamic_shapes=shapes)
             exported = torch.onnx.export(
                 program,
@@ -82,6 +84,20 @@ def export_form(
         raise CaptureError(f"the {form} form cannot be written as ONNX: {error}") from error
     assert exported is not None
     return _simplified(exported.model)
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Without the exporter's notes on its own future and on libraries that are not needed here."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _simplified(model: object) -> onnx.ModelProto:

@@ -95,7 +95,7 @@ def read_image(file: Path) -> NDArray[np.uint8]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             if image.mode not in RGB_LIKE_MODES:
                 raise FrameError(f"pixels of mode {image.mode!r} are not 8-bit colours")
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
     except FrameError:
         raise
     except UnidentifiedImageError:
