@@ -18,9 +18,8 @@ Examples:
 @json_option
 def doctor(json_path: str | None) -> None:
     """Print the machine, the libraries and the usable backends, and what to do next."""
-    from ocl_edge_runtime.machine import describe_machine
-
     from ocl_edge.cli.output import emit_json, print_rows
+    from ocl_edge_runtime.machine import describe_machine
 
     machine = describe_machine()
     if json_path:

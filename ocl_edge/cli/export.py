@@ -113,10 +113,9 @@ def export(
 
     Nothing is written unless every exported form agrees with the original network.
     """
-    from ocl_edge_export.pipeline import ExportRequest, export_bundle
-
     from ocl_edge.cli.output import emit_json, stage_progress
     from ocl_edge.cli.views import show_export
+    from ocl_edge_export.pipeline import ExportRequest, export_bundle
 
     request = ExportRequest(
         checkpoint,

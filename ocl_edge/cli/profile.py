@@ -57,13 +57,12 @@ def profile(
     """
     from itertools import chain, islice, repeat
 
-    from ocl_edge_runtime.engine import Engine, EngineOptions
-    from ocl_edge_runtime.profile import run_profile
-    from ocl_edge_runtime.sources import ImageSource, NoiseSource
-
     from ocl_edge.bundle import Bundle
     from ocl_edge.cli.options import use_threads
     from ocl_edge.cli.output import emit_json, frame_progress, note
+    from ocl_edge_runtime.engine import Engine, EngineOptions
+    from ocl_edge_runtime.profile import run_profile
+    from ocl_edge_runtime.sources import ImageSource, NoiseSource
 
     use_threads(threads)
     opened = Bundle.open(bundle)

@@ -74,15 +74,14 @@ def run(
 
     A frame that cannot be read is reported, skipped and counted.
     """
-    from ocl_edge_runtime.engine import Engine, EngineOptions
-    from ocl_edge_runtime.loop import run_stream
-    from ocl_edge_runtime.sinks import open_sink
-    from ocl_edge_runtime.sources import ImageSource
-
     from ocl_edge.bundle import Bundle
     from ocl_edge.cli.options import use_threads
     from ocl_edge.cli.output import emit_json, frame_progress, note
     from ocl_edge.timings import mask_latency_ms
+    from ocl_edge_runtime.engine import Engine, EngineOptions
+    from ocl_edge_runtime.loop import run_stream
+    from ocl_edge_runtime.sinks import open_sink
+    from ocl_edge_runtime.sources import ImageSource
 
     use_threads(threads)
     frames = ImageSource(source, limit, lambda name, reason: note(f"skipped {name}: {reason}"))
@@ -116,9 +115,8 @@ def _facts(engine: Engine) -> dict[str, Any]:
 
 
 def _show(engine: Engine, report: RunReport) -> None:
-    from ocl_edge_runtime.statistics import Distribution
-
     from ocl_edge.cli.output import print_rows
+    from ocl_edge_runtime.statistics import Distribution
 
     latency = Distribution.of(report.latency_ms) if report.latency_ms else None
     rows: dict[str, object] = {

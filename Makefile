@@ -1,0 +1,41 @@
+# make setup | test | check | demo | bench | clean
+PYTHON ?= python3
+DATA ?= ../shared/data
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CHECKPOINT := $(DATA)/models/espnetv2_s_2.0_city_1024x512.pth
+FOOTAGE := $(DATA)/camvid/0001TP/images
+OUT ?= out
+
+.PHONY: setup test check demo bench clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The main job on a published checkpoint and real driving video.
+demo: setup
+	@test -f $(CHECKPOINT) || { echo "make demo needs the checkpoint and footage: make demo DATA=DIR"; exit 1; }
+	$(BIN)/ocl-edge export $(CHECKPOINT) --input-size 384x512 --calibration $(FOOTAGE) --force --out $(OUT)/espnetv2
+	$(BIN)/ocl-edge inspect $(OUT)/espnetv2
+	$(BIN)/ocl-edge run $(OUT)/espnetv2 --source $(FOOTAGE) --limit 40 --sink masks:$(OUT)/masks --sink overlay:$(OUT)/overlay
+	$(BIN)/ocl-edge profile $(OUT)/espnetv2 --source $(FOOTAGE) --frames 20 --trace $(OUT)/trace.json
+
+bench: setup
+	$(BIN)/python bench/accuracy.py --data $(DATA)
+	$(BIN)/python bench/forms.py --data $(DATA)
+
+clean:
+	rm -rf $(VENV) $(OUT) dist .mypy_cache .ruff_cache .pytest_cache

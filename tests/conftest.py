@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import small_network
+from ocl_edge.bundle import Bundle
+from ocl_edge_export.pipeline import ExportRequest, export_bundle
+
+torch.set_num_threads(2)
+
+DATA = Path(os.environ.get("OCL_EDGE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+SMALL_ARCH = f"{Path(small_network.__file__)}:build"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without the footage its tests are skipped; where CI runs they must not be."""
+    if DATA.is_dir() or os.environ.get("CI"):
+        return
+    for item in items:
+        if item.get_closest_marker("footage"):
+            item.add_marker(pytest.mark.skip(reason=f"no footage in {DATA} (set OCL_EDGE_DATA)"))
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    assert DATA.is_dir(), f"the footage is missing: {DATA}"
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "small.pth"
+    torch.save(small_network.trained().state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory, small_checkpoint: Path) -> Bundle:
+    """The small network, statistics from every row."""
+    return export_small(tmp_path_factory.mktemp("bundle") / "small", small_checkpoint, stat_rows=1)
+
+
+@pytest.fixture(scope="session")
+def sampled_bundle(tmp_path_factory: pytest.TempPathFactory, small_checkpoint: Path) -> Bundle:
+    """The small network, statistics from every fourth row."""
+    return export_small(tmp_path_factory.mktemp("bundle") / "sampled", small_checkpoint, stat_rows=4)
+
+
+def export_small(out: Path, checkpoint: Path, **options: object) -> Bundle:
+    size = (small_network.HEIGHT, small_network.WIDTH)
+    request = ExportRequest(checkpoint, out, arch=SMALL_ARCH, input_size=size, **options)  # type: ignore[arg-type]
+    return export_bundle(request)
+
+
+@pytest.fixture(scope="session")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six PNG frames of 40x50 pixels, in a directory."""
+    directory = tmp_path_factory.mktemp("frames")
+    for index in range(6):
+        Image.fromarray(random_image(index)).save(directory / f"frame_{index:02d}.png")
+    return directory
+
+
+def random_image(seed: int, height: int = 40, width: int = 50) -> np.ndarray:
+    """Blobs of colour, uint8 [height, width, 3]."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR))

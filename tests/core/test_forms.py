@@ -1,0 +1,154 @@
+"""The norm forms against BatchNorm layers that are patched in an ordinary network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import small_network
+from ocl_edge.forms import list_norms, measured_form, modulated_form, source_tensors
+from ocl_edge.norms import SourceNorms
+from ocl_edge_export.capture import capture
+from ocl_edge_export.split import SplitNetwork, split_network
+
+PRIOR = 0.85
+
+
+@pytest.fixture(scope="module")
+def split() -> SplitNetwork:
+    network = small_network.trained()
+    return split_network(capture(network, small_network.HEIGHT, small_network.WIDTH))
+
+
+@pytest.fixture(scope="module")
+def source(split: SplitNetwork) -> SourceNorms:
+    return SourceNorms(**source_tensors(split.backbone))
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(
+        2, 3, small_network.HEIGHT, small_network.WIDTH, generator=torch.Generator().manual_seed(3)
+    )
+
+
+class PatchedNorm(nn.Module):
+    """FACTS of the method, written with PyTorch's own reductions."""
+
+    def __init__(self, norm: nn.BatchNorm2d, prior: float, rows: int, seen: list[Tensor]) -> None:
+        super().__init__()
+        self.norm, self.prior, self.rows, self.seen = norm, prior, rows, seen
+
+    def forward(self, x: Tensor) -> Tensor:
+        sample = x[:, :, :: self.rows]
+        n = self.norm
+        assert n.running_mean is not None
+        assert n.running_var is not None
+        if x.shape[2] * x.shape[3] == 1:
+            mean, var = n.running_mean, n.running_var
+        else:
+            current = torch.stack((sample.mean((0, 2, 3)), sample.var((0, 2, 3), unbiased=True)))
+            self.seen.append(current)
+            mean = self.prior * n.running_mean + (1 - self.prior) * current[0]
+            var = self.prior * n.running_var + (1 - self.prior) * current[1]
+        return F.batch_norm(x, mean, var, n.weight, n.bias, False, 0.0, n.eps)
+
+
+def features_of_patched_network(images: Tensor, prior: float, rows: int) -> tuple[Tensor, list[Tensor]]:
+    network, seen, features = small_network.trained(), [], []  # type: ignore[var-annotated]
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(parent, name, PatchedNorm(child, prior, rows, seen))
+    network.classifier.register_forward_pre_hook(lambda _module, inputs: features.append(inputs[0]))
+    with torch.no_grad():
+        network(images)
+    return features[0], seen
+
+
+def test_norms_are_listed_in_order_of_execution(split: SplitNetwork) -> None:
+    norms = list_norms(split.backbone)
+    assert [n.name for n in norms] == ["stem_norm", "join_norm", "gate.2", "narrow_norm"]
+    assert [n.channels for n in norms] == [8, 16, 16, 6]
+    assert [n.pinned for n in norms] == [False, False, True, False]
+    assert norms[1].eps == 1e-3
+
+
+def test_modulated_with_source_vectors_equals_plain(
+    split: SplitNetwork, source: SourceNorms, images: Tensor
+) -> None:
+    with torch.no_grad():
+        plain = split.backbone(images)[0]
+        modulated = modulated_form(split.backbone)(images, source.vectors(source.statistics))[0]
+    assert torch.allclose(plain, modulated, atol=1e-5)
+
+
+def test_modulated_follows_its_vectors(split: SplitNetwork, source: SourceNorms, images: Tensor) -> None:
+    vectors = source.vectors(source.statistics)
+    form = modulated_form(split.backbone)
+    with torch.no_grad():
+        before = form(images, vectors)[0]
+        for channel in range(vectors.shape[1]):
+            changed = vectors.clone()
+            changed[:, channel] += 0.5
+            assert not torch.equal(before, form(images, changed)[0]) or channel >= 40, channel
+
+
+def test_measured_with_weight_one_equals_plain(
+    split: SplitNetwork, source: SourceNorms, images: Tensor
+) -> None:
+    with torch.no_grad():
+        plain = split.backbone(images)[0]
+        measured = measured_form(split.backbone)(images, source.statistics, torch.ones(1))[0]
+    assert torch.allclose(plain, measured, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_measured_equals_patched_layers(
+    split: SplitNetwork, source: SourceNorms, images: Tensor, rows: int, batch: int
+) -> None:
+    expected, seen = features_of_patched_network(images[:batch], PRIOR, rows)
+    form = measured_form(split.backbone, rows)
+    with torch.no_grad():
+        features, statistics = form(images[:batch], source.statistics, torch.tensor([PRIOR]))
+    assert torch.allclose(features, expected, atol=1e-5)
+    assert not torch.allclose(features, split.backbone(images[:batch])[0], atol=1e-2)
+    pinned = slice(24, 40)  # the gate's norm sees one position and keeps the anchor
+    assert torch.equal(statistics[:, pinned], source.statistics[:, pinned])
+    free = torch.cat((statistics[:, :24], statistics[:, 40:]), 1)
+    assert torch.allclose(free, torch.cat(seen, 1), atol=1e-5)
+
+
+def test_vectors_of_the_measured_statistics_reproduce_the_measured_form(
+    split: SplitNetwork, source: SourceNorms, images: Tensor
+) -> None:
+    with torch.no_grad():
+        features, statistics = measured_form(split.backbone)(images, source.statistics, torch.tensor([PRIOR]))
+        vectors = source.vectors(source.mixed_with(statistics, PRIOR))
+        again = modulated_form(split.backbone)(images, vectors)[0]
+    assert torch.allclose(features, again, atol=1e-5)
+
+
+def test_no_gradient_flows_through_the_statistics(split: SplitNetwork, source: SourceNorms) -> None:
+    norm = nn.BatchNorm2d(3).eval()
+    network = nn.Sequential(norm, nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 2, 1))
+    parts = split_network(capture(network, 8, 8))
+    form = measured_form(parts.backbone)
+    image = torch.randn(1, 3, 8, 8, requires_grad=True)
+    statistics = SourceNorms(**source_tensors(parts.backbone)).statistics
+    form(image, statistics, torch.tensor([0.0]))[0].sum().backward()
+    fixed_image = image.detach().clone().requires_grad_()
+    mean, var = fixed_image.detach().mean((0, 2, 3)), fixed_image.detach().var((0, 2, 3))
+    fixed = F.batch_norm(fixed_image, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps)
+    F.relu(network[1](fixed)).sum().backward()
+    assert torch.allclose(image.grad, fixed_image.grad, atol=1e-5)  # type: ignore[arg-type]
+
+
+def test_the_original_graph_is_not_changed(split: SplitNetwork, images: Tensor) -> None:
+    before = str(split.backbone.graph)
+    modulated_form(split.backbone)
+    measured_form(split.backbone, 2)
+    assert str(split.backbone.graph) == before
