@@ -43,15 +43,20 @@ def load_program(path: Path) -> fx.GraphModule:
     except Exception as error:
         raise BundleError(f"{path.name} cannot be loaded by PyTorch {torch.__version__}: {error}") from error
     assert isinstance(module, fx.GraphModule)
-    return without_guards(module)
+    return as_plain_graph(module)
 
 
-def without_guards(module: fx.GraphModule) -> fx.GraphModule:
-    """Drop the node that checks input shapes at every call; the backends check them once."""
+def as_plain_graph(module: fx.GraphModule) -> fx.GraphModule:
+    """Make ``forward`` take the placeholders and return the graph's output tuple as they stand.
+
+    Drops the node that checks input shapes at every call (the backends check them once)
+    and the wrapping of inputs and outputs in containers.
+    """
     for node in list(module.graph.nodes):
         if node.op == "call_module" and node.target == "_guards_fn":
             module.graph.erase_node(node)
             delattr(module, "_guards_fn")
+    module.graph.set_codegen(fx.graph.CodeGen())
     module.recompile()
     return module
 

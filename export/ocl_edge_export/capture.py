@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ocl_edge.errors import CaptureError
-from ocl_edge.programs import without_guards
+from ocl_edge.programs import as_plain_graph
 
 LARGEST_BATCH = 64
 OUTPUT_KEYS = ("out", "logits")
@@ -81,7 +81,7 @@ def capture(network: nn.Module, height: int, width: int) -> fx.GraphModule:
         ) from error
     module = program.module()
     assert isinstance(module, fx.GraphModule)
-    return _unwrapped(without_guards(module))
+    return _unwrapped(as_plain_graph(module))
 
 
 def _unwrapped(module: fx.GraphModule) -> fx.GraphModule:
