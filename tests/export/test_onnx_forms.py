@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from ocl_edge.bundle import Bundle
+from ocl_edge.forms import FORMS
+from ocl_edge_export.lowering import lower_adaptive_pooling
+
+
+def graph(bundle: Bundle, form: str) -> onnx.ModelProto:
+    return onnx.load(bundle.file(f"backbone.{form}.onnx"), load_external_data=False)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_models_are_valid_with_free_batch_and_fixed_names(small_bundle: Bundle, form: str) -> None:
+    onnx.checker.check_model(str(small_bundle.file(f"backbone.{form}.onnx")), full_check=True)
+    model = graph(small_bundle, form)
+    spec = small_bundle.manifest.forms[form]
+    assert [i.name for i in model.graph.input] == [t.name for t in spec.inputs]
+    assert [o.name for o in model.graph.output] == [t.name for t in spec.outputs]
+    batch, *rest = model.graph.input[0].type.tensor_type.shape.dim
+    assert batch.dim_param
+    assert [d.dim_value for d in rest] == [3, 48, 64]
+    assert model.opset_import[0].version == small_bundle.manifest.opset
+
+
+def test_norms_stay_in_plain_and_are_gone_from_the_others(small_bundle: Bundle) -> None:
+    counts = {form: Counter(n.op_type for n in graph(small_bundle, form).graph.node) for form in FORMS}
+    assert counts["plain"]["BatchNormalization"] == 4
+    assert counts["modulated"]["BatchNormalization"] == counts["measured"]["BatchNormalization"] == 0
+    assert counts["modulated"]["Split"] == 1
+    assert all(c["Conv"] == counts["plain"]["Conv"] for c in counts.values())
+
+
+def test_equal_weights_are_stored_once(tmp_path: Path, small_bundle: Bundle) -> None:
+    places: dict[str, set[tuple[str, ...]]] = {}
+    for form in FORMS:
+        for tensor in graph(small_bundle, form).graph.initializer:
+            if tensor.external_data:
+                entry = {e.key: e.value for e in tensor.external_data}
+                places.setdefault(tensor.name, set()).add(
+                    (entry["location"], entry["offset"], entry["length"])
+                )
+    assert places
+    assert all(len(found) == 1 for found in places.values())
+    assert "right.weight" in places
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_path_of_the_exporting_machine_is_left(small_bundle: Bundle, form: str) -> None:
+    content = small_bundle.file(f"backbone.{form}.onnx").read_bytes()
+    assert b".py" not in content
+    assert str(Path(__file__).parents[2]).encode() not in content
+
+
+@pytest.mark.parametrize(
+    ("size", "output"),
+    [
+        ((12, 16), (6, 4)),
+        ((12, 16), (1, 1)),
+        ((12, 18), (8, 12)),
+        ((24, 32), (7, 9)),
+        ((5, 7), (10, 14)),
+        ((9, 9), (9, 9)),
+    ],
+)
+def test_lowered_pooling_equals_adaptive_pooling(size: tuple[int, int], output: tuple[int, int]) -> None:
+    class Pool(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.adaptive_avg_pool2d(x, output)
+
+    x = torch.randn(2, 3, *size)
+    module = torch.export.export(Pool(), (x,)).module()
+    assert isinstance(module, fx.GraphModule)
+    lowered = lower_adaptive_pooling(module)
+    assert not any(n.target is torch.ops.aten.adaptive_avg_pool2d.default for n in lowered.graph.nodes)
+    assert torch.allclose(lowered(x), Pool()(x), atol=1e-6)
