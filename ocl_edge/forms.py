@@ -119,7 +119,7 @@ def measured_form(backbone: fx.GraphModule, stat_rows: int = 1) -> fx.GraphModul
     form.register_buffer("sampled_positions", counts.reshape(1, -1))
     anchor = _placeholder(form, "anchor_statistics")
     weight = _placeholder(form, "anchor_weight")
-    image = next(iter(form.graph.nodes))
+    image = next(node for node in form.graph.nodes if node.op == "placeholder")
     graph = form.graph
     with graph.inserting_after(weight):
         counts_node = graph.get_attr("sampled_positions")

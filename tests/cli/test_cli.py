@@ -1,0 +1,173 @@
+"""The command line as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL_ARCH
+
+from ocl_edge.bundle import Bundle
+from ocl_edge.cli import VERBS, run
+
+
+def test_help_and_import_stay_light() -> None:
+    code = (
+        "import sys, ocl_edge, ocl_edge.cli\n"
+        "ocl_edge.cli.run(['--help'])\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'numpy', 'PIL', 'pydantic', 'rich', 'cv2', 'openvino'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_the_core_imports_no_engine_library() -> None:
+    code = (
+        "import sys\n"
+        "import ocl_edge.adapter, ocl_edge.bundle, ocl_edge.forms, ocl_edge.head, ocl_edge.metrics\n"
+        "import ocl_edge.norms, ocl_edge.ocl, ocl_edge.preprocess, ocl_edge.programs\n"
+        "import ocl_edge.tail, ocl_edge.zoo\n"
+        "print(sorted({'onnx', 'onnxruntime', 'tensorrt', 'openvino', 'cv2'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_export_and_runtime_never_import_each_other() -> None:
+    root = Path(__file__).parents[2]
+    for folder, forbidden in (("export", "ocl_edge_runtime"), ("runtime", "ocl_edge_export")):
+        for file in (root / folder).rglob("*.py"):
+            assert forbidden not in file.read_text(), file
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_examples_and_json(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Examples:" in text
+    assert f"ocl-edge {verb}" in text
+    assert "--json" in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fly"],
+        ["run"],
+        ["run", "bundle", "--source", "x", "--mode", "fast"],
+        ["run", "bundle", "--source", "x", "--prior", "2"],
+        ["export", "model.pth"],
+        ["export", "model.pth", "--out", "b", "--input-size", "384"],
+        ["export", "model.pth", "--out", "b", "--stat-rows", "0"],
+        ["export", "model.pth", "--out", "b", "--mean", "1,2"],
+    ],
+)
+def test_wrong_usage_exits_with_two(arguments: list[str]) -> None:
+    assert run(arguments) == 2
+
+
+def test_failures_exit_with_one_and_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["export", str(tmp_path / "none.pth"), "--out", str(tmp_path / "out")]
+    assert run(arguments) == 1
+    error = capsys.readouterr().err
+    assert "error: there is no checkpoint" in error
+    assert "Traceback" not in error
+    assert run(["--debug", *arguments]) == 1
+    assert "Traceback" in capsys.readouterr().err
+    assert run(["inspect", str(tmp_path / "nothing")]) == 1
+    assert "is not a bundle" in capsys.readouterr().err
+
+
+def test_a_tampered_bundle_is_refused_by_every_verb(
+    small_bundle: Bundle, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = shutil.copytree(small_bundle.path, tmp_path / "bundle")
+    with (bundle / "backbone.weights").open("r+b") as file:
+        file.write(b"changed")
+    for verb in (["inspect"], ["run", "--source", str(frames)], ["profile"]):
+        assert run([verb[0], str(bundle), *verb[1:]]) == 1
+        assert "backbone.weights was changed" in capsys.readouterr().err
+
+
+def test_export_run_inspect_profile_from_end_to_end(
+    small_checkpoint: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "bundle"
+    export = [
+        "export",
+        str(small_checkpoint),
+        "--arch",
+        SMALL_ARCH,
+        "--input-size",
+        "48x64",
+        "--stat-rows",
+        "all",
+    ]
+    assert run([*export, "--calibration", str(frames), "--out", str(bundle), "--json", "-"]) == 0
+    exported = json.loads(capsys.readouterr().out)
+    assert exported["parity"]["images_from"] == "calibration"
+    assert run([*export, "--out", str(bundle)]) == 2
+    assert "--force" in capsys.readouterr().err
+
+    assert run(["inspect", str(bundle), "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["identity"] == exported["identity"]
+    assert run(["inspect", str(bundle)]) == 0
+    shown = capsys.readouterr().out
+    assert "classifier" in shown
+    assert "backbone.weights" in shown
+
+    hashes = []
+    for attempt in range(2):
+        sink = f"masks:{tmp_path / 'masks'}"
+        report = tmp_path / f"report{attempt}.json"
+        assert run(["run", str(bundle), "--source", str(frames), "--sink", sink, "--json", str(report)]) == 0
+        content = json.loads(report.read_text())
+        assert (content["frames"], content["updates"], content["backend"]) == (6, 6, "onnxruntime")
+        hashes.append(content["head_sha256"])
+    assert hashes[0] == hashes[1]
+    assert len(list((tmp_path / "masks").iterdir())) == 6
+    assert "mask latency" in capsys.readouterr().out
+
+    trace = tmp_path / "trace.json"
+    assert (
+        run(["profile", str(bundle), "--frames", "3", "--warmup", "1", "--trace", str(trace), "--json", "-"])
+        == 0
+    )
+    profile = json.loads(capsys.readouterr().out)
+    assert profile["frames"] == 3
+    assert set(profile["off"]["frame_ms"]) == {"count", "mean", "p50", "p90", "p95", "p99", "max"}
+    assert json.loads(trace.read_text())["traceEvents"]
+    assert run(["profile", str(bundle), "--source", str(frames), "--frames", "8", "--warmup", "0"]) == 0
+    assert "whole frame" in capsys.readouterr().out
+
+
+def test_doctor_lists_backends(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "--json", "-"]) == 0
+    machine = json.loads(capsys.readouterr().out)
+    assert machine["backends"] == {"onnxruntime": None, "torch": None}
+    assert machine["libraries"]["torch"] == torch.__version__
+    assert run(["doctor"]) == 0
+    assert "usable" in capsys.readouterr().out
+
+
+def test_a_report_that_cannot_be_written_is_an_error(
+    small_bundle: Bundle, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "nowhere" / "report.json"
+    assert run(["run", str(small_bundle.path), "--source", str(frames), "--json", str(target)]) == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_python_dash_m_works() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ocl_edge", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("ocl-edge, version")

@@ -1,0 +1,58 @@
+"""The published checkpoint on real driving video: the numbers that the design stands on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ocl_edge.bundle import Bundle
+from ocl_edge.metrics import ConfusionMatrix
+from ocl_edge_export.pipeline import ExportRequest, export_bundle
+from ocl_edge_runtime.engine import Engine, EngineOptions
+from ocl_edge_runtime.sources import ImageSource
+
+pytestmark = pytest.mark.footage
+FRAMES = 20
+
+
+@pytest.fixture(scope="module")
+def bundle(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    checkpoint = data / "models" / "espnetv2_s_2.0_city_1024x512.pth"
+    out = tmp_path_factory.mktemp("espnetv2") / "bundle"
+    frames = data / "camvid" / "0001TP" / "images"
+    return export_bundle(
+        ExportRequest(checkpoint, out, input_size=(384, 512), calibration=frames, stat_rows=1)
+    )
+
+
+def miou(bundle: Bundle, options: EngineOptions, data: Path) -> float:
+    mapping = json.loads((data / "camvid" / "from_cityscapes.json").read_text())["to_camvid"]
+    matrix = ConfusionMatrix(11, 11, np.array(mapping))
+    engine = Engine(bundle, options)
+    for frame in ImageSource(str(data / "camvid" / "0001TP" / "images"), limit=FRAMES):
+        labels = np.array(Image.open(data / "camvid" / "0001TP" / "labels" / f"{frame.name}.png"))
+        matrix.add(engine.step(frame.image).mask, labels)
+    return 100 * matrix.miou()
+
+
+def test_export_recognises_it_and_passes_the_gate_on_real_frames(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    assert manifest.architecture == "espnetv2:scale=2.0,classes=20"
+    assert (manifest.head_module, manifest.head_parameters) == ("bu_dec_l4.merge_layer.3", 220)
+    assert (manifest.features, manifest.logits) == (((10, 192, 256),), (20, 192, 256))
+    assert [c.name for c in manifest.classes][:2] == ["road", "sidewalk"]
+    assert manifest.parity["images_from"] == "calibration"
+    assert manifest.parity["forms"]["plain"]["class_disagreement"] <= 1e-3
+    for difference in manifest.parity["forms"].values():
+        assert difference["features_relative"] < 1e-4
+
+
+def test_onnxruntime_equals_pytorch_and_adaptation_gains(bundle: Bundle, data: Path) -> None:
+    frozen = {b: miou(bundle, EngineOptions("frozen", "pair", b), data) for b in ("torch", "onnxruntime")}
+    assert frozen["onnxruntime"] == pytest.approx(frozen["torch"], abs=0.05)
+    norms = miou(bundle, EngineOptions("paper", backend="onnxruntime", lr=0.0, restoration=0.0), data)
+    assert norms > frozen["onnxruntime"] + 4

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import builtins
+import sys
+from typing import Any
+
+import pytest
+import torch
+from backend_contract import BackendContract, inputs_of
+
+from ocl_edge.bundle import Bundle
+from ocl_edge.errors import MissingExtraError, UsageError
+from ocl_edge_runtime.backends import open_backend
+from ocl_edge_runtime.backends.base import Backend
+from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
+from ocl_edge_runtime.backends.torch_backend import TorchBackend
+
+
+class TestTorch(BackendContract):
+    @pytest.fixture
+    def backend(self, bundle: Bundle) -> Backend:
+        return TorchBackend(bundle)
+
+
+class TestOnnxRuntime(BackendContract):
+    @pytest.fixture
+    def backend(self, bundle: Bundle) -> Backend:
+        return OnnxRuntimeBackend(bundle, threads=2)
+
+    def test_output_buffers_are_allocated_once(self, backend: Backend, bundle: Bundle) -> None:
+        places = set()
+        for seed in range(4):
+            outputs = backend.infer("plain", inputs_of(bundle, "plain", 1, seed))
+            places.add(outputs["features_0"].data_ptr())
+        assert len(places) == 1
+
+
+def test_auto_prefers_onnxruntime(small_bundle: Bundle) -> None:
+    choice = open_backend(small_bundle)
+    assert choice.backend.name == "onnxruntime"
+    assert choice.passed_over == {}
+
+
+def test_auto_says_why_it_passed_over(small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_import = builtins.__import__
+
+    def without_onnxruntime(name: str, *arguments: Any, **options: Any) -> Any:
+        if name == "onnxruntime":
+            raise ImportError(name)
+        return real_import(name, *arguments, **options)
+
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.setattr(builtins, "__import__", without_onnxruntime)
+    choice = open_backend(small_bundle)
+    assert choice.backend.name == "torch"
+    assert "pip install 'ocl-edge[cpu]'" in choice.passed_over["onnxruntime"]
+    with pytest.raises(MissingExtraError):
+        open_backend(small_bundle, "onnxruntime")
+
+
+def test_an_unknown_backend_is_refused(small_bundle: Bundle) -> None:
+    with pytest.raises(UsageError, match="known: auto, onnxruntime, torch"):
+        open_backend(small_bundle, "cuda")
+
+
+def test_sampled_rows_change_the_statistics(small_bundle: Bundle, sampled_bundle: Bundle) -> None:
+    inputs = inputs_of(small_bundle, "measured", 1)
+    all_rows = TorchBackend(small_bundle).infer("measured", inputs)["statistics"]
+    some_rows = TorchBackend(sampled_bundle).infer("measured", inputs)["statistics"]
+    assert not torch.allclose(all_rows, some_rows, atol=1e-3)
