@@ -1,0 +1,111 @@
+"""What each form of the backbone costs, and how long a bundle takes to its first mask.
+
+    python bench/forms.py --data ../shared/data [--bundle DIR] [--rounds N] [--threads N]
+
+Batch 1, forms interleaved in one process; medians of the times and of the ratios to
+``plain`` round by round, with the 10th and 90th percentile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from ocl_edge.bundle import Bundle
+from ocl_edge.forms import FORMS
+from ocl_edge.norms import SourceNorms
+from ocl_edge_export.pipeline import ExportRequest, export_bundle
+from ocl_edge_runtime.backends import open_backend
+
+FIRST_MASK = """
+import sys, time
+start = time.perf_counter()
+from ocl_edge.bundle import Bundle
+from ocl_edge_runtime.engine import Engine, EngineOptions
+from ocl_edge_runtime.sources import NoiseSource
+imported = time.perf_counter()
+engine = Engine(Bundle.open(sys.argv[1]), EngineOptions(sys.argv[2]))
+frame = next(iter(NoiseSource(360, 480, 1)))
+engine.predict(frame.image)
+print(imported - start, time.perf_counter() - imported)
+"""
+
+
+def time_forms(bundle: Bundle, backend_name: str, rounds: int, threads: int | None) -> None:
+    backend = open_backend(bundle, backend_name, threads).backend
+    frame = bundle.manifest.input
+    source = SourceNorms(**load_file(bundle.file("norms.safetensors")))
+    image = torch.randn(1, 3, frame.height, frame.width)
+    inputs = {
+        "plain": {"image": image},
+        "modulated": {"image": image, "norm_vectors": source.vectors(source.statistics)},
+        "measured": {
+            "image": image,
+            "anchor_statistics": source.statistics,
+            "anchor_weight": torch.tensor([0.85]),
+        },
+    }
+    times: dict[str, list[float]] = {form: [] for form in FORMS}
+    for index in range(rounds + 3):
+        for form in FORMS if index % 2 else FORMS[::-1]:
+            start = time.perf_counter()
+            backend.infer(form, inputs[form])
+            if index >= 3:
+                times[form].append(1000 * (time.perf_counter() - start))
+    plain = np.array(times["plain"])
+    print(f"\n{backend_name}, {rounds} rounds, threads: {threads or 'all'}")
+    print(f"{'form':12}{'median ms':>10}{'ratio':>8}   p10 to p90")
+    for form in FORMS:
+        low, middle, high = np.percentile(np.array(times[form]) / plain, (10, 50, 90))
+        print(f"{form:12}{np.median(times[form]):10.1f}{middle:8.3f}   {low:.3f} to {high:.3f}")
+
+
+def time_first_mask(bundle: Bundle) -> None:
+    print("\nfrom opening the bundle (hashes verified) to the first mask, in new processes")
+    for mode in ("frozen", "paper"):
+        runs = []
+        for _ in range(3):
+            command = [sys.executable, "-c", FIRST_MASK, str(bundle.path), mode]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            runs.append([float(value) for value in done.stdout.split()])
+        imports, first = np.median(runs, axis=0)
+        print(f"{mode:12}{first:6.2f} s, after {imports:.2f} s of imports")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--bundle", type=Path, help="an exported bundle; otherwise one is made")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--backends", default="onnxruntime")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        bundle = (
+            Bundle.open(arguments.bundle)
+            if arguments.bundle
+            else export_bundle(
+                ExportRequest(
+                    arguments.data / "models" / "espnetv2_s_2.0_city_1024x512.pth",
+                    Path(directory) / "bundle",
+                    input_size=(384, 512),
+                )
+            )
+        )
+        for backend in arguments.backends.split(","):
+            time_forms(bundle, backend, arguments.rounds, arguments.threads)
+        time_first_mask(bundle)
+
+
+if __name__ == "__main__":
+    main()
