@@ -11,12 +11,19 @@ view v, L2-normalised over the classes:
 The published code builds the N x N Gram matrix for ``neg``. Its mean is the squared
 norm of the mean vector, ``|| mean_i q_v(i) ||^2``, exactly: time and memory are linear
 in the number of pixels here.
+
+The gradient has a closed form. With g = d loss / d q, softmax and normalisation together
+pass back ``q * (g - q <q, g>)``: the softmax's own correction vanishes, because
+``<q, g - q <q, g>> = 0``. Only q is kept for it.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 POS_COEFF = 3.0
 NEG_COEFF = 1.0
@@ -46,11 +53,41 @@ def output_contrastive_loss(
         raise ValueError(f"expected logits [N, C, h, w] or [C, h, w], got {tuple(view.shape)}")
     if view.numel() == 0:
         raise ValueError(f"no pixels in logits of shape {tuple(view.shape)}")
-    q1, q2 = unit_predictions(view), unit_predictions(flipped_back)
-    agreement = (q1 * q2).sum(-2).mean(-1)
-    spread = (squared_mean_norm(q1) + squared_mean_norm(q2)) / 2
-    loss: Tensor = (neg_coeff * spread - pos_coeff * agreement).mean()
+    loss: Tensor = _OutputContrastiveLoss.apply(view, flipped_back, pos_coeff, neg_coeff)  # type: ignore[no-untyped-call]
     return loss
+
+
+class _OutputContrastiveLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, view: Tensor, flipped_back: Tensor, pos_coeff: float, neg_coeff: float) -> Tensor:
+        q1, q2 = unit_predictions(view), unit_predictions(flipped_back)
+        m1, m2 = q1.mean(-1, keepdim=True), q2.mean(-1, keepdim=True)
+        agreement = (q1 * q2).sum(-2).mean(-1)
+        spread = (m1.square().sum((-2, -1)) + m2.square().sum((-2, -1))) / 2
+        ctx.save_for_backward(q1, q2, m1, m2)
+        ctx.coefficients, ctx.shape, ctx.dtype = (pos_coeff, neg_coeff), view.shape, view.dtype
+        loss: Tensor = (neg_coeff * spread - pos_coeff * agreement).mean()
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
+        q1, q2, m1, m2 = ctx.saved_tensors
+        pos_coeff, neg_coeff = ctx.coefficients
+        images = q1.shape[0] if q1.dim() == 3 else 1
+        scale = incoming / (q1.shape[-1] * images)
+
+        def through_softmax(q: Tensor, other: Tensor, mean: Tensor) -> Tensor:
+            g = (neg_coeff * mean).sub(other, alpha=pos_coeff)
+            g.addcmul_(q, (q * g).sum(-2, keepdim=True), value=-1)
+            return g.mul_(q).mul_(scale).view(ctx.shape).to(ctx.dtype)
+
+        return (
+            through_softmax(q1, q2, m1) if ctx.needs_input_grad[0] else None,
+            through_softmax(q2, q1, m2) if ctx.needs_input_grad[1] else None,
+            None,
+            None,
+        )
 
 
 def unit_predictions(logits: Tensor) -> Tensor:
@@ -61,10 +98,4 @@ def unit_predictions(logits: Tensor) -> Tensor:
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     p = torch.softmax(logits.flatten(-2), dim=-2, dtype=dtype)
-    q: Tensor = p / p.norm(dim=-2, keepdim=True)
-    return q
-
-
-def squared_mean_norm(q: Tensor) -> Tensor:
-    """Mean over all pixel pairs of their inner product, in linear time: [..., C, P] -> [...]."""
-    return q.mean(-1).square().sum(-1)
+    return p.mul_(p.square().sum(-2, keepdim=True).rsqrt_())
