@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from ocl_edge.errors import MissingExtraError
 
 FlavourName = Literal["tensorrt", "tensorrt-rtx"]
+Severity = Literal["warning", "error"]
 FLAVOURS: tuple[FlavourName, ...] = ("tensorrt", "tensorrt-rtx")
 
 # The second name is what the wheels without the thin top package bring.
@@ -50,6 +52,30 @@ def import_flavour(flavour: FlavourName) -> ModuleType:
     missing = not isinstance(failure, ModuleNotFoundError)
     purpose = f"the {flavour} backend" + (f" ({failure})" if missing else "")
     raise MissingExtraError(flavour, EXTRAS[flavour], purpose) from failure
+
+
+def make_logger(library: Any, told: Callable[[Severity, str], None]) -> Any:
+    """A TensorRT logger that hands on warnings and errors.
+
+    Args:
+        library: the flavour's module.
+        told: called with ``warning`` or ``error`` and the text, from any thread.
+    """
+    severities: dict[Any, Severity] = {
+        library.ILogger.Severity.WARNING: "warning",
+        library.ILogger.Severity.ERROR: "error",
+        library.ILogger.Severity.INTERNAL_ERROR: "error",
+    }
+
+    class Messages(library.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            library.ILogger.__init__(self)
+
+        def log(self, severity: Any, text: str) -> None:
+            if severity in severities:
+                told(severities[severity], text)
+
+    return Messages()
 
 
 def as_flavour(name: str) -> FlavourName:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ocl_edge.errors import MissingExtraError
-from ocl_edge.tensorrt_flavours import as_flavour, import_flavour
+from ocl_edge.tensorrt_flavours import as_flavour, import_flavour, make_logger
 
 Emit = Callable[..., None]
 
@@ -49,11 +49,11 @@ def main() -> int:
     try:
         library = import_flavour(as_flavour(job["flavour"]))
         done = describe_library(library) if job["job"] == "describe" else build_engine(library, job, emit)
-    except MissingExtraError as error:
-        emit("failed", stage="library", text=str(error.__cause__), nodes=[])
+    except MissingExtraError as failure:
+        emit("failed", stage="library", text=str(failure.__cause__), nodes=[])
         return 1
-    except JobFailed as error:
-        emit("failed", **error.event)
+    except JobFailed as failure:
+        emit("failed", **failure.event)
         return 1
     emit("done", **done)
     return 0
@@ -73,7 +73,12 @@ def build_engine(library: Any, job: dict[str, Any], emit: Emit) -> dict[str, Any
     of the input of that name), ``targets``, ``workspace_mib``, ``tf32``.
     """
     messages: list[str] = []
-    logger = _make_logger(library, messages, emit)
+
+    def told(severity: str, text: str) -> None:
+        messages.extend([text] if severity == "error" else [])
+        emit("message", severity=severity, text=text)
+
+    logger = make_logger(library, told)
     start = time.monotonic()
     builder = library.Builder(logger)
     # The types of the graph are the types of the engine, in every version.
@@ -118,26 +123,6 @@ def _configure(library: Any, builder: Any, job: dict[str, Any]) -> Any:
     return config
 
 
-def _make_logger(library: Any, messages: list[str], emit: Emit) -> Any:
-    worth_telling = {
-        library.ILogger.Severity.WARNING: "warning",
-        library.ILogger.Severity.ERROR: "error",
-        library.ILogger.Severity.INTERNAL_ERROR: "error",
-    }
-
-    class Messages(library.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            library.ILogger.__init__(self)
-
-        def log(self, severity: Any, text: str) -> None:
-            if severity in worth_telling:
-                if worth_telling[severity] == "error":
-                    messages.append(text)
-                emit("message", severity=worth_telling[severity], text=text)
-
-    return Messages()
-
-
 def _make_monitor(library: Any, emit: Emit) -> Any:
     """Tells the outermost phase's steps; None where the library has no progress monitor."""
     if not hasattr(library, "IProgressMonitor"):
@@ -171,7 +156,10 @@ def _make_monitor(library: Any, emit: Emit) -> Any:
 
 def _parser_errors(parser: Any) -> list[dict[str, str]]:
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    return [{"node": e.node_name(), "operator": e.node_operator(), "text": e.desc()} for e in errors]
+    return [
+        {"node": error.node_name(), "operator": error.node_operator(), "text": error.desc()}
+        for error in errors
+    ]
 
 
 def _last_lines(messages: list[str], count: int = 5) -> str:
