@@ -15,6 +15,7 @@ VERBS = {
     "export": "Checkpoint -> verified bundle.",
     "run": "Segment a stream and adapt to it.",
     "profile": "Where each millisecond of a frame goes.",
+    "evaluate": "What adaptation gains on labelled footage.",
     "inspect": "Print a bundle and verify every file.",
     "doctor": "What this machine can run, and why not the rest.",
 }
