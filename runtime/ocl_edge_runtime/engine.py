@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from ocl_edge.adapter import Update, adapt_step, mean_of_views
 from ocl_edge.bundle import Bundle
-from ocl_edge.errors import UsageError
+from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.forms import BATCH_NORM, build_form
 from ocl_edge.head import TrainableHead, TrainableWeights
 from ocl_edge.methods import find_method
 from ocl_edge.norms import SourceNorms
 from ocl_edge.preprocess import Preprocessor
 from ocl_edge.programs import load_program
-from ocl_edge.tail import Tail
+from ocl_edge.tail import MOST_CLASSES, Tail
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.frames import FrameResult
@@ -69,6 +69,11 @@ class Engine:
     def __init__(self, bundle: Bundle, options: EngineOptions | None = None) -> None:
         options = options or EngineOptions()
         self.bundle = bundle
+        if len(bundle.manifest.classes) > MOST_CLASSES:
+            raise BundleError(
+                f"{bundle.path} has {len(bundle.manifest.classes)} classes; a mask has 8 bits, so "
+                f"{MOST_CLASSES} is the most that can be run"
+            )
         self.method = find_method(options.method)
         if self.method.modulates_norms and options.views == "single":
             raise UsageError(f"{self.method.name} works on the view pair; --views single goes with frozen")

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import small_network
-from ocl_edge.bundle import Bundle
-from ocl_edge.errors import FrameError, UsageError
+from ocl_edge.bundle import Bundle, ClassSpec
+from ocl_edge.errors import BundleError, FrameError, UsageError
 from ocl_edge_runtime.engine import Engine, EngineOptions
 
 PRIOR, LR, MOMENTUM, DECAY = 0.8, 0.3, 0.9, 5e-4
@@ -193,3 +193,11 @@ def test_a_wrong_image_is_refused_and_the_next_one_works(small_bundle: Bundle) -
 def test_paper_mode_refuses_a_single_view(small_bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="view pair"):
         Engine(small_bundle, EngineOptions("ocl-head", "single"))
+
+
+def test_more_classes_than_a_mask_can_hold_are_refused(small_bundle: Bundle) -> None:
+    manifest = small_bundle.manifest
+    classes = tuple(ClassSpec(name=f"class_{index}", colour=(0, 0, 0)) for index in range(257))
+    many = Bundle(small_bundle.path, manifest.model_copy(update={"classes": classes}), "")
+    with pytest.raises(BundleError, match="257 classes; a mask has 8 bits"):
+        Engine(many)
