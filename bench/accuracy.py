@@ -26,8 +26,8 @@ from ocl_edge_runtime.sources import ImageSource
 ROWS = {
     "frozen, single view": EngineOptions("frozen", "single"),
     "frozen, flip-averaged": EngineOptions("frozen", "pair"),
-    "paper, norms only (prior 0.85)": EngineOptions("paper", lr=0.0, restoration=0.0),
-    "paper, norms and head": EngineOptions("paper"),
+    "norm (paper mode, prior 0.85)": EngineOptions("norm"),
+    "ocl-head (paper mode)": EngineOptions("ocl-head"),
 }
 
 
@@ -69,9 +69,7 @@ def main() -> None:
         print(f"{'row':34}{'backend':14}{'mIoU %':>8}{'ms/frame':>10}")
         for name, options in ROWS.items():
             for backend in arguments.backends.split(","):
-                chosen = EngineOptions(
-                    options.mode, options.views, backend, lr=options.lr, restoration=options.restoration
-                )
+                chosen = EngineOptions(options.method, options.views, backend)
                 miou, seconds = evaluate(bundle, chosen, arguments.data, arguments.sequence)
                 print(f"{name:34}{backend:14}{miou:8.2f}{1000 * seconds:10.0f}", flush=True)
 

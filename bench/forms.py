@@ -70,7 +70,7 @@ def time_forms(bundle: Bundle, backend_name: str, rounds: int, threads: int | No
 
 def time_first_mask(bundle: Bundle) -> None:
     print("\nfrom opening the bundle (hashes verified) to the first mask, in new processes")
-    for mode in ("frozen", "paper"):
+    for mode in ("frozen", "ocl-head"):
         runs = []
         for _ in range(3):
             command = [sys.executable, "-c", FIRST_MASK, str(bundle.path), mode]

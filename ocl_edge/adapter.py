@@ -1,15 +1,18 @@
-"""What one adaptation does to the head."""
+"""What one adaptation does."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from ocl_edge.head import TrainableHead
-from ocl_edge.ocl import output_contrastive_loss
+from ocl_edge.bundle import AdaptationDefaults
+from ocl_edge.head import TrainableWeights
 from ocl_edge.timings import Stopwatch
+
+Loss = Callable[[Tensor, Tensor, AdaptationDefaults], Tensor]
 
 
 @dataclass(frozen=True)
@@ -32,30 +35,30 @@ def mean_of_views(logits: Tensor) -> Tensor:
     return (view + flipped_back).mul_(0.5)
 
 
-def adapt_head(head: TrainableHead, logits: Tensor, watch: Stopwatch) -> Update:
-    """One OCL step on the head, then restoration (OCL paper, section 3; head only).
+def adapt_step(weights: TrainableWeights, logits: Tensor, loss_of: Loss, watch: Stopwatch) -> Update:
+    """One step of gradient descent on a view pair, then restoration (OCL paper, section 3).
 
     Args:
-        head: its parameters produced ``logits`` with gradients enabled.
+        weights: they produced ``logits`` with gradients enabled.
         logits: of a view pair, [2, C, h, w].
+        loss_of: (logits, logits flipped back, settings) -> scalar.
         watch: receives the laps loss, backward, step and restore.
 
     Returns:
-        What happened. A loss or gradient that is not finite leaves the head as it was.
+        What happened. A loss or gradient that is not finite leaves the weights as they were.
     """
-    settings = head.settings
-    loss = output_contrastive_loss(*align_views(logits), settings.pos_coeff, settings.neg_coeff)
+    loss = loss_of(*align_views(logits), weights.settings)
     value = loss.item()
     watch.lap("loss")
-    if not torch.isfinite(loss):
+    if not math.isfinite(value):
         return Update(value, False, "the loss is not finite")
     loss.backward()  # type: ignore[no-untyped-call]
     watch.lap("backward")
-    if not head.gradients_are_finite():
-        head.discard_gradients()
+    if not weights.gradients_are_finite():
+        weights.discard_gradients()
         return Update(value, False, "a gradient is not finite")
-    head.step()
+    weights.step()
     watch.lap("step")
-    head.restore_toward_source()
+    weights.restore_toward_source()
     watch.lap("restore")
     return Update(value, True, "adapted")

@@ -1,4 +1,4 @@
-"""The trainable head: logits from features, one step of gradient descent, restoration."""
+"""What trains: some weights, one step of gradient descent on them, restoration; and the head."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from torch import Tensor, nn
 from ocl_edge.bundle import AdaptationDefaults
 
 
-class TrainableHead:
-    """A head module, its source weights, its optimiser and its random generator.
+class TrainableWeights:
+    """Weights that adapt, their source values, their optimiser and their random generator.
 
     SGD as in the OCL paper; after a step every single weight returns to its source value
     with a small probability (stochastic restoration, Wang et al. 2022, CoTTA).
 
     Args:
-        module: features -> logits; its parameters are trained in place.
+        parameters: trained in place, by name.
         settings: lr, momentum, weight decay, restoration.
         seed: of the generator that chooses the weights to restore.
     """
 
-    def __init__(self, module: nn.Module, settings: AdaptationDefaults, seed: int = 0) -> None:
-        self.module = module
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], settings: AdaptationDefaults, seed: int = 0
+    ) -> None:
+        self.parameters = dict(parameters)
         self.settings = settings
-        self.parameters = dict(module.named_parameters())
         self.source = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = torch.optim.SGD(
@@ -35,13 +36,6 @@ class TrainableHead:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
         )
-
-    def logits(self, features: Sequence[Tensor]) -> Tensor:
-        """Features, each [N, F, h, w] -> logits [N, C, h, w], differentiable."""
-        output = self.module(*features)
-        logits = output[0] if isinstance(output, tuple | list) else output
-        assert isinstance(logits, Tensor)
-        return logits
 
     def step(self) -> None:
         """Apply the gradients that ``backward`` left, and clear them."""
@@ -89,3 +83,24 @@ class TrainableHead:
         for name in sorted(self.parameters):
             digest.update(name.encode() + self.parameters[name].detach().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+class TrainableHead(TrainableWeights):
+    """A head module whose parameters adapt.
+
+    Args:
+        module: features -> logits; its parameters are trained in place.
+        settings: as for `TrainableWeights`.
+        seed: likewise.
+    """
+
+    def __init__(self, module: nn.Module, settings: AdaptationDefaults, seed: int = 0) -> None:
+        super().__init__(dict(module.named_parameters()), settings, seed)
+        self.module = module
+
+    def logits(self, features: Sequence[Tensor]) -> Tensor:
+        """Features, each [N, F, h, w] -> logits [N, C, h, w], differentiable."""
+        output = self.module(*features)
+        logits = output[0] if isinstance(output, tuple | list) else output
+        assert isinstance(logits, Tensor)
+        return logits

@@ -80,7 +80,8 @@ class _OutputContrastiveLoss(torch.autograd.Function):
         def through_softmax(q: Tensor, other: Tensor, mean: Tensor) -> Tensor:
             g = (neg_coeff * mean).sub(other, alpha=pos_coeff)
             g.addcmul_(q, (q * g).sum(-2, keepdim=True), value=-1)
-            return g.mul_(q).mul_(scale).view(ctx.shape).to(ctx.dtype)
+            gradient: Tensor = g.mul_(q).mul_(scale).view(ctx.shape).to(ctx.dtype)
+            return gradient
 
         return (
             through_softmax(q1, q2, m1) if ctx.needs_input_grad[0] else None,

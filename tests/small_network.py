@@ -52,5 +52,8 @@ def trained(seed: int = 0, classes: int = CLASSES) -> SmallNetwork:
             if isinstance(module, nn.BatchNorm2d) and module.affine:
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.uniform_(-0.5, 0.5)
+        network.eval()
+        network.classifier.weight.mul_(4)  # every class wins somewhere, or masks would prove nothing
+        network.classifier.bias.sub_(network(torch.randn(8, 3, HEIGHT, WIDTH)).mean((0, 2, 3)))
     torch.random.set_rng_state(state)
-    return network.eval()
+    return network

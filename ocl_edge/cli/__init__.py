@@ -16,6 +16,7 @@ VERBS = {
     "build": "Bundle -> TensorRT engines, for this device or others.",
     "run": "Segment a stream and adapt to it.",
     "profile": "Where each millisecond of a frame goes.",
+    "evaluate": "What adaptation gains on labelled footage.",
     "inspect": "Print a bundle and verify every file.",
     "doctor": "What this machine can run, and why not the rest.",
 }

@@ -73,17 +73,17 @@ def profile(
         else NoiseSource(size.height, size.width, min(frames + warmup, 32))
     )
     off = Engine(opened, EngineOptions("frozen", None, backend, threads=threads))
-    on = Engine(opened, EngineOptions("paper", None, backend, prior, lr, restoration, seed, threads))
+    on = Engine(opened, EngineOptions("ocl-head", None, backend, prior, lr, restoration, seed, threads))
     wanted = islice(chain.from_iterable(repeat(stream)), frames + warmup)
     with frame_progress(frames + warmup) as progress:
         result = run_profile(off, on, wanted, (), warmup, lambda: progress(""))
     if trace:
         emit_json(trace, result.trace())
     if json_path:
-        facts = {"bundle": opened.identity, "backend": on.backend.name, "source": source or "noise"}
+        facts = {"bundle": opened.identity, "backend": on.backend_name, "source": source or "noise"}
         emit_json(json_path, {**facts, **result.as_dict()})
     if json_path != "-":
-        _show(result, on.backend.name)
+        _show(result, on.backend_name)
 
 
 def _show(result: Profile, backend: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -39,6 +39,11 @@ Examples:
     help="paper: adapt on every frame; frozen: never.",
 )
 @click.option(
+    "--method",
+    metavar="NAME",
+    help="What adapts in paper mode: norm, ocl-head (default), ocl-norm, ocl-full, tent, tent-head.",
+)
+@click.option(
     "--views",
     type=click.Choice(["single", "pair"]),
     help="pair: average the logits of the image and its flip. Paper mode always does; frozen: single.",
@@ -59,6 +64,7 @@ def run(
     bundle: Path,
     source: str,
     mode: Literal["paper", "frozen"],
+    method: str | None,
     views: Literal["single", "pair"] | None,
     backend: str,
     prior: float | None,
@@ -77,6 +83,7 @@ def run(
     from ocl_edge.bundle import Bundle
     from ocl_edge.cli.options import use_threads
     from ocl_edge.cli.output import emit_json, frame_progress, note
+    from ocl_edge.errors import UsageError
     from ocl_edge.timings import mask_latency_ms
     from ocl_edge_runtime.engine import Engine, EngineOptions
     from ocl_edge_runtime.loop import run_stream
@@ -86,8 +93,10 @@ def run(
     use_threads(threads)
     frames = ImageSource(source, limit, lambda name, reason: note(f"skipped {name}: {reason}"))
     opened = Bundle.open(bundle)
-    options = EngineOptions(mode, views, backend, prior, lr, restoration, seed, threads)
-    engine = Engine(opened, options)
+    if mode == "frozen" and method not in (None, "frozen"):
+        raise UsageError(f"--mode frozen does not adapt; leave out --method {method}")
+    name = "frozen" if mode == "frozen" else method or "ocl-head"
+    engine = Engine(opened, EngineOptions(name, views, backend, prior, lr, restoration, seed, threads))
     for name, reason in engine.passed_over.items():
         note(f"backend {name} passed over: {reason}")
     outlets = [open_sink(text, opened.manifest) for text in sinks]
@@ -96,22 +105,10 @@ def run(
             engine, frames, outlets, lambda result: progress(f"{mask_latency_ms(result.timings_ms):.0f} ms")
         )
     if json_path:
-        emit_json(json_path, {**_facts(engine), **report.as_dict()})
+        emit_json(json_path, {**engine.facts(), **report.as_dict()})
     if json_path != "-":
         _show(engine, report)
     engine.close()
-
-
-def _facts(engine: Engine) -> dict[str, Any]:
-    return {
-        "bundle": engine.bundle.identity,
-        "mode": engine.mode,
-        "views": engine.views,
-        "backend": engine.backend.name,
-        "settings": engine.settings.model_dump(),
-        "head_sha256": engine.head.weights_sha256(),
-        "head_distance": engine.head.distance_from_source(),
-    }
 
 
 def _show(engine: Engine, report: RunReport) -> None:
@@ -122,8 +119,8 @@ def _show(engine: Engine, report: RunReport) -> None:
     rows: dict[str, object] = {
         "frames": f"{report.frames} ({report.skipped} skipped)"
         + (", stopped by a signal" if report.stopped else ""),
-        "mode": f"{engine.mode}, {engine.views} view{'s' if engine.views == 'pair' else ''}",
-        "backend": engine.backend.name,
+        "method": f"{engine.method.name}, {'view pair' if engine.views == 'pair' else 'single view'}",
+        "backend": engine.backend_name,
     }
     if latency:
         rows["mask latency"] = f"p50 {latency.p50:.1f} ms, p90 {latency.p90:.1f} ms, p99 {latency.p99:.1f} ms"
@@ -133,5 +130,5 @@ def _show(engine: Engine, report: RunReport) -> None:
     if report.losses:
         rows["updates"] = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
         rows["loss"] = f"first {report.losses[0]:.4f}, last {report.losses[-1]:.4f}"
-        rows["head"] = f"{100 * engine.head.distance_from_source():.1f} % away from its source weights"
+        rows["weights"] = f"{100 * engine.weights.distance_from_source():.1f} % away from the source"
     print_rows("run", rows)

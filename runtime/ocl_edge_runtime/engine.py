@@ -3,48 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from ocl_edge.adapter import Update, adapt_head, mean_of_views
+from ocl_edge.adapter import Update, adapt_step, mean_of_views
 from ocl_edge.bundle import Bundle
-from ocl_edge.errors import UsageError
-from ocl_edge.head import TrainableHead
+from ocl_edge.errors import BundleError, UsageError
+from ocl_edge.forms import BATCH_NORM, build_form
+from ocl_edge.head import TrainableHead, TrainableWeights
+from ocl_edge.methods import find_method
 from ocl_edge.norms import SourceNorms
 from ocl_edge.preprocess import Preprocessor
 from ocl_edge.programs import load_program
-from ocl_edge.tail import Tail
+from ocl_edge.tail import MOST_CLASSES, Tail
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.frames import FrameResult
 
-Mode = Literal["paper", "frozen"]
 Views = Literal["single", "pair"]
-MODES: tuple[Mode, ...] = ("paper", "frozen")
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How a bundle is run; None means the bundle's own default.
+    """How a bundle is run; None means the method's own default, then the bundle's.
 
     Attributes:
-        mode: ``paper`` adapts every frame, ``frozen`` never.
-        views: ``pair`` averages the logits of the image and its flip. Paper mode always
-            does; frozen mode takes a single view unless told otherwise.
+        method: a name of `ocl_edge.methods.METHODS`.
+        views: ``pair`` averages the logits of the image and its flip. Methods that adapt
+            always do; ``frozen`` takes a single view unless told otherwise.
         backend: ``auto`` or a name of `ocl_edge_runtime.backends.BACKENDS`.
         prior: weight of the source statistics, 0 to 1.
-        lr: learning rate of the head.
+        lr: learning rate.
         restoration: probability that a weight returns to its source value after a step.
         seed: of the restoration.
         threads: for one operator of the backend.
     """
 
-    mode: Mode = "paper"
+    method: str = "ocl-head"
     views: Views | None = None
     backend: str = "auto"
     prior: float | None = None
@@ -55,10 +55,10 @@ class EngineOptions:
 
 
 class Engine:
-    """Runs one bundle. Used from one thread at a time.
+    """Runs one bundle with one method. Used from one thread at a time.
 
     `predict` gives the mask of a frame; `adapt`, called after the mask is out, updates
-    the head on that same frame. `step` does both.
+    on that same frame. `step` does both.
 
     Raises:
         UsageError: options that contradict each other.
@@ -68,17 +68,20 @@ class Engine:
 
     def __init__(self, bundle: Bundle, options: EngineOptions | None = None) -> None:
         options = options or EngineOptions()
-        if options.mode == "paper" and options.views == "single":
-            raise UsageError("paper mode works on the view pair; --views single goes with --mode frozen")
         self.bundle = bundle
-        self.mode = options.mode
-        self.views: Views = options.views or ("pair" if options.mode == "paper" else "single")
+        if len(bundle.manifest.classes) > MOST_CLASSES:
+            raise BundleError(
+                f"{bundle.path} has {len(bundle.manifest.classes)} classes; a mask has 8 bits, so "
+                f"{MOST_CLASSES} is the most that can be run"
+            )
+        self.method = find_method(options.method)
+        if self.method.modulates_norms and options.views == "single":
+            raise UsageError(f"{self.method.name} works on the view pair; --views single goes with frozen")
+        self.views: Views = options.views or ("pair" if self.method.modulates_norms else "single")
         given = {"prior": options.prior, "lr": options.lr, "restoration": options.restoration}
         self.settings = bundle.manifest.adaptation.model_copy(
-            update={name: value for name, value in given.items() if value is not None}
+            update={**self.method.defaults, **{name: v for name, v in given.items() if v is not None}}
         )
-        choice = open_backend(bundle, options.backend, options.threads)
-        self.backend, self.passed_over = choice.backend, choice.passed_over
         self.head = TrainableHead(load_program(bundle.file("head.pt2")), self.settings, options.seed)
         self.source = SourceNorms(**load_file(bundle.file("norms.safetensors")))
         self.watch = Stopwatch()
@@ -90,6 +93,35 @@ class Engine:
             "anchor_weight": torch.tensor([self.settings.prior]),
         }
         self._logits: Tensor | None = None
+        self._open_backbone(options)
+
+    def _open_backbone(self, options: EngineOptions) -> None:
+        """Either a backend, or the measured form in PyTorch where gradients reach the backbone."""
+        self._network: nn.Module | None = None
+        self.weights: TrainableWeights = self.head
+        if not self.method.needs_pytorch_backbone:
+            choice = open_backend(self.bundle, options.backend, options.threads)
+            self.passed_over, self.backend_name = choice.passed_over, choice.backend.name
+            self._backend = choice.backend
+            return
+        if options.backend not in ("auto", "torch"):
+            raise UsageError(f"{self.method.name} trains the backbone, which only --backend torch can")
+        plain = load_program(self.bundle.file("backbone.pt2"))
+        affine = {
+            str(a.target) for n in plain.graph.nodes if n.target is BATCH_NORM for a in n.args[1:3] if a
+        }
+        self._network = build_form(plain, "measured", self.bundle.manifest.stat_rows)
+        wanted = {
+            f"backbone.{name}": parameter
+            for name, parameter in self._network.named_parameters()
+            if self.method.trains == "all" or name in affine
+        }
+        for name, parameter in self._network.named_parameters():
+            parameter.requires_grad_(f"backbone.{name}" in wanted)
+        if self.method.trains == "all":
+            wanted |= {f"head.{name}": parameter for name, parameter in self.head.parameters.items()}
+        self.weights = TrainableWeights(wanted, self.settings, options.seed)
+        self.passed_over, self.backend_name = {}, "torch"
 
     def predict(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The mask of an image, before any update on it.
@@ -104,31 +136,36 @@ class Engine:
             FrameError: the image is of another dtype or shape.
         """
         self.watch.start()
-        adapting = self.mode == "paper"
         pair = self.views == "pair"
         views = self._preprocessor.pair(image) if pair else self._preprocessor.single(image)
         self.watch.lap("preprocess")
-        outputs = self.backend.infer(
-            "measured" if adapting else "plain", {"image": views, **(self._anchor if adapting else {})}
-        )
-        features = [outputs[f"features_{index}"] for index in range(len(self.bundle.manifest.features))]
+        features = self._features(views)
         self.watch.lap("backbone")
-        with torch.set_grad_enabled(adapting):
+        with torch.set_grad_enabled(self.method.loss is not None):
             logits = self.head.logits(features)
-        self._logits = logits if logits.requires_grad else None
+        self._logits = logits if self.method.loss is not None else None
         averaged = mean_of_views(logits) if pair else logits.detach()
         self.watch.lap("head")
         mask = self._tail.mask(averaged, image.shape[0], image.shape[1])
         self.watch.lap("tail")
         return mask
 
+    def _features(self, views: Tensor) -> list[Tensor]:
+        if self._network is not None:
+            outputs: tuple[Tensor, ...] = self._network(views, *self._anchor.values())
+            return list(outputs[:-1])  # the last one is the statistics
+        form: Literal["measured", "plain"] = "measured" if self.method.modulates_norms else "plain"
+        extra = self._anchor if self.method.modulates_norms else {}
+        named = self._backend.infer(form, {"image": views, **extra})
+        return [named[f"features_{index}"] for index in range(len(self.bundle.manifest.features))]
+
     def adapt(self) -> Update | None:
-        """Update the head on the frame of the last `predict`; None where there is nothing to adapt on."""
-        if self._logits is None:
+        """Update on the frame of the last `predict`; None where there is nothing to adapt on."""
+        if self._logits is None or self.method.loss is None:
             return None
         logits, self._logits = self._logits, None
         self.watch.resume()
-        return adapt_head(self.head, logits, self.watch)
+        return adapt_step(self.weights, logits, self.method.loss, self.watch)
 
     def step(self, image: NDArray[np.uint8]) -> FrameResult:
         """`predict` and `adapt` in one call."""
@@ -139,8 +176,22 @@ class Engine:
         """What the last frame gave."""
         timings = self.watch.timings_ms()
         if update is None:
-            return FrameResult(mask, timings, reason="frozen")
+            return FrameResult(mask, timings, reason="nothing trains")
         return FrameResult(mask, timings, update.applied, update.reason, update.loss)
 
+    def facts(self) -> dict[str, Any]:
+        """What ran, for reports: everything that the results depend on."""
+        return {
+            "bundle": self.bundle.identity,
+            "method": self.method.name,
+            "views": self.views,
+            "backend": self.backend_name,
+            "settings": self.settings.model_dump(),
+            "weights_sha256": self.weights.weights_sha256(),
+            "weights_distance": self.weights.distance_from_source(),
+        }
+
     def close(self) -> None:
-        self.backend.close()
+        """Free the backend."""
+        if self._network is None:
+            self._backend.close()

@@ -131,7 +131,7 @@ def test_export_run_inspect_profile_from_end_to_end(
         assert run(["run", str(bundle), "--source", str(frames), "--sink", sink, "--json", str(report)]) == 0
         content = json.loads(report.read_text())
         assert (content["frames"], content["updates"], content["backend"]) == (6, 6, "onnxruntime")
-        hashes.append(content["head_sha256"])
+        hashes.append(content["weights_sha256"])
     assert hashes[0] == hashes[1]
     assert len(list((tmp_path / "masks").iterdir())) == 6
     assert "mask latency" in capsys.readouterr().out

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from ocl_edge.adapter import adapt_head
+from ocl_edge.adapter import adapt_step
 from ocl_edge.bundle import AdaptationDefaults
 from ocl_edge.head import TrainableHead
+from ocl_edge.methods.base import ocl
 from ocl_edge.timings import Stopwatch
 
 
@@ -16,7 +17,7 @@ def make_head(restoration: float = 0.0, lr: float = 0.1, seed: int = 0) -> Train
 
 
 def adapt(head: TrainableHead, features: torch.Tensor) -> None:
-    assert adapt_head(head, head.logits([features]), Stopwatch()).applied
+    assert adapt_step(head, head.logits([features]), ocl, Stopwatch()).applied
 
 
 def test_restoration_zero_keeps_and_one_returns_every_weight() -> None:
@@ -53,7 +54,7 @@ def test_a_loss_that_is_not_finite_leaves_the_head_as_it_was() -> None:
     before = head.weights_sha256()
     features = torch.randn(2, 6, 4, 5)
     features[0, 0, 0, 0] = float("nan")
-    update = adapt_head(head, head.logits([features]), Stopwatch())
+    update = adapt_step(head, head.logits([features]), ocl, Stopwatch())
     assert not update.applied
     assert update.reason == "the loss is not finite"
     assert head.weights_sha256() == before
@@ -63,7 +64,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_head_as_it_was() -> None:
     head = make_head()
     before = head.weights_sha256()
     head.parameters["bias"].register_hook(lambda gradient: gradient * float("inf"))
-    update = adapt_head(head, head.logits([torch.randn(2, 6, 4, 5)]), Stopwatch())
+    update = adapt_step(head, head.logits([torch.randn(2, 6, 4, 5)]), ocl, Stopwatch())
     assert update.reason == "a gradient is not finite"
     assert head.weights_sha256() == before
     assert head.gradients_are_finite()

@@ -77,6 +77,20 @@ def test_the_mask_equals_interpolation_and_argmax(align_corners: bool) -> None:
     assert np.array_equal(same_size, logits.argmax(1)[0].numpy())
 
 
+@pytest.mark.parametrize("classes", [1, 2, 256])
+def test_masks_of_any_size_and_class_count_belong_to_the_caller(classes: int) -> None:
+    tail, generator = Tail(True), torch.Generator().manual_seed(classes)
+    kept = []
+    for size in ((30, 40), (30, 40), (12, 16), (7, 9), (30, 40)):
+        logits = torch.randn(1, classes, 12, 16, generator=generator)
+        expected = F.interpolate(logits, size, mode="bilinear", align_corners=True).argmax(1)[0].numpy()
+        kept.append((tail.mask(logits, *size), expected))
+        strided = logits.contiguous(memory_format=torch.channels_last)
+        kept.append((tail.mask(strided, *size), expected))
+    for mask, expected in kept:  # after all calls: none may share a buffer with another
+        assert np.array_equal(mask, expected)
+
+
 def test_another_tail_runs_before_the_resize() -> None:
     class Shuffle(nn.Module):
         def forward(self, logits: torch.Tensor) -> tuple[torch.Tensor]:

@@ -34,6 +34,13 @@ class TestOnnxRuntime(BackendContract):
             places.add(outputs["features_0"].data_ptr())
         assert len(places) == 1
 
+    def test_idle_threads_leave_the_cores_to_pytorch(self, backend: Backend, bundle: Bundle) -> None:
+        backend.infer("plain", inputs_of(bundle, "plain", 1))
+        assert isinstance(backend, OnnxRuntimeBackend)
+        options = backend._sessions["plain"].get_session_options()
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+        assert options.intra_op_num_threads == 2
+
 
 def test_auto_prefers_onnxruntime(small_bundle: Bundle) -> None:
     choice = open_backend(small_bundle)

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import small_network
-from ocl_edge.bundle import Bundle
-from ocl_edge.errors import FrameError, UsageError
+from ocl_edge.bundle import Bundle, ClassSpec
+from ocl_edge.errors import BundleError, FrameError, UsageError
 from ocl_edge_runtime.engine import Engine, EngineOptions
 
 PRIOR, LR, MOMENTUM, DECAY = 0.8, 0.3, 0.9, 5e-4
@@ -20,12 +20,18 @@ PRIOR, LR, MOMENTUM, DECAY = 0.8, 0.3, 0.9, 5e-4
 class ReferenceLoop:
     """The published loop, restricted to the head: eager network, patched norms, Gram matrix, SGD by hand."""
 
-    def __init__(self, prior: float) -> None:
+    def __init__(self, prior: float, trains: str = "head") -> None:
         self.network = small_network.trained()
+        wanted = {
+            "head": lambda name: name.startswith("classifier"),
+            "all": lambda _name: True,
+            "norm affine": lambda name: "norm." in name or name.startswith("gate.2"),
+        }[trains]
+        self.trained = {name: p for name, p in self.network.named_parameters() if wanted(name)}
         for module in self.network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.forward = self._modulated(module, prior)  # type: ignore[method-assign]
-        self.velocity = {name: torch.zeros_like(p) for name, p in self.network.classifier.named_parameters()}
+        self.velocity = {name: torch.zeros_like(p) for name, p in self.trained.items()}
 
     @staticmethod
     def _modulated(norm: nn.BatchNorm2d, prior: float):  # type: ignore[no-untyped-def]
@@ -40,7 +46,9 @@ class ReferenceLoop:
 
         return forward
 
-    def step(self, image: np.ndarray) -> tuple[np.ndarray, float]:
+    def step(
+        self, image: np.ndarray, lr: float = LR, decay: float = DECAY, entropy: bool = False
+    ) -> tuple[np.ndarray, float]:
         x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
         x = F.interpolate(x, (48, 64), mode="bilinear", align_corners=False) / 255
         x = (x - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
@@ -56,19 +64,21 @@ class ReferenceLoop:
         )
         q = [F.normalize(F.softmax(z, 0), dim=0).flatten(1) for z in (one, two)]
         loss = -3 * (q[0] * q[1]).sum(0).mean() + sum((v.T @ v).mean() for v in q) / 2
-        head = dict(self.network.classifier.named_parameters())
-        gradients = torch.autograd.grad(loss, list(head.values()))
+        if entropy:
+            both = torch.stack((one, two))
+            loss = -(both.softmax(1) * both.softmax(1).log()).sum(1).mean()
+        gradients = torch.autograd.grad(loss, list(self.trained.values()))
         with torch.no_grad():
-            for (name, parameter), gradient in zip(head.items(), gradients, strict=True):
-                self.velocity[name].mul_(MOMENTUM).add_(gradient + DECAY * parameter)
-                parameter.sub_(LR * self.velocity[name])
+            for (name, parameter), gradient in zip(self.trained.items(), gradients, strict=True):
+                self.velocity[name].mul_(MOMENTUM).add_(gradient + decay * parameter)
+                parameter.sub_(lr * self.velocity[name])
         return averaged.argmax(1)[0].detach().numpy().astype(np.uint8), loss.item()
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
 def test_paper_mode_equals_the_published_loop_step_by_step(small_bundle: Bundle, backend: str) -> None:
     engine = Engine(
-        small_bundle, EngineOptions("paper", backend=backend, prior=PRIOR, lr=LR, restoration=0.0)
+        small_bundle, EngineOptions("ocl-head", backend=backend, prior=PRIOR, lr=LR, restoration=0.0)
     )
     reference = ReferenceLoop(PRIOR)
     for index in range(12):
@@ -78,10 +88,47 @@ def test_paper_mode_equals_the_published_loop_step_by_step(small_bundle: Bundle,
         assert result.adapted
         assert result.loss == pytest.approx(expected_loss, rel=1e-5)
         assert (result.mask != expected_mask).mean() < 0.002
+        assert len(np.unique(result.mask)) >= 3
     ours, theirs = engine.head.parameters, dict(reference.network.classifier.named_parameters())
     assert engine.head.distance_from_source() > 0.01
     for name, value in theirs.items():
         assert torch.allclose(ours[f"classifier.{name}"], value, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "trains"),
+    [("ocl-full", "all"), ("ocl-norm", "norm affine"), ("tent", "norm affine"), ("tent-head", "head")],
+)
+def test_the_other_methods_equal_their_formulas_over_twenty_frames(
+    small_bundle: Bundle, method: str, trains: str
+) -> None:
+    lr = 0.01 if trains != "head" else 0.1
+    engine = Engine(small_bundle, EngineOptions(method, prior=PRIOR, lr=lr, restoration=0.0))
+    reference = ReferenceLoop(PRIOR, trains)
+    for index in range(20):
+        image = random_image(index)
+        _, expected = reference.step(image, lr, engine.settings.weight_decay, method.startswith("tent"))
+        assert engine.step(image).loss == pytest.approx(expected, rel=2e-5)
+    ours = {
+        name.removeprefix("backbone.").removeprefix("head."): p
+        for name, p in engine.weights.parameters.items()
+    }
+    assert ours.keys() == reference.trained.keys()
+    assert engine.weights.distance_from_source() > 0.001
+    for name, value in reference.trained.items():
+        assert torch.allclose(ours[name], value, atol=1e-4), name
+
+
+def test_norm_modulates_and_trains_nothing(small_bundle: Bundle) -> None:
+    norm, head = (
+        Engine(small_bundle, EngineOptions("norm")),
+        Engine(small_bundle, EngineOptions(lr=0.0, restoration=0)),
+    )
+    frozen = Engine(small_bundle, EngineOptions("frozen", "pair"))
+    image = random_image(3)
+    assert np.array_equal(norm.step(image).mask, head.step(image).mask)
+    assert norm.weights.distance_from_source() == 0
+    assert not np.array_equal(norm.step(image).mask, frozen.step(image).mask)
 
 
 @pytest.mark.parametrize("views", ["single", "pair"])
@@ -98,7 +145,7 @@ def test_frozen_mode_equals_the_network_and_changes_nothing(small_bundle: Bundle
         with torch.no_grad():
             logits = network(x) if views == "single" else (network(x) + network(x.flip(3)).flip(3)) / 2
         assert (result.mask != logits.argmax(1)[0].numpy()).mean() < 0.002
-        assert (result.adapted, result.reason, result.loss) == (False, "frozen", None)
+        assert (result.adapted, result.reason, result.loss) == (False, "nothing trains", None)
     assert engine.head.weights_sha256() == before
 
 
@@ -145,4 +192,12 @@ def test_a_wrong_image_is_refused_and_the_next_one_works(small_bundle: Bundle) -
 
 def test_paper_mode_refuses_a_single_view(small_bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="view pair"):
-        Engine(small_bundle, EngineOptions("paper", "single"))
+        Engine(small_bundle, EngineOptions("ocl-head", "single"))
+
+
+def test_more_classes_than_a_mask_can_hold_are_refused(small_bundle: Bundle) -> None:
+    manifest = small_bundle.manifest
+    classes = tuple(ClassSpec(name=f"class_{index}", colour=(0, 0, 0)) for index in range(257))
+    many = Bundle(small_bundle.path, manifest.model_copy(update={"classes": classes}), "")
+    with pytest.raises(BundleError, match="257 classes; a mask has 8 bits"):
+        Engine(many)

@@ -30,19 +30,19 @@ def test_percentiles_interpolate_between_ranks() -> None:
 
 def test_both_engines_see_the_same_frames_and_every_stage_adds_up(small_bundle: Bundle) -> None:
     off, on = Engine(small_bundle, EngineOptions("frozen")), Engine(small_bundle)
-    seen: dict[str, list[bytes]] = {"frozen": [], "paper": []}
+    seen: dict[str, list[bytes]] = {"frozen": [], "ocl-head": []}
     for engine in (off, on):
         predict = engine.predict
 
-        def recorded(image, predict=predict, mode=engine.mode):  # type: ignore[no-untyped-def]
+        def recorded(image, predict=predict, mode=engine.method.name):  # type: ignore[no-untyped-def]
             seen[mode].append(image.tobytes())
             return predict(image)
 
         engine.predict = recorded  # type: ignore[method-assign]
     profile = run_profile(off, on, NoiseSource(40, 50, 9), warmup=2)
     assert len(profile.off.frames) == len(profile.on.frames) == 7
-    assert seen["frozen"] == seen["paper"]
-    assert len(set(seen["paper"])) == 9
+    assert seen["frozen"] == seen["ocl-head"]
+    assert len(set(seen["ocl-head"])) == 9
     assert set(profile.off.stages()) == {*MASK_STAGES, "emit"}
     assert set(profile.on.stages()) == {*MASK_STAGES, *UPDATE_STAGES, "emit"}
     for spans, total in zip(profile.on.frames, profile.on.totals_ms(), strict=True):

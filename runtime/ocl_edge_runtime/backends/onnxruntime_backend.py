@@ -64,6 +64,8 @@ class OnnxRuntimeBackend:
     def _load(self, form: FormName) -> Any:
         options = self._library.SessionOptions()
         options.log_severity_level = 3
+        # Idle workers that spin take the cores from PyTorch (head, tail, loss) and from other processes.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         path = self._bundle.file(self._forms[form].file)

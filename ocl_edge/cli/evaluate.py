@@ -1,0 +1,220 @@
+"""``ocl-edge evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ocl_edge.cli.options import backend_option, bundle_argument, threads_option
+
+if TYPE_CHECKING:
+    from ocl_edge_runtime.engine import EngineOptions
+    from ocl_edge_runtime.evaluation.grid import Cell, Evaluation
+    from ocl_edge_runtime.evaluation.labelled import LabelSpace
+
+EXAMPLES = """
+\b
+Examples:
+  ocl-edge evaluate bundle --frames images/ --labels labels/
+  ocl-edge evaluate bundle --frames images/ --labels labels/ --label-map map.json \\
+      --label-classes classes.json --methods frozen,norm,ocl-head --corruption clean \\
+      --corruption fog:3 --seeds 0,1,2 --json results.json
+  ocl-edge evaluate bundle --frames images/ --labels labels/ --stream-fps 5
+"""
+
+
+@click.command(epilog=EXAMPLES, short_help="What adaptation gains on labelled footage.")
+@bundle_argument
+@click.option("--frames", required=True, metavar="DIR|GLOB", help="Images, taken in order of name.")
+@click.option(
+    "--labels",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Directory of 8-bit class maps, NAME.png for each frame.",
+)
+@click.option(
+    "--label-map",
+    type=click.Path(path_type=Path),
+    help="JSON list: the label class of every class of the network.",
+)
+@click.option(
+    "--label-classes",
+    type=click.Path(path_type=Path),
+    help="JSON with 'classes' and 'ignore_index' of the labels. Default: the network's own, 255.",
+)
+@click.option(
+    "--methods",
+    default="frozen,norm,ocl-head",
+    show_default=True,
+    help="Any of frozen, norm, ocl-head, ocl-norm, ocl-full, tent, tent-head.",
+)
+@click.option(
+    "--views",
+    type=click.Choice(["single", "pair"]),
+    default="pair",
+    show_default=True,
+    help="Views of the frozen network; methods that adapt always average the pair.",
+)
+@click.option(
+    "--corruption",
+    "corruptions",
+    multiple=True,
+    metavar="NAME:SEVERITY",
+    help="A stream of these frames, corrupted; clean = as they are (default). May be repeated.",
+)
+@backend_option
+@click.option("--prior", type=click.FloatRange(0, 1), help="Weight of the source statistics.")
+@click.option(
+    "--lr", type=click.FloatRange(min=0), help="Learning rate of every method. Default: each its own."
+)
+@click.option("--restoration", type=click.FloatRange(0, 1), help="Likewise.")
+@click.option("--seeds", default="0", show_default=True, help="Seeds of the restoration, as in 0,1,2.")
+@click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True, help="Passes in a row.")
+@click.option(
+    "--stream-fps",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Frames arrive at this rate; while a method is busy they get its latest mask.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many frames.")
+@threads_option
+@click.option(
+    "--json",
+    "json_path",
+    metavar="FILE",
+    help="Results as JSON, written after every pass; a killed evaluation goes on from it. "
+    "- is standard output.",
+)
+def evaluate(
+    bundle: Path,
+    frames: str,
+    labels: Path,
+    label_map: Path | None,
+    label_classes: Path | None,
+    methods: str,
+    views: str,
+    corruptions: tuple[str, ...],
+    backend: str,
+    prior: float | None,
+    lr: float | None,
+    restoration: float | None,
+    seeds: str,
+    rounds: int,
+    stream_fps: float | None,
+    limit: int | None,
+    threads: int | None,
+    json_path: str | None,
+) -> None:
+    """Run methods over labelled frames and compare them: online, no prediction sees its own update."""
+    from ocl_edge.bundle import Bundle
+    from ocl_edge.cli.options import use_threads
+    from ocl_edge.cli.output import emit_json, note
+    from ocl_edge_runtime.evaluation import grid
+    from ocl_edge_runtime.evaluation.corruption import parse_corruption
+    from ocl_edge_runtime.evaluation.labelled import LabelledFrames, read_label_space
+
+    use_threads(threads)
+    streams = [parse_corruption(text) for text in corruptions or ("clean",)]
+    labelled = LabelledFrames.find(frames, labels, limit)
+    opened = Bundle.open(bundle)
+    space = read_label_space(opened.manifest, label_map, label_classes)
+    cells = [
+        grid.Cell(options, stream, rounds, stream_fps)
+        for stream in streams
+        for options in _options(methods, views, backend, (prior, lr, restoration), seeds, threads)
+    ]
+    evaluation = grid.Evaluation(
+        grid.context_of(opened, labelled, space),
+        {"bundle": opened.identity, "frames": len(labelled), "classes": list(space.names)},
+        Path(json_path) if json_path and json_path != "-" else None,
+    )
+    if finished := evaluation.resume():
+        note(f"{finished} passes are finished in {json_path} already")
+    waiting = sum(cell.key(evaluation.context) not in evaluation.cells for cell in cells)
+    with _announce(len(cells), waiting * rounds * len(labelled)) as on_cell:
+        grid.run_cells(evaluation, opened, labelled, space, cells, on_cell)
+    rows = grid.summarise(evaluation, space)
+    if json_path == "-":
+        content = {"context": evaluation.context, **evaluation.facts, "cells": evaluation.cells}
+        emit_json("-", {**content, "rows": [asdict(row) for row in rows]})
+    else:
+        _show(evaluation, space)
+
+
+def _options(
+    methods: str,
+    views: str,
+    backend: str,
+    overrides: tuple[float | None, float | None, float | None],
+    seeds: str,
+    threads: int | None,
+) -> list[EngineOptions]:
+    from ocl_edge.errors import UsageError
+    from ocl_edge.methods import find_method
+    from ocl_edge_runtime.engine import EngineOptions
+
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds {seeds}: expected whole numbers, as in 0,1,2") from None
+    chosen = [find_method(name.strip()) for name in methods.split(",")]
+    return [
+        EngineOptions(
+            method.name,
+            views if method.name == "frozen" else None,  # type: ignore[arg-type]
+            "auto" if method.needs_pytorch_backbone else backend,
+            *overrides,
+            seed,
+            threads,
+        )
+        for method in chosen
+        for seed in (numbers if method.loss is not None else numbers[:1])
+    ]
+
+
+@contextmanager
+def _announce(passes: int, frames: int) -> Iterator[Callable[[Cell, bool], Callable[[float], None]]]:
+    """A line for each pass, and on a terminal a bar over all frames of all passes."""
+    from ocl_edge.cli.output import frame_progress, note
+
+    started = 0
+    with frame_progress(frames) as progress:
+
+        def on_cell(cell: Cell, done: bool) -> Callable[[float], None]:
+            nonlocal started
+            started += 1
+            words = f"{cell.options.method} on {cell.corruption}, seed {cell.options.seed}"
+            note(f"[{started}/{passes}] {words}{': finished before' if done else ''}")
+            return lambda miou: progress(f"{words}: {miou:.1f} %")
+
+        yield on_cell
+
+
+def _show(evaluation: Evaluation, space: LabelSpace) -> None:
+    from ocl_edge.cli.output import print_table
+    from ocl_edge_runtime.evaluation.grid import summarise
+
+    rows = summarise(evaluation, space)
+    for stream in dict.fromkeys(row.stream for row in rows):
+        print_table(
+            f"{stream}, {evaluation.facts['frames']} frames",
+            ["method", "views", "mIoU %", "spread", "gain", "worst class", "ms/frame", "MiB"],
+            [
+                [
+                    row.method,
+                    row.views,
+                    f"{row.miou:.2f}",
+                    f"{row.spread:.2f}" if row.seeds > 1 else "",
+                    "" if row.gain is None else f"{row.gain:+.2f}",
+                    f"{row.worst_class} {row.worst_iou:.1f}",
+                    f"{row.ms_per_frame:.0f}",
+                    f"{row.memory_mib:.0f}",
+                ]
+                for row in rows
+                if row.stream == stream
+            ],
+        )

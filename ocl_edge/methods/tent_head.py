@@ -1,0 +1,5 @@
+"""Entropy minimisation on the head, over modulated norms."""
+
+from ocl_edge.methods.base import Method, entropy
+
+TENT_HEAD = Method("tent-head", "entropy on the head, norms modulated", True, "head", entropy, {"lr": 0.05})

@@ -1,0 +1,1 @@
+"""What adaptation gains on labelled footage."""

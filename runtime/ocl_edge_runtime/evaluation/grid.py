@@ -1,0 +1,200 @@
+"""Methods x streams x seeds x rounds, in a file that a killed evaluation goes on from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ocl_edge.bundle import Bundle
+from ocl_edge.errors import OutputError, UsageError
+from ocl_edge_runtime.engine import Engine, EngineOptions
+from ocl_edge_runtime.evaluation.corruption import Corruption
+from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace
+from ocl_edge_runtime.evaluation.protocol import Result, evaluate_stream
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One pass (or ``rounds`` passes in a row) of one method over one stream."""
+
+    options: EngineOptions
+    corruption: Corruption
+    rounds: int
+    stream_fps: float | None
+
+    def key(self, context: str) -> str:
+        """Hash of everything that the cell's numbers depend on."""
+        return hashlib.sha256(f"{context}|{self!r}".encode()).hexdigest()[:16]
+
+
+@dataclass
+class Evaluation:
+    """Finished cells, in memory and, with a path, on disk after every cell.
+
+    Attributes:
+        context: hash of bundle, frames and label space.
+        facts: what the file says of itself.
+        path: JSON file, rewritten atomically; None keeps results in memory alone.
+        cells: key -> description and one `Result` a round.
+    """
+
+    context: str
+    facts: dict[str, Any]
+    path: Path | None = None
+    cells: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def resume(self) -> int:
+        """Take over the finished cells of the file, if it is of the same evaluation.
+
+        Returns:
+            How many there are.
+
+        Raises:
+            UsageError: the file is of another bundle, other frames or labels, or is no evaluation.
+        """
+        if self.path is None or not self.path.exists():
+            return 0
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            context, cells = content["context"], content["cells"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{self.path} exists and is no evaluation; name another --json file") from error
+        if context != self.context:
+            raise UsageError(
+                f"{self.path} holds an evaluation of another bundle, other frames or labels; "
+                "name another --json file"
+            )
+        self.cells = cells
+        return len(cells)
+
+    def save(self) -> None:
+        """Write the file completely or not at all, durably."""
+        if self.path is None:
+            return
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        content = {"context": self.context, **self.facts, "cells": self.cells}
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                json.dump(content, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+
+
+def context_of(bundle: Bundle, frames: LabelledFrames, space: LabelSpace) -> str:
+    """Hash of what all cells share: the bundle, the file names, the label space."""
+    names = [(image.name, label.name) for image, label in frames.pairs]
+    return hashlib.sha256(f"{bundle.identity}|{names}|{space}".encode()).hexdigest()
+
+
+def run_cells(
+    evaluation: Evaluation,
+    bundle: Bundle,
+    frames: LabelledFrames,
+    space: LabelSpace,
+    cells: list[Cell],
+    on_cell: Callable[[Cell, bool], Callable[[float], None]],
+) -> None:
+    """Run the cells that are not finished yet.
+
+    Args:
+        evaluation: takes the results.
+        bundle: to evaluate.
+        frames: with labels.
+        space: their classes.
+        cells: all of them.
+        on_cell: called before each with (cell, already finished); returns what is called
+            after each frame with the mIoU so far.
+    """
+    for cell in cells:
+        key = cell.key(evaluation.context)
+        done = key in evaluation.cells
+        on_frame = on_cell(cell, done)
+        if done:
+            continue
+        engine = Engine(bundle, cell.options)
+        results = [
+            evaluate_stream(engine, frames, space, cell.corruption, cell.stream_fps, on_frame)
+            for _ in range(cell.rounds)
+        ]
+        evaluation.cells[key] = {
+            "stream": str(cell.corruption),
+            "seed": cell.options.seed,
+            "stream_fps": cell.stream_fps,
+            **engine.facts(),
+            "rounds": [result.as_dict() for result in results],
+        }
+        evaluation.save()
+        engine.close()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method (with its views) on one stream, over all seeds; the last round counts.
+
+    Attributes:
+        miou: mean over the seeds, percent.
+        spread: largest minus smallest over the seeds.
+        gain: over the frozen network with the same views, None without that row.
+    """
+
+    method: str
+    views: str
+    stream: str
+    seeds: int
+    miou: float
+    spread: float
+    gain: float | None
+    worst_class: str
+    worst_iou: float
+    ms_per_frame: float
+    memory_mib: float
+    answered_late: int
+
+
+def summarise(evaluation: Evaluation, space: LabelSpace) -> list[Row]:
+    """Rows of all finished cells, in the order they were run."""
+    groups: dict[tuple[str, str, str], list[Result]] = {}
+    for cell in evaluation.cells.values():
+        key = (cell["method"], cell["views"], cell["stream"])
+        groups.setdefault(key, []).append(Result(**cell["rounds"][-1]))
+    frozen = {
+        (views, stream): float(np.mean([r.miou for r in results]))
+        for (method, views, stream), results in groups.items()
+        if method == "frozen"
+    }
+    return list(_rows(groups, frozen, space))
+
+
+def _rows(
+    groups: dict[tuple[str, str, str], list[Result]], frozen: dict[tuple[str, str], float], space: LabelSpace
+) -> Iterator[Row]:
+    for (method, views, stream), results in groups.items():
+        scores = [r.miou for r in results]
+        mean = float(np.mean(scores))
+        baseline = frozen.get((views, stream))
+        worst = [r.worst_class(space.names) for r in results]
+        yield Row(
+            method=method,
+            views=views,
+            stream=stream,
+            seeds=len(results),
+            miou=mean,
+            spread=max(scores) - min(scores),
+            gain=None if baseline is None else mean - baseline,
+            worst_class=worst[0][0],
+            worst_iou=float(np.mean([value for _, value in worst])),
+            ms_per_frame=float(np.median([r.ms_per_frame for r in results])),
+            memory_mib=max(r.memory_mib for r in results),
+            answered_late=sum(r.answered_late for r in results),
+        )

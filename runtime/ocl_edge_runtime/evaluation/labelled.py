@@ -1,0 +1,136 @@
+"""Frames with labels, and how predictions are compared with them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ocl_edge.bundle import Manifest
+from ocl_edge.errors import UsageError
+from ocl_edge.metrics import ConfusionMatrix
+from ocl_edge_runtime.sources.images import find_images, read_image
+
+IGNORED = 255
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes of the labels.
+
+    Attributes:
+        names: of the classes 0 to ``len(names) - 1``.
+        ignore: label value that is left out.
+        class_map: predicted class -> label class, None for the same classes; a prediction
+            that maps outside the classes is wrong everywhere.
+    """
+
+    names: tuple[str, ...]
+    ignore: int
+    class_map: tuple[int, ...] | None
+
+    def matrix(self) -> ConfusionMatrix:
+        """An empty confusion matrix of these classes."""
+        class_map = None if self.class_map is None else np.array(self.class_map)
+        return ConfusionMatrix(len(self.names), self.ignore, class_map)
+
+
+def read_label_space(manifest: Manifest, label_map: Path | None, label_classes: Path | None) -> LabelSpace:
+    """The label classes for a bundle.
+
+    Args:
+        manifest: of the bundle; without files its own classes are the labels', ignored is 255.
+        label_map: JSON list of a label class for every class of the network, or an object
+            with one such list under a key that starts with ``to_`` or is ``map``.
+        label_classes: JSON object with ``classes`` (names) and ``ignore_index``.
+
+    Raises:
+        UsageError: a file cannot be read, or the map has not one entry a class.
+    """
+    mapped = _read_map(label_map, len(manifest.classes)) if label_map else None
+    if label_classes:
+        content = _read_json(label_classes)
+        if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
+            raise UsageError(f"{label_classes}: expected an object with 'classes' and 'ignore_index'")
+        return LabelSpace(
+            tuple(map(str, content["classes"])), int(content.get("ignore_index", IGNORED)), mapped
+        )
+    if mapped is not None:
+        return LabelSpace(tuple(f"label_{index}" for index in range(max(mapped) + 1)), IGNORED, mapped)
+    return LabelSpace(tuple(c.name for c in manifest.classes), IGNORED, None)
+
+
+def _read_map(path: Path, classes: int) -> tuple[int, ...]:
+    content = _read_json(path)
+    if isinstance(content, dict):
+        keys = [key for key in content if key == "map" or key.startswith("to_")]
+        content = content[keys[0]] if len(keys) == 1 else None
+    if not isinstance(content, list) or not all(isinstance(v, int) and 0 <= v <= 255 for v in content):
+        raise UsageError(f"--label-map {path}: expected a list of label classes (0 to 255)")
+    if len(content) != classes:
+        raise UsageError(f"--label-map {path} has {len(content)} entries, the network has {classes} classes")
+    return tuple(content)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class LabelledFrames:
+    """Pairs of image and label files, in order of name."""
+
+    pairs: tuple[tuple[Path, Path], ...]
+
+    @classmethod
+    def find(cls, frames: str, labels: Path, limit: int | None = None) -> LabelledFrames:
+        """Pair every frame with the label file of the same stem.
+
+        Raises:
+            UsageError: no frames, or frames without a label file (named, first ten).
+        """
+        files = find_images(frames)[:limit]
+        if not labels.is_dir():
+            raise UsageError(f"--labels {labels}: there is no such directory")
+        pairs = [(file, labels / f"{file.stem}.png") for file in files]
+        missing = [label.name for _, label in pairs if not label.is_file()]
+        if missing:
+            raise UsageError(
+                f"{len(missing)} of {len(files)} frames have no label file in {labels}: "
+                f"{', '.join(missing[:10])}"
+            )
+        return cls(tuple(pairs))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Image uint8 [H, W, 3] and labels uint8 [H, W] of the same size.
+
+        Raises:
+            UsageError: the label file is no 8-bit class map, or of another size.
+            FrameError: the image cannot be decoded.
+        """
+        file, label_file = self.pairs[index]
+        image = read_image(file)
+        try:
+            with Image.open(label_file) as opened:
+                if opened.mode not in ("L", "P"):
+                    raise UsageError(f"{label_file}: expected an 8-bit class map, got mode {opened.mode!r}")
+                labels = np.array(opened)
+        except (OSError, UnidentifiedImageError) as error:
+            raise UsageError(f"{label_file} cannot be read: {error}") from error
+        if labels.shape != image.shape[:2]:
+            raise UsageError(
+                f"{label_file} is {labels.shape[1]}x{labels.shape[0]}, "
+                f"its frame {image.shape[1]}x{image.shape[0]}"
+            )
+        return image, labels

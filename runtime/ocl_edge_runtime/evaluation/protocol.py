@@ -1,0 +1,121 @@
+"""The online protocol: one pass over a stream, every prediction made before its own update.
+
+With ``stream_fps`` the stream does not wait (Alfarra et al. 2023, arXiv 2304.04795): frame
+k arrives at k / fps seconds. While a method is busy with a frame, mask or update, the
+frames that arrive are answered with its latest mask, and are not adapted on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocl_edge.errors import FrameError
+from ocl_edge_runtime.engine import Engine
+from ocl_edge_runtime.evaluation.corruption import Corruption
+from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace
+
+
+@dataclass
+class Result:
+    """One method on one stream with one seed, one round.
+
+    Attributes:
+        frames: how many were scored.
+        skipped: how many could not be read.
+        answered_late: frames that got the latest mask because the method was busy.
+        miou: percent, over the classes that occur in the labels.
+        iou: percent per class, None for a class that never occurs.
+        frame_miou: percent of every single frame, in order.
+        ms_per_frame: median of mask and update together, decoding and corruption left out.
+        memory_mib: largest resident set size of the process seen after a frame.
+    """
+
+    frames: int = 0
+    skipped: int = 0
+    answered_late: int = 0
+    miou: float = float("nan")
+    iou: list[float | None] = field(default_factory=list)
+    frame_miou: list[float | None] = field(default_factory=list)
+    ms_per_frame: float = float("nan")
+    memory_mib: float = 0.0
+
+    def worst_class(self, names: tuple[str, ...]) -> tuple[str, float]:
+        """Name and IoU in percent of the worst class that occurs."""
+        value, index = min((v, i) for i, v in enumerate(self.iou) if v is not None)
+        return names[index], value
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def evaluate_stream(
+    engine: Engine,
+    frames: LabelledFrames,
+    space: LabelSpace,
+    corruption: Corruption,
+    stream_fps: float | None = None,
+    on_frame: Callable[[float], None] = lambda _: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Result:
+    """Score an engine on one pass over a stream; the engine keeps what it learned.
+
+    Args:
+        engine: predicts and adapts.
+        frames: with labels, in order.
+        space: the label classes.
+        corruption: applied to every frame.
+        stream_fps: the stream does not wait; see above.
+        on_frame: called after each frame with the mIoU so far, in percent.
+        clock: seconds; replaced in tests.
+
+    Raises:
+        UsageError: labels that are unreadable, of another size, or of unknown values.
+    """
+    result, matrix, times = Result(), space.matrix(), []
+    busy_until, latest = 0.0, None
+    for index in range(len(frames)):
+        try:
+            image, labels = frames.read(index)
+        except FrameError:
+            result.skipped += 1
+            continue
+        image = corruption.apply(image, index)
+        arrival = index / stream_fps if stream_fps else busy_until
+        mask: NDArray[np.uint8]
+        if arrival >= busy_until or latest is None or latest.shape != labels.shape:
+            start = clock()
+            mask = latest = engine.step(image).mask
+            times.append(1000 * (clock() - start))
+            busy_until = arrival + times[-1] / 1000
+        else:
+            mask = latest
+            result.answered_late += 1
+        matrix.add(mask, labels)
+        result.frame_miou.append(_single(space, mask, labels))
+        result.frames += 1
+        result.memory_mib = max(result.memory_mib, resident_mib())
+        on_frame(100 * matrix.miou())
+    result.miou = 100 * matrix.miou()
+    result.iou = [None if np.isnan(v) else 100 * float(v) for v in matrix.iou()]
+    result.ms_per_frame = float(np.median(times)) if times else float("nan")
+    return result
+
+
+def resident_mib() -> float:
+    """Resident set size of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def _single(space: LabelSpace, mask: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float | None:
+    matrix = space.matrix()
+    matrix.add(mask, labels)
+    miou = 100 * matrix.miou()
+    return None if np.isnan(miou) else miou

@@ -1,0 +1,244 @@
+"""The online protocol on labels that are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import random_image
+from PIL import Image
+
+from ocl_edge.bundle import Bundle
+from ocl_edge.cli import run
+from ocl_edge.errors import UsageError
+from ocl_edge.metrics import ConfusionMatrix
+from ocl_edge_runtime.engine import Engine, EngineOptions
+from ocl_edge_runtime.evaluation.corruption import Corruption, parse_corruption
+from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
+from ocl_edge_runtime.evaluation.protocol import evaluate_stream
+
+SPACE = LabelSpace(tuple("abcde"), 255, None)
+
+
+@pytest.fixture
+def labels(frames: Path, small_bundle: Bundle, tmp_path: Path) -> Path:
+    """What the frozen network says, a tenth of it replaced by chance: a stream with a known score."""
+    directory = tmp_path / "labels"
+    directory.mkdir()
+    engine, generator = Engine(small_bundle, EngineOptions("frozen", "pair")), np.random.default_rng(0)
+    for index in range(6):
+        mask = engine.step(random_image(index)).mask
+        noise = generator.integers(0, 5, mask.shape, dtype=np.uint8)
+        noisy = np.where(generator.random(mask.shape) < 0.1, noise, mask)
+        noisy[:3] = 255
+        Image.fromarray(noisy.astype(np.uint8)).save(directory / f"frame_{index:02d}.png")
+    return directory
+
+
+def arguments(bundle: Bundle, frames: Path, labels: Path, *more: str) -> list[str]:
+    return ["evaluate", str(bundle.path), "--frames", str(frames), "--labels", str(labels), *more]
+
+
+def test_scores_equal_a_confusion_matrix_by_hand(small_bundle: Bundle, frames: Path, labels: Path) -> None:
+    pairs = LabelledFrames.find(str(frames), labels)
+    result = evaluate_stream(Engine(small_bundle), pairs, SPACE, Corruption())
+    matrix, engine = ConfusionMatrix(5, 255), Engine(small_bundle)
+    for index in range(6):
+        matrix.add(
+            engine.step(random_image(index)).mask, np.array(Image.open(labels / f"frame_{index:02d}.png"))
+        )
+    assert result.frames == 6
+    assert result.miou == pytest.approx(100 * matrix.miou())
+    assert len(result.frame_miou) == 6
+    assert result.ms_per_frame > 0
+
+
+def test_labels_never_reach_the_method(
+    small_bundle: Bundle, frames: Path, labels: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in labels.iterdir():
+        Image.fromarray(np.zeros((40, 50), np.uint8)).save(other / file.name)
+    hashes = []
+    for directory in (labels, other):
+        engine = Engine(small_bundle)
+        evaluate_stream(engine, LabelledFrames.find(str(frames), directory), SPACE, Corruption())
+        hashes.append(engine.weights.weights_sha256())
+    assert hashes[0] == hashes[1]
+
+
+def test_a_busy_method_answers_with_its_latest_mask(small_bundle: Bundle, frames: Path, labels: Path) -> None:
+    """Each frame takes 1 s on a simulated clock; at 2 frames a second every other one comes too early."""
+    ticks = iter(range(100))
+    engine = Engine(small_bundle, EngineOptions("frozen", "pair"))
+    pairs = LabelledFrames.find(str(frames), labels)
+    result = evaluate_stream(
+        engine, pairs, SPACE, Corruption(), stream_fps=2.0, clock=lambda: float(next(ticks))
+    )
+    assert (result.frames, result.answered_late) == (6, 3)
+    matrix, masks = ConfusionMatrix(5, 255), [engine.step(random_image(i)).mask for i in range(6)]
+    for index in range(6):
+        matrix.add(masks[index - index % 2], np.array(Image.open(labels / f"frame_{index:02d}.png")))
+    assert result.miou == pytest.approx(100 * matrix.miou())
+
+
+def test_corruptions_are_repeatable_and_leave_the_global_generator_alone() -> None:
+    image = random_image(0, 64, 80)
+    for text in ("fog:3", "snow:2", "contrast:3", "brightness:4", "gaussian_noise:2", "motion_blur:3"):
+        corruption = parse_corruption(text)
+        np.random.seed(5)
+        expected_next = np.random.RandomState(5).rand()
+        first = corruption.apply(image, 7)
+        assert np.random.rand() == expected_next
+        assert first.shape == image.shape
+        assert first.dtype == np.uint8
+        assert np.array_equal(first, corruption.apply(image, 7))
+        assert not np.array_equal(first, image)
+    assert not np.array_equal(
+        parse_corruption("fog:3").apply(image, 1), parse_corruption("fog:3").apply(image, 2)
+    )
+    assert parse_corruption("clean").apply(image, 0) is image
+
+
+def test_a_killed_evaluation_goes_on_and_ends_with_the_same_numbers(
+    small_bundle: Bundle, frames: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, parts = tmp_path / "whole.json", tmp_path / "parts.json"
+    grid = (
+        "--methods",
+        "frozen,norm,ocl-head",
+        "--corruption",
+        "clean",
+        "--corruption",
+        "contrast:2",
+        "--seeds",
+        "0,1",
+    )
+    assert run(arguments(small_bundle, frames, labels, *grid, "--json", str(whole))) == 0
+    assert run(arguments(small_bundle, frames, labels, "--methods", "frozen,norm", "--json", str(parts))) == 0
+    capsys.readouterr()
+    assert run(arguments(small_bundle, frames, labels, *grid, "--json", str(parts))) == 0
+    assert "2 passes are finished" in capsys.readouterr().err
+    assert not [f for f in tmp_path.iterdir() if "partial" in f.name]
+
+    def scores(path: Path) -> dict[str, list[float]]:
+        cells = json.loads(path.read_text())["cells"]
+        return {key: [r["miou"] for r in cell["rounds"]] for key, cell in cells.items()}
+
+    assert scores(whole) == scores(parts)
+    assert len(scores(whole)) == 8  # frozen and norm have no seed
+
+
+def test_a_file_of_another_evaluation_is_kept(
+    small_bundle: Bundle, frames: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "results.json"
+    assert run(arguments(small_bundle, frames, labels, "--methods", "frozen", "--json", str(path))) == 0
+    before = path.read_bytes()
+    assert run(arguments(small_bundle, frames, labels, "--limit", "3", "--json", str(path))) == 2
+    assert "another bundle, other frames or labels" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    path.write_text("precious")
+    assert run(arguments(small_bundle, frames, labels, "--json", str(path))) == 2
+    assert path.read_text() == "precious"
+
+
+def test_views_are_never_mixed(
+    small_bundle: Bundle, frames: Path, labels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    single = ("--views", "single", "--methods", "frozen,norm", "--json", "-")
+    assert run(arguments(small_bundle, frames, labels, *single)) == 0
+    rows = {row["method"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert (rows["frozen"]["views"], rows["norm"]["views"]) == ("single", "pair")
+    assert rows["norm"]["gain"] is None
+    assert run(arguments(small_bundle, frames, labels, "--rounds", "2", "--json", "-")) == 0
+    content = json.loads(capsys.readouterr().out)
+    rows = {row["method"]: row for row in content["rows"]}
+    assert rows["norm"]["gain"] == pytest.approx(rows["norm"]["miou"] - rows["frozen"]["miou"])
+    assert all(len(cell["rounds"]) == 2 for cell in content["cells"].values())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--methods", "magic", "unknown method 'magic'; known: frozen, norm"),
+        ("--corruption", "rain:3", "unknown corruption 'rain'"),
+        ("--corruption", "fog:9", "severity of 1 to 5"),
+        ("--seeds", "a", "whole numbers"),
+        ("--label-map", "none.json", "none.json cannot be read"),
+    ],
+)
+def test_wrong_options_are_explained(
+    small_bundle: Bundle,
+    frames: Path,
+    labels: Path,
+    option: str,
+    value: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(arguments(small_bundle, frames, labels, option, value)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_unpaired_and_empty_directories_are_explained(frames: Path, labels: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such directory"):
+        LabelledFrames.find(str(frames), tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"6 of 6 frames have no label file.*frame_00\.png"):
+        LabelledFrames.find(str(frames), tmp_path / "empty")
+    with pytest.raises(UsageError, match="holds no images"):
+        LabelledFrames.find(str(tmp_path / "empty"), labels)
+
+
+def test_label_files_are_checked(frames: Path, labels: Path) -> None:
+    pairs = LabelledFrames.find(str(frames), labels)
+    Image.fromarray(np.zeros((40, 49), np.uint8)).save(labels / "frame_00.png")
+    with pytest.raises(UsageError, match=r"frame_00\.png is 49x40, its frame 50x40"):
+        pairs.read(0)
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(labels / "frame_01.png")
+    with pytest.raises(UsageError, match="mode 'RGB'"):
+        pairs.read(1)
+    (labels / "frame_02.png").write_bytes(b"")
+    with pytest.raises(UsageError, match="cannot be read"):
+        pairs.read(2)
+
+
+def test_unknown_label_values_stop_the_evaluation(small_bundle: Bundle, frames: Path, labels: Path) -> None:
+    Image.fromarray(np.full((40, 50), 9, np.uint8)).save(labels / "frame_03.png")
+    with pytest.raises(UsageError, match=r"\[9\] are neither classes"):
+        evaluate_stream(Engine(small_bundle), LabelledFrames.find(str(frames), labels), SPACE, Corruption())
+
+
+def test_label_maps_are_read_and_checked(small_bundle: Bundle, tmp_path: Path) -> None:
+    manifest = small_bundle.manifest
+    (tmp_path / "map.json").write_text(json.dumps({"source": ["x"], "to_two": [0, 0, 1, 1, 9]}))
+    (tmp_path / "classes.json").write_text(json.dumps({"classes": ["left", "right"], "ignore_index": 2}))
+    space = read_label_space(manifest, tmp_path / "map.json", tmp_path / "classes.json")
+    assert space == LabelSpace(("left", "right"), 2, (0, 0, 1, 1, 9))
+    assert read_label_space(manifest, None, None).names == tuple(f"class_{i}" for i in range(5))
+    (tmp_path / "short.json").write_text("[0, 1]")
+    with pytest.raises(UsageError, match="has 2 entries, the network has 5 classes"):
+        read_label_space(manifest, tmp_path / "short.json", None)
+    (tmp_path / "wrong.json").write_text('{"to_a": [0], "to_b": [1]}')
+    with pytest.raises(UsageError, match="expected a list of label classes"):
+        read_label_space(manifest, tmp_path / "wrong.json", None)
+
+
+def test_a_class_that_never_occurs_is_left_out_of_the_mean(
+    small_bundle: Bundle, frames: Path, labels: Path
+) -> None:
+    for file in labels.iterdir():
+        values = np.array(Image.open(file))
+        values[values == 2] = 255
+        Image.fromarray(values).save(file)
+    result = evaluate_stream(
+        Engine(small_bundle), LabelledFrames.find(str(frames), labels), SPACE, Corruption()
+    )
+    assert result.iou[2] is None
+    present = [v for v in result.iou if v is not None]
+    assert result.miou == pytest.approx(np.mean(present))
+    assert result.worst_class(SPACE.names)[1] == min(present)
