@@ -18,20 +18,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from torch import fx
 
 from ocl_edge.errors import SplitError
 from ocl_edge.ocl import NEG_COEFF, POS_COEFF
-from ocl_edge_export.onnx_forms import OPSET
+from ocl_edge_export.onnx_graph import GraphBuilder, Value
 
 CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.convolution.default)
-Value = tuple[str, int, tuple[int, ...]]
-"""Name, type and shape of an input or output."""
-
 HYPERPARAMETERS = ("lr", "momentum", "weight_decay")
 
 
@@ -100,7 +96,7 @@ def build_head_step(
         pos_coeff: weight of the agreement term.
         neg_coeff: weight of the collapse term.
     """
-    graph = _Graph()
+    graph = GraphBuilder()
     logits = _forward(graph, head)
     rows = height + 2 * head.padding[0] - head.dilation[0] * (head.kernel[0] - 1)
     columns = width + 2 * head.padding[1] - head.dilation[1] * (head.kernel[1] - 1)
@@ -116,10 +112,10 @@ def build_head_step(
         inputs += [(n, TensorProto.FLOAT, shape) for n in (name, f"{name}_momentum", f"{name}_source")]
         inputs.append((f"{name}_restored", TensorProto.BOOL, shape))
     inputs += [(name, TensorProto.FLOAT, (1,)) for name in HYPERPARAMETERS]
-    return graph.model(inputs, outputs)
+    return graph.model("head_step", inputs, outputs)
 
 
-def _forward(graph: _Graph, head: ConvolutionHead) -> str:
+def _forward(graph: GraphBuilder, head: ConvolutionHead) -> str:
     return graph.add(
         "Conv",
         ["features", *head.parameters],
@@ -130,7 +126,7 @@ def _forward(graph: _Graph, head: ConvolutionHead) -> str:
 
 
 def _loss_and_slope(
-    graph: _Graph, head: ConvolutionHead, logits: str, rows: int, columns: int, pos: float, neg: float
+    graph: GraphBuilder, head: ConvolutionHead, logits: str, rows: int, columns: int, pos: float, neg: float
 ) -> tuple[str, str]:
     """Loss, and its derivative by the logits, flat [2, C, pixels] in the order of the convolution.
 
@@ -163,14 +159,16 @@ def _loss_and_slope(
     return graph.add("Sub", [negative, graph.times(graph.mean(agreement, [2]), pos)]), slope
 
 
-def _unit_predictions(graph: _Graph, logits: str) -> str:
+def _unit_predictions(graph: GraphBuilder, logits: str) -> str:
     highest = graph.add("ReduceMax", [logits, graph.integers([1])], keepdims=1)
     e = graph.add("Exp", [graph.add("Sub", [logits, highest])])
     # ReduceSumSquare takes three times as long in ONNX Runtime
     return graph.add("Div", [e, graph.add("Sqrt", [graph.sum(graph.add("Mul", [e, e]), [1])])])
 
 
-def _gradients(graph: _Graph, head: ConvolutionHead, slope: str, rows: int, columns: int) -> dict[str, str]:
+def _gradients(
+    graph: GraphBuilder, head: ConvolutionHead, slope: str, rows: int, columns: int
+) -> dict[str, str]:
     """Slope of the logits -> gradient of weight and bias.
 
     For each position of the kernel, one product of [C, pixels] with [pixels, F], summed
@@ -199,65 +197,10 @@ def _gradients(graph: _Graph, head: ConvolutionHead, slope: str, rows: int, colu
     return {name: graph.times(gradient, 1 / (rows * columns)) for name, gradient in gradients.items()}
 
 
-def _descend_and_restore(graph: _Graph, name: str, gradient: str) -> None:
+def _descend_and_restore(graph: GraphBuilder, name: str, gradient: str) -> None:
     """SGD with momentum and weight decay as PyTorch does it, then stochastic restoration."""
     decayed = graph.add("Add", [gradient, graph.add("Mul", ["weight_decay", name])])
     kept = graph.add("Mul", ["momentum", f"{name}_momentum"])
     velocity = graph.add("Add", [kept, decayed], f"new_{name}_momentum")
     stepped = graph.add("Sub", [name, graph.add("Mul", ["lr", velocity])])
     graph.add("Where", [f"{name}_restored", f"{name}_source", stepped], f"new_{name}")
-
-
-class _Graph:
-    """Nodes and constants as they are added; every value gets a name."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[TensorProto] = []
-
-    def add(self, operator: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
-        output = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [output], f"node_{output}", **attributes))
-        return output
-
-    def split(self, value: str, parts: int, axis: int) -> list[str]:
-        outputs = [f"split_{len(self.nodes)}_{index}" for index in range(parts)]
-        name = f"node_split_{len(self.nodes)}"
-        self.nodes.append(helper.make_node("Split", [value], outputs, name, axis=axis, num_outputs=parts))
-        return outputs
-
-    def mirrored(self, value: str) -> str:
-        """Columns in reverse order. Gather does the same and takes many times as long in ONNX Runtime."""
-        start, end, axes, step = ([-1], [np.iinfo(np.int64).min], [3], [-1])
-        return self.add("Slice", [value, *(self.integers(part) for part in (start, end, axes, step))])
-
-    def sum(self, value: str, axes: list[int]) -> str:
-        return self.add("ReduceSum", [value, self.integers(axes)], keepdims=1)
-
-    def mean(self, value: str, axes: list[int]) -> str:
-        return self.add("ReduceMean", [value, self.integers(axes)], keepdims=1)
-
-    def times(self, value: str, factor: float) -> str:
-        return self.add("Mul", [value, self._constant(np.array(factor, np.float32))])
-
-    def integers(self, values: list[int]) -> str:
-        return self._constant(np.array(values, np.int64))
-
-    def _constant(self, value: np.ndarray[Any, Any]) -> str:
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(value, name))
-        return name
-
-    def model(self, inputs: list[Value], outputs: list[Value]) -> onnx.ModelProto:
-        graph = helper.make_graph(
-            self.nodes,
-            "head_step",
-            [helper.make_tensor_value_info(*value) for value in inputs],
-            [helper.make_tensor_value_info(*value) for value in outputs],
-            self.constants,
-        )
-        opset = helper.make_opsetid("", OPSET)
-        model = helper.make_model(graph, producer_name="ocl-edge", opset_imports=[opset])
-        model.ir_version = 9  # of opset 20; newer ones are refused by older runtimes
-        onnx.checker.check_model(model, full_check=True)
-        return model
