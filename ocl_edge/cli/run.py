@@ -87,7 +87,7 @@ def run(
     from ocl_edge.timings import mask_latency_ms
     from ocl_edge_runtime.engine import Engine, EngineOptions
     from ocl_edge_runtime.loop import run_stream
-    from ocl_edge_runtime.sinks import open_sink
+    from ocl_edge_runtime.sinks import open_sinks
     from ocl_edge_runtime.sources import ImageSource
 
     use_threads(threads)
@@ -99,7 +99,7 @@ def run(
     engine = Engine(opened, EngineOptions(name, views, backend, prior, lr, restoration, seed, threads))
     for name, reason in engine.passed_over.items():
         note(f"backend {name} passed over: {reason}")
-    outlets = [open_sink(text, opened.manifest) for text in sinks]
+    outlets = open_sinks(sinks, opened.manifest, frames.files)
     with frame_progress(len(frames)) as progress:
         report = run_stream(
             engine, frames, outlets, lambda result: progress(f"{mask_latency_ms(result.timings_ms):.0f} ms")
@@ -122,6 +122,8 @@ def _show(engine: Engine, report: RunReport) -> None:
         "method": f"{engine.method.name}, {'view pair' if engine.views == 'pair' else 'single view'}",
         "backend": engine.backend_name,
     }
+    if report.seconds:
+        rows["speed"] = f"{report.frames / report.seconds:.2f} frames/s, from file to update"
     if latency:
         rows["mask latency"] = f"p50 {latency.p50:.1f} ms, p90 {latency.p90:.1f} ms, p99 {latency.p99:.1f} ms"
     if report.update_ms:
@@ -129,6 +131,8 @@ def _show(engine: Engine, report: RunReport) -> None:
         rows["update"] = f"p50 {update.p50:.1f} ms, p90 {update.p90:.1f} ms, after the mask"
     if report.losses:
         rows["updates"] = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
-        rows["loss"] = f"first {report.losses[0]:.4f}, last {report.losses[-1]:.4f}"
+        rows["loss"] = (
+            f"mean {report.mean_loss:.4f}, first {report.losses[0]:.4f}, last {report.losses[-1]:.4f}"
+        )
         rows["weights"] = f"{100 * engine.weights.distance_from_source():.1f} % away from the source"
     print_rows("run", rows)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from ocl_edge.errors import FrameError, UsageError
+from ocl_edge.errors import FrameError
 from ocl_edge.timings import mask_latency_ms, update_ms
 from ocl_edge_runtime.engine import Engine
 from ocl_edge_runtime.frames import FrameResult
@@ -30,7 +32,8 @@ class RunReport:
         reasons: why updates were or were not applied -> how often.
         latency_ms: from the decoded frame to its mask, per frame.
         update_ms: time of the update after the mask, per adapted frame.
-        losses: the OCL before each update.
+        losses: the loss before each update; may hold values that are not finite.
+        seconds: wall-clock time of the whole loop, decoding and sinks included.
     """
 
     frames: int = 0
@@ -41,6 +44,13 @@ class RunReport:
     latency_ms: list[float] = field(default_factory=list)
     update_ms: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def mean_loss(self) -> float:
+        """Over the losses that are finite; NaN where none is."""
+        finite = [loss for loss in self.losses if math.isfinite(loss)]
+        return sum(finite) / len(finite) if finite else math.nan
 
     def add(self, result: FrameResult) -> None:
         self.frames += 1
@@ -58,6 +68,8 @@ class RunReport:
             "skipped": self.skipped,
             "updates": self.updates,
             "stopped": self.stopped,
+            "seconds": self.seconds,
+            "mean_loss": self.mean_loss,
             "reasons": self.reasons,
             "latency_ms": Distribution.of(self.latency_ms).as_dict() if self.latency_ms else None,
             "update_ms": Distribution.of(self.update_ms).as_dict() if self.update_ms else None,
@@ -77,10 +89,11 @@ def run_stream(
     end the run after the current frame.
 
     Raises:
-        UsageError: no frame of the source could be used.
+        FrameError: no frame of the source could be used.
         OutputError: a sink cannot write.
     """
     report = RunReport()
+    start = time.perf_counter()
     with stop_signal() as stopped:
         for frame in source:
             try:
@@ -98,9 +111,10 @@ def run_stream(
             if stopped():
                 report.stopped = True
                 break
+    report.seconds = time.perf_counter() - start
     report.skipped = source.skipped
     if not report.frames and not report.stopped:
-        raise UsageError(f"none of the {len(source)} frames could be used")
+        raise FrameError(f"none of the {len(source)} frames could be used")
     return report
 
 
