@@ -123,11 +123,12 @@ class Engine:
         self.weights = TrainableWeights(wanted, self.settings, options.seed)
         self.passed_over, self.backend_name = {}, "torch"
 
-    def predict(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def predict(self, image: NDArray[np.uint8], arrived_at: float | None = None) -> NDArray[np.uint8]:  # noqa: ARG002
         """The mask of an image, before any update on it.
 
         Args:
             image: uint8 [H, W, 3], RGB.
+            arrived_at: when the frame was there; only realtime mode looks at it.
 
         Returns:
             uint8 [H, W], class indices.

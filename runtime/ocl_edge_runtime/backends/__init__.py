@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ocl_edge.bundle import Bundle
-from ocl_edge.errors import MissingExtraError, UsageError
+from ocl_edge.errors import BackendError, MissingExtraError, OclEdgeError, UsageError
 from ocl_edge_runtime.backends.base import Backend
-from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
+from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend, import_onnxruntime
 from ocl_edge_runtime.backends.torch_backend import TorchBackend
 
 BACKENDS: dict[str, Callable[[Bundle, int | None], Backend]] = {
@@ -43,14 +42,16 @@ def open_backend(bundle: Bundle, name: str = "auto", threads: int | None = None)
     for candidate, opener in BACKENDS.items():
         try:
             return Choice(opener(bundle, threads), passed_over)
-        except MissingExtraError as error:
+        except (MissingExtraError, BackendError) as error:
             passed_over[candidate] = str(error)
     raise AssertionError("the torch backend needs nothing but PyTorch")
 
 
 def usable_backends() -> dict[str, str | None]:
-    """Backend name -> None where it can be used here, else the reason why not."""
-    missing = None
-    if importlib.util.find_spec("onnxruntime") is None:
-        missing = str(MissingExtraError("onnxruntime", "cpu", "the onnxruntime backend"))
-    return {"onnxruntime": missing, "torch": None}
+    """Backend name -> None where it can be used here, else the reason why not. Imports the libraries."""
+    reasons: dict[str, str | None] = {"onnxruntime": None, "torch": None}
+    try:
+        import_onnxruntime()
+    except OclEdgeError as error:
+        reasons["onnxruntime"] = str(error)
+    return reasons

@@ -26,16 +26,13 @@ class OnnxRuntimeBackend:
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
+        BackendError: it is installed and cannot be imported.
     """
 
     name = "onnxruntime"
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingExtraError("onnxruntime", "cpu", "the onnxruntime backend") from error
-        self._library = onnxruntime
+        self._library = import_onnxruntime()
         self._bundle = bundle
         self._threads = threads
         self._forms: dict[FormName, FormSpec] = {form: bundle.manifest.forms[form] for form in FORMS}
@@ -85,3 +82,21 @@ class OnnxRuntimeBackend:
         }
         self._outputs[form, batch] = outputs
         return outputs
+
+
+def import_onnxruntime() -> Any:
+    """The library.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        BackendError: it is installed and cannot be imported.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime":
+            raise BackendError(f"onnxruntime is installed and cannot be imported: {error}") from error
+        raise MissingExtraError("onnxruntime", "cpu", "the onnxruntime backend") from error
+    except ImportError as error:
+        raise BackendError(f"onnxruntime is installed and cannot be imported: {error}") from error
+    return onnxruntime
