@@ -9,6 +9,7 @@
     ├── ParityError             an exported form differs from the network
     ├── BundleError             a bundle that is missing, damaged, tampered with or too new
     ├── BackendError            a backend cannot run here, or got wrong tensors
+    ├── StateError              a saved state that is damaged or of another bundle
     ├── OutputError             a result cannot be written
     └── FrameError              a frame that cannot be read or used; a run skips it
 
@@ -54,6 +55,10 @@ class BundleError(OclEdgeError):
 
 
 class BackendError(OclEdgeError):
+    pass
+
+
+class StateError(OclEdgeError):
     pass
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import small_network
-from ocl_edge.forms import list_norms, measured_form, modulated_form, source_tensors
+from ocl_edge.forms import Norm, list_norms, measure, measured_form, modulated_form, source_tensors
 from ocl_edge.norms import SourceNorms
 from ocl_edge_export.capture import capture
 from ocl_edge_export.split import SplitNetwork, split_network
@@ -42,7 +42,8 @@ class PatchedNorm(nn.Module):
         self.norm, self.prior, self.rows, self.seen = norm, prior, rows, seen
 
     def forward(self, x: Tensor) -> Tensor:
-        sample = x[:, :, :: self.rows]
+        stride = 1 if self.rows == 1 else 2  # inputs of 24 rows: every 4th would leave fewer than 12
+        sample = x[:, :, stride // 2 :: stride]
         n = self.norm
         assert n.running_mean is not None
         assert n.running_var is not None
@@ -152,3 +153,23 @@ def test_the_original_graph_is_not_changed(split: SplitNetwork, images: Tensor) 
     modulated_form(split.backbone)
     measured_form(split.backbone, 2)
     assert str(split.backbone.graph) == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "stat_rows", "sampled"),
+    [
+        (192, 8, range(4, 192, 8)),
+        (48, 8, range(2, 48, 4)),
+        (24, 8, range(1, 24, 2)),
+        (5, 8, range(5)),
+        (192, 1, range(192)),
+    ],
+)
+def test_rows_are_sampled_from_the_middle_and_never_too_few(
+    rows: int, stat_rows: int, sampled: range
+) -> None:
+    norm = Norm("n", 3, 1e-5, rows, 7)
+    assert norm.sampled_positions(stat_rows) == len(sampled) * 7
+    x = torch.randn(1, 3, rows, 7)
+    mean, _ = measure(x, torch.ones(1), norm.row_stride(stat_rows))
+    assert torch.allclose(mean, x[:, :, list(sampled)].mean((0, 2, 3), keepdim=True), atol=1e-6)

@@ -6,8 +6,9 @@ from ocl_edge.errors import FrameError
 from ocl_edge_runtime.frames import Frame
 from ocl_edge_runtime.sources.images import ImageSource
 from ocl_edge_runtime.sources.noise import NoiseSource
+from ocl_edge_runtime.sources.paced import PacedSource
 
-__all__ = ["ImageSource", "NoiseSource", "repeated"]
+__all__ = ["ImageSource", "NoiseSource", "PacedSource", "repeated"]
 
 
 def repeated(source: Iterable[Frame]) -> Iterator[Frame]:
