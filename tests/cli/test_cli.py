@@ -72,8 +72,9 @@ def test_every_verb_has_help_with_examples_and_json(verb: str, capsys: pytest.Ca
         ["export", "model.pth", "--out", "b", "--mean", "1,2"],
     ],
 )
-def test_wrong_usage_exits_with_two(arguments: list[str]) -> None:
+def test_wrong_usage_exits_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 2
+    assert "Usage: ocl-edge" in capsys.readouterr().err  # refused as such, not for a missing file
 
 
 def test_failures_exit_with_one_and_without_a_traceback(
@@ -209,11 +210,15 @@ def test_a_source_without_a_readable_frame_is_a_failure_of_run_and_profile(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("arguments", [["--json", "-"], []])
+@pytest.mark.parametrize("arguments", [["inspect", "BUNDLE"], ["doctor", "--json", "-"]])
 def test_a_full_disk_behind_standard_output_is_an_error(small_bundle: Bundle, arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "ocl_edge", "inspect", str(small_bundle.path), *arguments]
+    command = [sys.executable, "-m", "ocl_edge"]
+    command += [str(small_bundle.path) if word == "BUNDLE" else word for word in arguments]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=buffered
+        )
     assert done.returncode == 1
     assert done.stderr == "error: cannot write to standard output: No space left on device\n"
 

@@ -161,6 +161,9 @@ def test_sinks_that_would_overwrite_are_refused_before_anything_is_made(
     ):
         with pytest.raises(UsageError, match=message):
             open_sinks(texts, small_bundle.manifest, files)
+    linked = ImageSource(str(tmp_path / "link")).files
+    with pytest.raises(UsageError, match="the frames lie there"):
+        open_sinks([f"overlay:{out}", f"masks:{directory}"], small_bundle.manifest, linked)
     assert not out.exists()
     assert len(open_sinks([f"overlay:{out}", f"masks:{out}/m"], small_bundle.manifest, files)) == 2
 
