@@ -17,9 +17,9 @@ Loss = Callable[[Tensor, Tensor, AdaptationDefaults], Tensor]
 
 @dataclass(frozen=True)
 class Update:
-    """The outcome of one adaptation: the loss before it, whether the step was applied, and why not."""
+    """The outcome of one adaptation: the loss before it, whether it was applied, and why not."""
 
-    loss: float
+    loss: float | None
     applied: bool
     reason: str
 

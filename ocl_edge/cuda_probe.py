@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ocl_edge.errors import BackendError
 
+DRIVER_LIBRARY = "libcuda.so.1"
 DRIVER_VERSION_FILE = Path("/proc/driver/nvidia/version")
 COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR = 75, 76  # enum CUdevice_attribute of cuda.h
 
@@ -41,6 +42,15 @@ class CudaDriver:
     gpus: tuple[Gpu, ...]
 
 
+def driver_is_installed() -> bool:
+    """Whether the driver's library can be loaded; says nothing of whether it works."""
+    try:
+        ctypes.CDLL(DRIVER_LIBRARY)
+    except OSError:
+        return False
+    return True
+
+
 def probe_cuda() -> CudaDriver:
     """Ask the driver.
 
@@ -48,10 +58,10 @@ def probe_cuda() -> CudaDriver:
         BackendError: no driver library, a driver that does not start, or no GPU.
     """
     try:
-        library = ctypes.CDLL("libcuda.so.1")
+        library = ctypes.CDLL(DRIVER_LIBRARY)
     except OSError as error:
         raise BackendError(
-            "no NVIDIA driver here: libcuda.so.1 cannot be loaded; install the driver "
+            f"no NVIDIA driver here: {DRIVER_LIBRARY} cannot be loaded; install the driver "
             "(in a container: start it with the NVIDIA runtime)"
         ) from error
     _call(library, "cuInit", 0)
@@ -67,7 +77,7 @@ def probe_cuda() -> CudaDriver:
 def driver_version(file: Path = DRIVER_VERSION_FILE) -> str | None:
     """The kernel module's version, None where it does not tell."""
     try:
-        found = re.search(r"(?:Kernel Module|Module)\D*?(\d+(?:\.\d+)+)", file.read_text())
+        found = re.search(r"Module.*?\s(\d+(?:\.\d+)+)\s", file.read_text())
     except OSError:
         return None
     return found.group(1) if found else None

@@ -64,11 +64,31 @@ class TrainableWeights:
             parameter.copy_(self.source[name])
         self.optimizer.state.clear()
 
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of the weights."""
+        return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over weights of the same names and shapes."""
+        """Take over weights of the same names and shapes, and forget the momentum."""
         for name, parameter in self.parameters.items():
             parameter.copy_(weights[name])
+        self.optimizer.state.clear()
+
+    def momentum(self) -> dict[str, Tensor]:
+        """Momentum buffers by weight; zeros before the first step."""
+        states = {name: self.optimizer.state.get(p, {}) for name, p in self.parameters.items()}
+        return {
+            name: torch.zeros_like(self.parameters[name])
+            if s.get("momentum_buffer") is None
+            else s["momentum_buffer"]
+            for name, s in states.items()
+        }
+
+    def load_momentum(self, momentum: Mapping[str, Tensor]) -> None:
+        """Take over momentum buffers; all zeros equal a fresh optimiser."""
+        for name, parameter in self.parameters.items():
+            self.optimizer.state[parameter] = {"momentum_buffer": momentum[name].clone()}
 
     @torch.no_grad()
     def distance_from_source(self) -> float:
@@ -97,6 +117,14 @@ class TrainableHead(TrainableWeights):
     def __init__(self, module: nn.Module, settings: AdaptationDefaults, seed: int = 0) -> None:
         super().__init__(dict(module.named_parameters()), settings, seed)
         self.module = module
+
+    @torch.no_grad()
+    def source_logits(self, features: Sequence[Tensor]) -> Tensor:
+        """As `logits`, with the source weights."""
+        output = torch.func.functional_call(self.module, self.source, tuple(features))
+        logits = output[0] if isinstance(output, tuple | list) else output
+        assert isinstance(logits, Tensor)
+        return logits
 
     def logits(self, features: Sequence[Tensor]) -> Tensor:
         """Features, each [N, F, h, w] -> logits [N, C, h, w], differentiable."""

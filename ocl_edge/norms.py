@@ -6,12 +6,14 @@ of channels), norm vectors likewise (scale, shift).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 DEFAULT_PRIOR = 0.85
+TINY_VARIANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,39 @@ class SourceNorms:
         mean, var = statistics
         scale = self.weight * torch.rsqrt(var + self.eps)
         return torch.stack((scale, self.bias - mean * scale))
+
+
+class RunningStatistics:
+    """A running average of measured statistics over stream time.
+
+    Args:
+        tau_s: time constant in seconds; a measurement that comes dt after the one before
+            weighs ``1 - exp(-dt / tau_s)``.
+    """
+
+    def __init__(self, tau_s: float) -> None:
+        self.tau_s = tau_s
+        self.average: Tensor | None = None
+        self.measured_at: float | None = None
+
+    def add(self, statistics: Tensor, now_s: float) -> None:
+        """Take in one measurement, float32 [2, S]; the first one is the average."""
+        if self.average is None or self.measured_at is None:
+            self.average = statistics.clone()
+        else:
+            weight = 1 - math.exp(-max(0.0, now_s - self.measured_at) / self.tau_s)
+            self.average.lerp_(statistics, weight)
+        self.measured_at = now_s
+
+
+def statistics_distance(statistics: Tensor, reference: Tensor) -> float:
+    """How far statistics are from a reference, both [2, S]: mean over the channels.
+
+    Per channel the distance of the means in reference standard deviations, plus half the
+    absolute log ratio of the variances. NaN where a statistic is not finite.
+    """
+    mean, var = statistics
+    reference_mean, reference_var = reference
+    var, reference_var = var.clamp(min=0) + TINY_VARIANCE, reference_var + TINY_VARIANCE
+    shift = (mean - reference_mean).abs() * reference_var.rsqrt()
+    return float((shift + 0.5 * (var / reference_var).log().abs()).mean())

@@ -49,16 +49,15 @@ def load_program(path: Path) -> fx.GraphModule:
 def as_plain_graph(module: fx.GraphModule) -> fx.GraphModule:
     """Make ``forward`` take the placeholders and return the graph's output tuple as they stand.
 
-    Drops the node that checks input shapes at every call (the backends check them once)
-    and the wrapping of inputs and outputs in containers.
+    Drops the node and the hook that check input shapes at every call (the backends check
+    them once; a pointwise head also runs on every n-th pixel), and the wrapping of inputs
+    and outputs in containers.
     """
     for node in list(module.graph.nodes):
         if node.op == "call_module" and node.target == "_guards_fn":
             module.graph.erase_node(node)
-            delattr(module, "_guards_fn")
     module.graph.set_codegen(fx.graph.CodeGen())
-    module.recompile()
-    return module
+    return fx.GraphModule(module, module.graph)  # takes what the graph refers to, and no hooks
 
 
 def refuse_pickles(path: Path) -> None:

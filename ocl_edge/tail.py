@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,26 +11,19 @@ from torch import Tensor, nn
 
 RESIZE = torch.ops.aten.upsample_bilinear2d.out  # what F.interpolate calls, into a given buffer
 MOST_CLASSES = 256  # a mask has 8 bits
+CHUNK_BYTES = 16 * 2**20
 
 
-@dataclass(frozen=True)
 class _Buffers:
-    """For masks of one size: scores of the best class so far and of the next one, which wins, its index."""
+    """For masks of one size: scores of a few classes, the best so far, which class wins, its index."""
 
-    best: Tensor
-    candidate: Tensor
-    wins: Tensor
-    index: Tensor
-
-    @classmethod
-    def of(cls, height: int, width: int) -> _Buffers:
-        size = (1, 1, height, width)
-        return cls(
-            torch.empty(size),
-            torch.empty(size),
-            torch.empty(size, dtype=torch.bool),
-            torch.empty(size, dtype=torch.uint8),
-        )
+    def __init__(self, classes: int, height: int, width: int) -> None:
+        self.key = (classes, height, width)
+        at_once = max(1, min(classes, CHUNK_BYTES // (4 * height * width)))
+        self.scores = torch.empty(1, at_once, height, width)
+        self.best = np.empty((height, width), np.float32)
+        self.wins = np.empty((height, width), np.bool_)
+        self.index = np.empty((height, width), np.uint8)
 
 
 class Tail:
@@ -53,32 +46,37 @@ class Tail:
     def mask(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
         """Class indices: float32 [1, C, h, w] -> uint8 [height, width]; the first of equals wins.
 
-        Bit for bit the argmax of the resized logits, one class at a time: those of all
+        Bit for bit the argmax of the resized logits, a few classes at a time: those of all
         classes at the frame's size, 166 MB for 20 classes at 1080p, are never held at once.
+        Only the resize is PyTorch's. A comparison is so short that waiting for a second
+        thread on a busy core takes longer than the comparison.
         The caller owns the mask.
         """
         if self.module is not None:
             logits = self.module(logits)[0]
-        buffers = self._buffers_of(height, width)
-        strongest = torch.zeros(1, 1, height, width, dtype=torch.uint8)
-        self._resize_into(buffers.best, logits[:, :1])
-        for index in range(1, logits.shape[1]):
-            self._resize_into(buffers.candidate, logits[:, index : index + 1])
-            torch.gt(buffers.candidate, buffers.best, out=buffers.wins)
+        classes = logits.shape[1]
+        if self._buffers is None or self._buffers.key != (classes, height, width):
+            self._buffers = _Buffers(classes, height, width)
+        buffers = self._buffers
+        mask = np.zeros((height, width), np.uint8)
+        for index, scores in enumerate(self._resized(logits, buffers.scores)):
+            if index == 0:
+                np.copyto(buffers.best, scores)
+                continue
+            np.greater(scores, buffers.best, out=buffers.wins)
             # Indices only grow, so that the larger one is the later winner. A masked write takes longer.
-            torch.mul(buffers.wins.view(torch.uint8), index, out=buffers.index)
-            torch.maximum(strongest, buffers.index, out=strongest)
-            torch.maximum(buffers.best, buffers.candidate, out=buffers.best)
-        mask: NDArray[np.uint8] = strongest[0, 0].numpy()
+            np.multiply(buffers.wins.view(np.uint8), np.uint8(index), out=buffers.index)
+            np.maximum(mask, buffers.index, out=mask)
+            np.maximum(buffers.best, scores, out=buffers.best)
         return mask
 
-    def _buffers_of(self, height: int, width: int) -> _Buffers:
-        if self._buffers is None or self._buffers.best.shape[2:] != (height, width):
-            self._buffers = _Buffers.of(height, width)
-        return self._buffers
-
-    def _resize_into(self, buffer: Tensor, logits: Tensor) -> None:
-        if logits.shape == buffer.shape:
-            buffer.copy_(logits)
-        else:
-            RESIZE(logits, list(buffer.shape[2:]), self.align_corners, None, None, out=buffer)
+    def _resized(self, logits: Tensor, buffer: Tensor) -> Iterator[NDArray[np.float32]]:
+        """Logits of one class after the other at the buffer's size, each valid until the next."""
+        size = list(buffer.shape[2:])
+        for chunk in torch.split(logits, buffer.shape[1], 1):
+            resized = buffer[:, : chunk.shape[1]]
+            if list(chunk.shape[2:]) == size:
+                resized.copy_(chunk)
+            else:
+                RESIZE(chunk, size, self.align_corners, None, None, out=resized)
+            yield from resized[0].numpy()

@@ -12,17 +12,19 @@ STAGES = (
     "head",
     "tail",
     "emit",
+    "flipped view",
     "loss",
     "backward",
     "step",
     "restore",
+    "guard",
 )
 """In the order of execution; docs/profiling.md says what each covers."""
 
 MASK_STAGES = ("preprocess", "backbone", "head", "tail")
 """From the decoded frame to its mask: the latency of a frame."""
 
-UPDATE_STAGES = ("loss", "backward", "step", "restore")
+UPDATE_STAGES = ("flipped view", "loss", "backward", "step", "restore", "guard")
 
 
 @dataclass(frozen=True)

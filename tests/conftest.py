@@ -12,7 +12,7 @@ import small_network
 from ocl_edge.bundle import Bundle
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 DATA = Path(os.environ.get("OCL_EDGE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SMALL_ARCH = f"{Path(small_network.__file__)}:build"

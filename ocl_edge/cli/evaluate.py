@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ocl_edge.cli.options import backend_option, bundle_argument, threads_option
+from ocl_edge.cli.options import FiniteRange, backend_option, bundle_argument, threads_option
 
 if TYPE_CHECKING:
     from ocl_edge_runtime.engine import EngineOptions
@@ -68,16 +68,14 @@ Examples:
     help="A stream of these frames, corrupted; clean = as they are (default). May be repeated.",
 )
 @backend_option
-@click.option("--prior", type=click.FloatRange(0, 1), help="Weight of the source statistics.")
-@click.option(
-    "--lr", type=click.FloatRange(min=0), help="Learning rate of every method. Default: each its own."
-)
-@click.option("--restoration", type=click.FloatRange(0, 1), help="Likewise.")
+@click.option("--prior", type=FiniteRange(0, 1), help="Weight of the source statistics.")
+@click.option("--lr", type=FiniteRange(min=0), help="Learning rate of every method. Default: each its own.")
+@click.option("--restoration", type=FiniteRange(0, 1), help="Likewise.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds of the restoration, as in 0,1,2.")
 @click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True, help="Passes in a row.")
 @click.option(
     "--stream-fps",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="Frames arrive at this rate; while a method is busy they get its latest mask.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many frames.")

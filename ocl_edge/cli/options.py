@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,17 @@ from typing import Any, TypeVar
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range. Comparisons let NaN through, this does not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
 
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 json_option = click.option(
@@ -18,7 +30,17 @@ backend_option = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "onnxruntime", "torch"]),
+    type=click.Choice(
+        [
+            "auto",
+            "tensorrt",
+            "tensorrt-rtx",
+            "onnxruntime-cuda",
+            "onnxruntime-tensorrt",
+            "onnxruntime",
+            "torch",
+        ]
+    ),
     help="What runs the backbone; auto takes the fastest that works here.",
 )
 threads_option = click.option(
@@ -30,12 +52,12 @@ def adaptation_options(command: Command) -> Command:
     """--prior, --lr, --restoration, --seed."""
     options = (
         click.option(
-            "--prior", type=click.FloatRange(0, 1), help="Weight of the source statistics; 1 = frozen norms."
+            "--prior", type=FiniteRange(0, 1), help="Weight of the source statistics; 1 = frozen norms."
         ),
-        click.option("--lr", type=click.FloatRange(min=0), help="Learning rate of the head."),
+        click.option("--lr", type=FiniteRange(min=0), help="Learning rate of the head."),
         click.option(
             "--restoration",
-            type=click.FloatRange(0, 1),
+            type=FiniteRange(0, 1),
             help="Probability that a weight returns to its source value after a step.",
         ),
         click.option("--seed", type=int, default=0, show_default=True, help="Of the restoration."),

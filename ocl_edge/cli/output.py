@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -60,7 +62,7 @@ def print_rows(title: str, rows: Mapping[str, object]) -> None:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, str(value))
-    console().print(table)
+    _print(table)
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
@@ -70,18 +72,21 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
         table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console().print(table)
+    _print(table)
 
 
 def emit_json(target: str, content: Mapping[str, Any]) -> None:
     """Write JSON to a file, completely or not at all; ``-`` is standard output.
 
+    Numbers that are not finite become null: JSON has no word for them.
+
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: it cannot be written.
     """
-    text = json.dumps(content, indent=2) + "\n"
+    text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
     if target == "-":
-        sys.stdout.write(text)
+        with _to_standard_output():
+            sys.stdout.write(text)
         return
     path = Path(target)
     partial = path.with_name(f".{path.name}.partial")
@@ -91,3 +96,30 @@ def emit_json(target: str, content: Mapping[str, Any]) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _print(table: Table) -> None:
+    with _to_standard_output():
+        console().print(table)
+
+
+@contextmanager
+def _to_standard_output() -> Iterator[None]:
+    """Turn a full disk behind standard output into an error; a reader that has gone ends the program."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would fail again at exit, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(1) from None
+        raise OutputError(f"cannot write to standard output: {error.strerror}") from error

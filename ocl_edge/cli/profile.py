@@ -55,14 +55,14 @@ def profile(
     Off is the frozen network on a single view; on is paper mode. A source with fewer
     frames than asked for is repeated.
     """
-    from itertools import chain, islice, repeat
+    from itertools import islice
 
     from ocl_edge.bundle import Bundle
     from ocl_edge.cli.options import use_threads
     from ocl_edge.cli.output import emit_json, frame_progress, note
     from ocl_edge_runtime.engine import Engine, EngineOptions
     from ocl_edge_runtime.profile import run_profile
-    from ocl_edge_runtime.sources import ImageSource, NoiseSource
+    from ocl_edge_runtime.sources import ImageSource, NoiseSource, repeated
 
     use_threads(threads)
     opened = Bundle.open(bundle)
@@ -74,7 +74,7 @@ def profile(
     )
     off = Engine(opened, EngineOptions("frozen", None, backend, threads=threads))
     on = Engine(opened, EngineOptions("ocl-head", None, backend, prior, lr, restoration, seed, threads))
-    wanted = islice(chain.from_iterable(repeat(stream)), frames + warmup)
+    wanted = islice(repeated(stream), frames + warmup)
     with frame_progress(frames + warmup) as progress:
         result = run_profile(off, on, wanted, (), warmup, lambda: progress(""))
     if trace:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,16 +18,29 @@ from ocl_edge.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ocl_edge_runtime.engine import Engine
+    from ocl_edge.bundle import Bundle
+    from ocl_edge.engine_key import Precision
+    from ocl_edge_runtime.engine import Engine, EngineOptions
+    from ocl_edge_runtime.frames import Frame, FrameResult
     from ocl_edge_runtime.loop import RunReport
+    from ocl_edge_runtime.realtime import RealtimeOptions
 
 EXAMPLES = """
 \b
 Examples:
   ocl-edge run bundle --source frames/ --sink masks:out/masks --sink overlay:out/overlay
+  ocl-edge run bundle --source frames/ --fps 10 --state state/ --resume auto --journal run.jsonl
   ocl-edge run bundle --source 'drive/*.png' --mode frozen --views pair
-  ocl-edge run bundle --source frames/ --prior 0.7 --lr 0.05 --json -
+  ocl-edge run bundle --source frames/ --mode paper --prior 0.7 --lr 0.05 --json -
 """
+
+
+def parse_interval(_ctx: click.Context, _param: click.Parameter, value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"expected 'auto' or a whole number from 1, got {value!r}")
+    return int(value)
 
 
 @click.command(epilog=EXAMPLES, short_help="Segment a stream and adapt to it.")
@@ -33,15 +48,16 @@ Examples:
 @click.option("--source", required=True, metavar="DIR|IMAGE|GLOB", help="Frames, taken in order of name.")
 @click.option(
     "--mode",
-    type=click.Choice(["paper", "frozen"]),
-    default="paper",
+    type=click.Choice(["realtime", "paper", "frozen"]),
+    default="realtime",
     show_default=True,
-    help="paper: adapt on every frame; frozen: never.",
+    help="realtime: one view, updates where there is time, guarded; paper: the published method on "
+    "every frame; frozen: never adapt.",
 )
 @click.option(
     "--method",
     metavar="NAME",
-    help="What adapts in paper mode: norm, ocl-head (default), ocl-norm, ocl-full, tent, tent-head.",
+    help="What adapts: norm, ocl-head (default), ocl-norm, ocl-full, tent, tent-head.",
 )
 @click.option(
     "--views",
@@ -49,6 +65,14 @@ Examples:
     help="pair: average the logits of the image and its flip. Paper mode always does; frozen: single.",
 )
 @backend_option
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
+    help="Which TensorRT engine to use. Default: the newest that is valid here.",
+)
+@click.option(
+    "--no-build", is_flag=True, help="Refuse, rather than build, where no TensorRT engine is valid here."
+)
 @adaptation_options
 @click.option(
     "--sink",
@@ -58,21 +82,77 @@ Examples:
     help="masks:DIR writes PNGs of class indices, overlay:DIR pictures. May be repeated.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many frames.")
+@click.option(
+    "--norm-every",
+    default="1",
+    show_default=True,
+    callback=parse_interval,
+    metavar="N|auto",
+    help="Realtime: measure norm statistics on every N-th frame; auto: where the deadline allows it.",
+)
+@click.option(
+    "--adapt-every",
+    default="auto",
+    show_default=True,
+    callback=parse_interval,
+    metavar="N|auto",
+    help="Realtime: update on every N-th frame; auto: as often as there is time.",
+)
+@click.option(
+    "--fps",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Play the source at this rate, as a camera would: the newest frame wins.",
+)
+@click.option(
+    "--deadline-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Time between frames, if it is not 1 / fps.",
+)
+@click.option(
+    "--journal", type=click.Path(path_type=Path), help="Append every decision to a JSON-lines file."
+)
+@click.option(
+    "--state", type=click.Path(path_type=Path), help="Realtime: keep what was learned in this directory."
+)
+@click.option(
+    "--save-every",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Seconds between two saves of the state; it is saved at the end, too.",
+)
+@click.option(
+    "--resume",
+    type=click.Choice(["no", "yes", "auto"]),
+    default="no",
+    show_default=True,
+    help="Go on from the saved state; auto: a missing or damaged one means the source weights.",
+)
 @threads_option
 @json_option
 def run(
     bundle: Path,
     source: str,
-    mode: Literal["paper", "frozen"],
+    mode: Literal["realtime", "paper", "frozen"],
     method: str | None,
     views: Literal["single", "pair"] | None,
     backend: str,
+    precision: Precision | None,
+    no_build: bool,
     prior: float | None,
     lr: float | None,
     restoration: float | None,
     seed: int,
     sinks: tuple[str, ...],
     limit: int | None,
+    norm_every: int | None,
+    adapt_every: int | None,
+    fps: float | None,
+    deadline_ms: float | None,
+    journal: Path | None,
+    state: Path | None,
+    save_every: float,
+    resume: str,
     threads: int | None,
     json_path: str | None,
 ) -> None:
@@ -81,34 +161,108 @@ def run(
     A frame that cannot be read is reported, skipped and counted.
     """
     from ocl_edge.bundle import Bundle
+    from ocl_edge.cli.engines import ensure_engines, forms_of
     from ocl_edge.cli.options import use_threads
     from ocl_edge.cli.output import emit_json, frame_progress, note
-    from ocl_edge.errors import UsageError
-    from ocl_edge.timings import mask_latency_ms
-    from ocl_edge_runtime.engine import Engine, EngineOptions
+    from ocl_edge_runtime.engine import EngineOptions
     from ocl_edge_runtime.loop import run_stream
-    from ocl_edge_runtime.sinks import open_sink
-    from ocl_edge_runtime.sources import ImageSource
+    from ocl_edge_runtime.realtime import RealtimeOptions
+    from ocl_edge_runtime.scheduler import RealClock
+    from ocl_edge_runtime.sinks import open_sinks
+    from ocl_edge_runtime.sources import ImageSource, PacedSource
 
+    _check(mode, method, state, resume)
     use_threads(threads)
-    frames = ImageSource(source, limit, lambda name, reason: note(f"skipped {name}: {reason}"))
+    images = ImageSource(source, limit, lambda name, reason: note(f"skipped {name}: {reason}"))
     opened = Bundle.open(bundle)
-    if mode == "frozen" and method not in (None, "frozen"):
-        raise UsageError(f"--mode frozen does not adapt; leave out --method {method}")
     name = "frozen" if mode == "frozen" else method or "ocl-head"
-    engine = Engine(opened, EngineOptions(name, views, backend, prior, lr, restoration, seed, threads))
-    for name, reason in engine.passed_over.items():
-        note(f"backend {name} passed over: {reason}")
-    outlets = [open_sink(text, opened.manifest) for text in sinks]
-    with frame_progress(len(frames)) as progress:
-        report = run_stream(
-            engine, frames, outlets, lambda result: progress(f"{mask_latency_ms(result.timings_ms):.0f} ms")
-        )
+    options = EngineOptions(name, views, backend, prior, lr, restoration, seed, threads, precision)
+    ensure_engines(opened, backend, forms_of(mode, name), precision, no_build)
+    deadline_s = deadline_ms / 1000 if deadline_ms else (1 / fps if fps else None)
+    realtime = RealtimeOptions(norm_every, adapt_every, deadline_s)
+    engine = _open_engine(opened, mode, options, realtime)
+    for backend_name, reason in engine.passed_over.items():
+        note(f"backend {backend_name} passed over: {reason}")
+    outlets = open_sinks(sinks, opened.manifest, images.files)
+    frames = PacedSource(images, fps, RealClock()) if fps else images
+    with ExitStack() as stack:
+        keep = stack.enter_context(_keeping(engine, journal, state, save_every, resume))
+        progress = stack.enter_context(frame_progress(len(frames)))
+        report = run_stream(engine, frames, outlets, _each_frame(keep, progress), deadline_s)
     if json_path:
         emit_json(json_path, {**engine.facts(), **report.as_dict()})
     if json_path != "-":
         _show(engine, report)
     engine.close()
+
+
+def _check(mode: str, method: str | None, state: Path | None, resume: str) -> None:
+    from ocl_edge.errors import UsageError
+
+    if mode == "frozen" and method not in (None, "frozen"):
+        raise UsageError(f"--mode frozen does not adapt; leave out --method {method}")
+    if state and mode != "realtime":
+        raise UsageError(f"--state keeps what realtime mode learns; it does not go with --mode {mode}")
+    if resume != "no" and not state:
+        raise UsageError("--resume needs --state DIR")
+
+
+def _open_engine(bundle: Bundle, mode: str, options: EngineOptions, realtime: RealtimeOptions) -> Engine:
+    from ocl_edge_runtime.engine import Engine
+    from ocl_edge_runtime.realtime import RealtimeEngine
+
+    if mode != "realtime":
+        return Engine(bundle, options)
+    engine = RealtimeEngine(bundle, options, realtime)
+    engine.warm_up()
+    return engine
+
+
+@contextmanager
+def _keeping(
+    engine: Engine, journal: Path | None, state: Path | None, save_every: float, resume: str
+) -> Iterator[Callable[[Frame, FrameResult], None]]:
+    """Journal and state: what to call after each frame; the state is saved at exit too."""
+    import time
+
+    from ocl_edge.cli.output import note
+    from ocl_edge_runtime.journal import Journal
+    from ocl_edge_runtime.realtime import RealtimeEngine
+    from ocl_edge_runtime.state import StateStore
+
+    with ExitStack() as stack:
+        log = stack.enter_context(Journal(journal)) if journal else None
+        store = StateStore(state, engine) if state and isinstance(engine, RealtimeEngine) else None
+        if store and resume != "no":
+            done = store.resume("set aside" if resume == "auto" else "refuse")
+            note(done)
+            if log:
+                log.write("resume", result=done)
+        saved_at = time.monotonic()
+
+        def after_frame(frame: Frame, result: FrameResult) -> None:
+            nonlocal saved_at
+            if log:
+                log.frame(frame, result)
+            if store and time.monotonic() - saved_at >= save_every:
+                store.save()
+                saved_at = time.monotonic()
+
+        yield after_frame
+        if store:
+            store.save()
+
+
+def _each_frame(
+    keep: Callable[[Frame, FrameResult], None], progress: Callable[[str], None]
+) -> Callable[[Frame, FrameResult], None]:
+    from ocl_edge.timings import mask_latency_ms
+
+    def each(frame: Frame, result: FrameResult) -> None:
+        keep(frame, result)
+        progress(f"{mask_latency_ms(result.timings_ms):.0f} ms")
+
+    return each
 
 
 def _show(engine: Engine, report: RunReport) -> None:
@@ -117,11 +271,13 @@ def _show(engine: Engine, report: RunReport) -> None:
 
     latency = Distribution.of(report.latency_ms) if report.latency_ms else None
     rows: dict[str, object] = {
-        "frames": f"{report.frames} ({report.skipped} skipped)"
+        "frames": f"{report.frames} ({report.skipped} skipped, {report.dropped} dropped, {report.late} late)"
         + (", stopped by a signal" if report.stopped else ""),
         "method": f"{engine.method.name}, {'view pair' if engine.views == 'pair' else 'single view'}",
         "backend": engine.backend_name,
     }
+    if report.seconds:
+        rows["speed"] = f"{report.frames / report.seconds:.2f} frames/s, from file to update"
     if latency:
         rows["mask latency"] = f"p50 {latency.p50:.1f} ms, p90 {latency.p90:.1f} ms, p99 {latency.p99:.1f} ms"
     if report.update_ms:
@@ -129,6 +285,8 @@ def _show(engine: Engine, report: RunReport) -> None:
         rows["update"] = f"p50 {update.p50:.1f} ms, p90 {update.p90:.1f} ms, after the mask"
     if report.losses:
         rows["updates"] = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
-        rows["loss"] = f"first {report.losses[0]:.4f}, last {report.losses[-1]:.4f}"
+        rows["loss"] = (
+            f"mean {report.mean_loss:.4f}, first {report.losses[0]:.4f}, last {report.losses[-1]:.4f}"
+        )
         rows["weights"] = f"{100 * engine.weights.distance_from_source():.1f} % away from the source"
     print_rows("run", rows)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ocl_edge.guard import Decision
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -37,6 +39,7 @@ class FrameResult:
         adapted: whether the head was updated after the mask was out.
         reason: why it was or was not.
         loss: the OCL before the update, None where none was computed.
+        decision: of the guard, in realtime mode, on frames with an update.
     """
 
     mask: NDArray[np.uint8]
@@ -44,3 +47,4 @@ class FrameResult:
     adapted: bool = False
     reason: str = ""
     loss: float | None = None
+    decision: Decision | None = None

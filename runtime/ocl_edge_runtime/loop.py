@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from ocl_edge.errors import FrameError, UsageError
+from ocl_edge.errors import FrameError
 from ocl_edge.timings import mask_latency_ms, update_ms
 from ocl_edge_runtime.engine import Engine
-from ocl_edge_runtime.frames import FrameResult
+from ocl_edge_runtime.frames import Frame, FrameResult
 from ocl_edge_runtime.sinks import Sink
-from ocl_edge_runtime.sources import ImageSource
+from ocl_edge_runtime.sources import ImageSource, PacedSource
 from ocl_edge_runtime.statistics import Distribution
 
 
@@ -25,22 +27,34 @@ class RunReport:
     Attributes:
         frames: how many masks were emitted.
         skipped: frames that could not be read or used.
+        dropped: frames that arrived while the engine was busy, and were passed over.
+        late: masks that missed the deadline.
         updates: updates that were applied.
         stopped: whether a signal ended the run early.
         reasons: why updates were or were not applied -> how often.
         latency_ms: from the decoded frame to its mask, per frame.
         update_ms: time of the update after the mask, per adapted frame.
-        losses: the OCL before each update.
+        losses: the loss before each update; may hold values that are not finite.
+        seconds: wall-clock time of the whole loop, decoding and sinks included.
     """
 
     frames: int = 0
     skipped: int = 0
+    dropped: int = 0
+    late: int = 0
     updates: int = 0
     stopped: bool = False
     reasons: dict[str, int] = field(default_factory=dict)
     latency_ms: list[float] = field(default_factory=list)
     update_ms: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def mean_loss(self) -> float:
+        """Over the losses that are finite; NaN where none is."""
+        finite = [loss for loss in self.losses if math.isfinite(loss)]
+        return sum(finite) / len(finite) if finite else math.nan
 
     def add(self, result: FrameResult) -> None:
         self.frames += 1
@@ -56,8 +70,12 @@ class RunReport:
         return {
             "frames": self.frames,
             "skipped": self.skipped,
+            "dropped": self.dropped,
+            "late": self.late,
             "updates": self.updates,
             "stopped": self.stopped,
+            "seconds": self.seconds,
+            "mean_loss": self.mean_loss,
             "reasons": self.reasons,
             "latency_ms": Distribution.of(self.latency_ms).as_dict() if self.latency_ms else None,
             "update_ms": Distribution.of(self.update_ms).as_dict() if self.update_ms else None,
@@ -67,40 +85,46 @@ class RunReport:
 
 def run_stream(
     engine: Engine,
-    source: ImageSource,
+    source: ImageSource | PacedSource,
     sinks: Sequence[Sink],
-    on_frame: Callable[[FrameResult], None] = lambda _: None,
+    on_frame: Callable[[Frame, FrameResult], None] = lambda *_: None,
+    deadline_s: float | None = None,
 ) -> RunReport:
     """Run every frame of a source through an engine.
 
     A frame's mask reaches all sinks before the engine updates on it. SIGINT and SIGTERM
-    end the run after the current frame.
+    end the run after the current frame. A mask is late if it is emitted more than
+    ``deadline_s`` after its frame arrived, on the clock of `time.monotonic`.
 
     Raises:
-        UsageError: no frame of the source could be used.
+        FrameError: no frame of the source could be used.
         OutputError: a sink cannot write.
     """
     report = RunReport()
+    start = time.perf_counter()
     with stop_signal() as stopped:
         for frame in source:
             try:
-                mask = engine.predict(frame.image)
+                mask = engine.predict(frame.image, frame.captured_at)
             except FrameError as error:
                 source.skip(frame.name, str(error))
                 continue
             for sink in sinks:
                 sink.emit(frame, mask)
             engine.watch.lap("emit")
+            report.late += deadline_s is not None and time.monotonic() > frame.captured_at + deadline_s
             result = engine.result(mask, engine.adapt())
             result.timings_ms["decode"] = frame.decode_ms
             report.add(result)
-            on_frame(result)
+            on_frame(frame, result)
             if stopped():
                 report.stopped = True
                 break
+    report.seconds = time.perf_counter() - start
     report.skipped = source.skipped
+    report.dropped = source.dropped if isinstance(source, PacedSource) else 0
     if not report.frames and not report.stopped:
-        raise UsageError(f"none of the {len(source)} frames could be used")
+        raise FrameError(f"none of the {len(source)} frames could be used")
     return report
 
 

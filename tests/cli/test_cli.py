@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -62,14 +63,18 @@ def test_every_verb_has_help_with_examples_and_json(verb: str, capsys: pytest.Ca
         ["run"],
         ["run", "bundle", "--source", "x", "--mode", "fast"],
         ["run", "bundle", "--source", "x", "--prior", "2"],
+        ["run", "bundle", "--source", "x", "--lr", "nan"],
+        ["run", "bundle", "--source", "x", "--lr", "inf"],
+        ["run", "bundle", "--source", "x", "--prior", "nan"],
         ["export", "model.pth"],
         ["export", "model.pth", "--out", "b", "--input-size", "384"],
         ["export", "model.pth", "--out", "b", "--stat-rows", "0"],
         ["export", "model.pth", "--out", "b", "--mean", "1,2"],
     ],
 )
-def test_wrong_usage_exits_with_two(arguments: list[str]) -> None:
+def test_wrong_usage_exits_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 2
+    assert "Usage: ocl-edge" in capsys.readouterr().err  # refused as such, not for a missing file
 
 
 def test_failures_exit_with_one_and_without_a_traceback(
@@ -152,7 +157,9 @@ def test_export_run_inspect_profile_from_end_to_end(
 def test_doctor_lists_backends(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--json", "-"]) == 0
     machine = json.loads(capsys.readouterr().out)
-    assert machine["backends"] == {"onnxruntime": None, "torch": None}
+    assert (machine["backends"]["onnxruntime"], machine["backends"]["torch"]) == (None, None)
+    assert machine["libraries"]["tensorrt-rtx"]
+    assert "nvidia driver" in machine["hardware"]
     assert machine["libraries"]["torch"] == torch.__version__
     assert run(["doctor"]) == 0
     assert "usable" in capsys.readouterr().out
@@ -164,6 +171,68 @@ def test_a_report_that_cannot_be_written_is_an_error(
     target = tmp_path / "nowhere" / "report.json"
     assert run(["run", str(small_bundle.path), "--source", str(frames), "--json", str(target)]) == 1
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_is_null_in_json_and_does_not_stop_the_run(
+    small_bundle: Bundle, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["run", str(small_bundle.path), "--source", str(frames), "--lr", "1e38", "--json", "-"]
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    assert run(arguments) == 0
+    report = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert report["frames"] == 6
+    assert report["losses"][0] is not None
+    assert report["losses"][-1] is None
+    assert report["reasons"]["the loss is not finite"] >= 1
+
+
+def test_masks_never_replace_the_frames(
+    small_bundle: Bundle, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = Path(shutil.copytree(frames, tmp_path / "frames"))
+    before = {file.name: file.read_bytes() for file in directory.iterdir()}
+    sink = f"masks:{directory}"
+    assert run(["run", str(small_bundle.path), "--source", str(directory), "--sink", sink]) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in directory.iterdir()} == before
+
+
+def test_a_source_without_a_readable_frame_is_a_failure_of_run_and_profile(
+    small_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"")
+    for verb in ("run", "profile"):
+        assert run([verb, str(small_bundle.path), "--source", str(tmp_path)]) == 1
+        error = capsys.readouterr().err
+        assert "skipped broken.png: is empty" in error
+        assert "could be used" in error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", [["inspect", "BUNDLE"], ["doctor", "--json", "-"]])
+def test_a_full_disk_behind_standard_output_is_an_error(small_bundle: Bundle, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "ocl_edge"]
+    command += [str(small_bundle.path) if word == "BUNDLE" else word for word in arguments]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=buffered
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", [["--json", "-"], []])
+def test_a_reader_that_has_gone_ends_the_program_quietly(small_bundle: Bundle, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "ocl_edge", "inspect", str(small_bundle.path), *arguments]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_python_dash_m_works() -> None:

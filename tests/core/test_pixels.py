@@ -77,8 +77,11 @@ def test_the_mask_equals_interpolation_and_argmax(align_corners: bool) -> None:
     assert np.array_equal(same_size, logits.argmax(1)[0].numpy())
 
 
-@pytest.mark.parametrize("classes", [1, 2, 256])
-def test_masks_of_any_size_and_class_count_belong_to_the_caller(classes: int) -> None:
+@pytest.mark.parametrize(("classes", "at_once"), [(1, 9), (2, 9), (256, 1000), (7, 3), (7, 1)])
+def test_masks_of_any_size_and_class_count_belong_to_the_caller(
+    classes: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocl_edge.tail.CHUNK_BYTES", at_once * 30 * 40 * 4)
     tail, generator = Tail(True), torch.Generator().manual_seed(classes)
     kept = []
     for size in ((30, 40), (30, 40), (12, 16), (7, 9), (30, 40)):

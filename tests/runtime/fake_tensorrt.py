@@ -203,7 +203,7 @@ class HostDevice:
 
     def allocate(self, shape: Sequence[int]) -> Buffer:
         tensor = torch.full(tuple(shape), torch.nan)
-        return Buffer(tensor.data_ptr(), tensor)
+        return Buffer(tensor.data_ptr(), tensor, tensor)
 
     def upload(self, tensor: Tensor, buffer: Buffer) -> None:
         self.uploads += 1

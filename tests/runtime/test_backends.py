@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ import torch
 from backend_contract import BackendContract, inputs_of
 
 from ocl_edge.bundle import Bundle
-from ocl_edge.errors import MissingExtraError, UsageError
-from ocl_edge_runtime.backends import open_backend
+from ocl_edge.errors import BackendError, MissingExtraError, UsageError
+from ocl_edge_runtime.backends import open_backend, usable_backends
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from ocl_edge_runtime.backends.torch_backend import TorchBackend
@@ -53,7 +54,7 @@ def test_auto_says_why_it_passed_over(small_bundle: Bundle, monkeypatch: pytest.
 
     def without_onnxruntime(name: str, *arguments: Any, **options: Any) -> Any:
         if name == "onnxruntime":
-            raise ImportError(name)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real_import(name, *arguments, **options)
 
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
@@ -65,8 +66,23 @@ def test_auto_says_why_it_passed_over(small_bundle: Bundle, monkeypatch: pytest.
         open_backend(small_bundle, "onnxruntime")
 
 
+def test_a_library_that_is_installed_and_broken_is_told_from_one_that_is_missing(
+    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('libcudart.so.13: cannot open')")
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    reason = "onnxruntime is installed and cannot be imported: libcudart.so.13: cannot open"
+    usable = usable_backends()
+    assert (usable["onnxruntime"], usable["torch"]) == (reason, None)
+    choice = open_backend(small_bundle)
+    assert (choice.backend.name, choice.passed_over) == ("torch", {"onnxruntime": reason})
+    with pytest.raises(BackendError, match="libcudart"):
+        open_backend(small_bundle, "onnxruntime")
+
+
 def test_an_unknown_backend_is_refused(small_bundle: Bundle) -> None:
-    with pytest.raises(UsageError, match="known: auto, onnxruntime, torch"):
+    with pytest.raises(UsageError, match=r"known: auto, tensorrt, .*onnxruntime, torch"):
         open_backend(small_bundle, "cuda")
 
 

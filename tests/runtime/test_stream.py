@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ocl_edge.bundle import Bundle
-from ocl_edge.errors import OutputError, UsageError
+from ocl_edge.errors import FrameError, OutputError, UsageError
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.frames import Frame
 from ocl_edge_runtime.loop import run_stream
-from ocl_edge_runtime.sinks import open_sink
+from ocl_edge_runtime.sinks import open_sink, open_sinks
 from ocl_edge_runtime.sinks.files import write_png
-from ocl_edge_runtime.sources import ImageSource
+from ocl_edge_runtime.sources import ImageSource, repeated
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def test_bad_images_are_reported_skipped_and_counted(
 
 def test_nothing_usable_is_an_error(small_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"")
-    with pytest.raises(UsageError, match="none of the 1 frames"):
+    with pytest.raises(FrameError, match="none of the 1 frames"):
         run_stream(Engine(small_bundle), ImageSource(str(tmp_path)), [])
 
 
@@ -143,6 +145,56 @@ def test_an_unwritable_directory_is_refused(tmp_path: Path, small_bundle: Bundle
     for text in ("masks", "masks:", "video:out"):
         with pytest.raises(UsageError, match="expected masks:DIR or overlay:DIR"):
             open_sink(text, small_bundle.manifest)
+
+
+def test_sinks_that_would_overwrite_are_refused_before_anything_is_made(
+    small_bundle: Bundle, frames: Path, tmp_path: Path
+) -> None:
+    directory = Path(shutil.copytree(frames, tmp_path / "frames"))
+    files, out = ImageSource(str(directory)).files, tmp_path / "out"
+    (tmp_path / "link").symlink_to(directory)
+    for texts, message in (
+        ([f"overlay:{out}", f"masks:{directory}"], "the frames lie there"),
+        ([f"overlay:{out}", f"masks:{tmp_path}/link"], "the frames lie there"),
+        ([f"overlay:{out}", f"masks:{out}/../out"], "another sink writes there"),
+        ([f"overlay:{out}", "masks"], "expected masks:DIR"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            open_sinks(texts, small_bundle.manifest, files)
+    linked = ImageSource(str(tmp_path / "link")).files
+    with pytest.raises(UsageError, match="the frames lie there"):
+        open_sinks([f"overlay:{out}", f"masks:{directory}"], small_bundle.manifest, linked)
+    assert not out.exists()
+    assert len(open_sinks([f"overlay:{out}", f"masks:{out}/m"], small_bundle.manifest, files)) == 2
+
+
+def test_two_frames_of_one_name_are_refused_where_files_are_written(
+    small_bundle: Bundle, frames: Path, tmp_path: Path
+) -> None:
+    for name in ("left", "right"):
+        shutil.copytree(frames, tmp_path / "drive" / name)
+    files = ImageSource(str(tmp_path / "drive" / "*" / "*.png")).files
+    assert len(files) == 12
+    with pytest.raises(UsageError, match=r"left/frame_00.png and .*right/frame_00.png would both"):
+        open_sinks([f"masks:{tmp_path / 'out'}"], small_bundle.manifest, files)
+    assert open_sinks([], small_bundle.manifest, files) == []
+
+
+def test_repeating_goes_on_and_ends_where_nothing_can_be_read(frames: Path, tmp_path: Path) -> None:
+    source = ImageSource(str(frames), limit=2)
+    assert [f.name for f in itertools.islice(repeated(source), 5)] == [f"frame_{i % 2:02d}" for i in range(5)]
+    (tmp_path / "broken.png").write_bytes(b"")
+    with pytest.raises(FrameError, match="none of the frames"):
+        next(repeated(ImageSource(str(tmp_path))))
+
+
+def test_the_report_counts_seconds_and_means_what_is_finite(small_bundle: Bundle, frames: Path) -> None:
+    start = time.perf_counter()
+    report = run_stream(Engine(small_bundle), ImageSource(str(frames)), [])
+    assert sum(report.latency_ms + report.update_ms) / 1e3 < report.seconds < time.perf_counter() - start
+    assert report.mean_loss == pytest.approx(np.mean(report.losses))
+    report.losses += [float("nan"), float("inf")]
+    assert report.mean_loss == pytest.approx(np.mean(report.losses[:6]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

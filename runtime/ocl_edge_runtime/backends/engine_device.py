@@ -21,10 +21,12 @@ class Buffer:
 
     Attributes:
         address: in device memory.
+        memory: what holds it; freed with the buffer.
         tensor: what a caller reads: that memory itself, or its copy on the host.
     """
 
     address: int
+    memory: Any
     tensor: Tensor
 
 
@@ -61,34 +63,43 @@ class EngineDevice(Protocol):
 
 
 class TorchCudaDevice:
-    """Tensors of PyTorch are the buffers: backbone and head share memory without a copy.
+    """Tensors of PyTorch are the buffers.
 
     The engine runs on a stream of its own with high priority, ordered by events after
     and before the caller's current stream; TensorRT synchronises the whole device when it
     is given the default stream.
+
+    Args:
+        index: of the GPU.
+        on_host: hand outputs out in pinned host memory, complete when `hand_out` returns,
+            for a head on the CPU. Otherwise they stay on the device, without a copy, and
+            the caller's stream waits for them.
     """
 
     can_capture = True
 
-    def __init__(self, index: int = 0) -> None:
+    def __init__(self, index: int = 0, on_host: bool = True) -> None:
         if not torch.cuda.is_available():
             raise BackendError(
                 f"PyTorch {torch.__version__} has no CUDA here; install a CUDA build of PyTorch, "
                 "or pycuda (pip install 'ocl-edge[pycuda]') to run the head on the CPU"
             )
-        self.torch_device = torch.device("cuda", index)
-        self._stream = torch.cuda.Stream(self.torch_device, priority=-1)  # type: ignore[no-untyped-call]
+        self._cuda = torch.device("cuda", index)
+        self._on_host = on_host
+        self.torch_device = torch.device("cpu") if on_host else self._cuda
+        self._stream = torch.cuda.Stream(self._cuda, priority=-1)  # type: ignore[no-untyped-call]
 
     def can_bind(self, tensor: Tensor) -> bool:
-        return tensor.device == self.torch_device
+        return tensor.device == self._cuda
 
     def allocate(self, shape: Sequence[int]) -> Buffer:
-        tensor = torch.empty(tuple(shape), device=self.torch_device)
-        return Buffer(tensor.data_ptr(), tensor)
+        memory = torch.empty(tuple(shape), device=self._cuda)
+        tensor = torch.empty(tuple(shape), pin_memory=True) if self._on_host else memory
+        return Buffer(memory.data_ptr(), memory, tensor)
 
     def upload(self, tensor: Tensor, buffer: Buffer) -> None:
         # on the caller's stream, which `run` waits for; from the host it returns when the source is free
-        buffer.tensor.copy_(tensor, non_blocking=tensor.device == self.torch_device)
+        buffer.memory.copy_(tensor, non_blocking=tensor.device == self._cuda)
 
     def run(self, enqueue: Enqueue) -> None:
         self._on_own_stream(lambda: enqueue(self._stream.cuda_stream))
@@ -101,7 +112,12 @@ class TorchCudaDevice:
         return lambda: self._on_own_stream(graph.replay)
 
     def hand_out(self, buffers: Sequence[Buffer]) -> None:
-        """Nothing to do: the caller's stream already waits."""
+        if not self._on_host:
+            return  # the caller's stream already waits
+        with torch.cuda.stream(self._stream):
+            for buffer in buffers:
+                buffer.tensor.copy_(buffer.memory, non_blocking=True)
+        self._stream.synchronize()
 
     def synchronise(self) -> None:
         self._stream.synchronize()
@@ -110,7 +126,7 @@ class TorchCudaDevice:
         """Nothing to do: PyTorch owns the memory."""
 
     def _on_own_stream(self, work: Callable[[], Any]) -> None:
-        current = torch.cuda.current_stream(self.torch_device)
+        current = torch.cuda.current_stream(self._cuda)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
             work()
@@ -118,7 +134,7 @@ class TorchCudaDevice:
 
 
 def open_device() -> EngineDevice:
-    """PyTorch's CUDA where it has one, else pycuda.
+    """PyTorch's CUDA where it has one, else pycuda; both hand outputs out on the CPU.
 
     Raises:
         BackendError: neither works here.

@@ -26,16 +26,13 @@ class OnnxRuntimeBackend:
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
+        BackendError: it is installed and cannot be imported.
     """
 
     name = "onnxruntime"
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingExtraError("onnxruntime", "cpu", "the onnxruntime backend") from error
-        self._library = onnxruntime
+        self._library = import_onnxruntime()
         self._bundle = bundle
         self._threads = threads
         self._forms: dict[FormName, FormSpec] = {form: bundle.manifest.forms[form] for form in FORMS}
@@ -70,13 +67,19 @@ class OnnxRuntimeBackend:
             options.intra_op_num_threads = self._threads
         path = self._bundle.file(self._forms[form].file)
         try:
-            session = self._library.InferenceSession(str(path), options, providers=[PROVIDER])
+            session = self._open_session(str(path), options)
         except Exception as error:
             raise BackendError(f"ONNX Runtime cannot load {path.name}: {error}") from error
-        if session.get_providers() != [PROVIDER]:
-            raise BackendError(f"asked ONNX Runtime for {PROVIDER}, it runs {session.get_providers()}")
+        self._check_session(session, form)
         self._sessions[form] = session
         return session
+
+    def _open_session(self, path: str, options: Any) -> Any:
+        return self._library.InferenceSession(path, options, providers=[PROVIDER])
+
+    def _check_session(self, session: Any, form: FormName) -> None:  # noqa: ARG002
+        if session.get_providers() != [PROVIDER]:
+            raise BackendError(f"asked ONNX Runtime for {PROVIDER}, it runs {session.get_providers()}")
 
     def _allocate(self, form: FormName, batch: int) -> dict[str, Tensor]:
         outputs = {
@@ -85,3 +88,21 @@ class OnnxRuntimeBackend:
         }
         self._outputs[form, batch] = outputs
         return outputs
+
+
+def import_onnxruntime() -> Any:
+    """The library.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        BackendError: it is installed and cannot be imported.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime":
+            raise BackendError(f"onnxruntime is installed and cannot be imported: {error}") from error
+        raise MissingExtraError("onnxruntime", "cpu", "the onnxruntime backend") from error
+    except ImportError as error:
+        raise BackendError(f"onnxruntime is installed and cannot be imported: {error}") from error
+    return onnxruntime

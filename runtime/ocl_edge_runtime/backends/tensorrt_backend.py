@@ -2,7 +2,7 @@
 
 Outputs are buffers that are allocated once per form and batch size. An input that lies
 on the device already is bound where it is; where CUDA graphs are used it is copied into a
-fixed place, on the device. Only `PyCudaDevice` waits for the device before it returns.
+fixed place, on the device.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class TensorRtBackend:
         precision: of the engines; None takes the newest valid one of each form.
         cuda_graphs: capture each form and batch size as one CUDA graph.
         library: opened by default with `open_library`.
-        device: opened by default with `open_device`.
+        device: opened by default with `open_device`; `TorchCudaDevice(on_host=False)` lets
+            a head on the GPU share the engine's memory.
 
     Raises:
         BackendError: no driver or GPU.
@@ -68,7 +69,7 @@ class TensorRtBackend:
         library: EngineLibrary | None = None,
         device: EngineDevice | None = None,
     ) -> None:
-        self.name = flavour
+        self.name: str = flavour
         self._library = library or open_library(flavour)
         self._missing: dict[FormName, NoValidEngineError] = {}
         self.engines: dict[FormName, StoredEngine] = {}
@@ -81,7 +82,6 @@ class TensorRtBackend:
             raise self._missing["plain"]
         self._specs = {form: bundle.manifest.forms[form] for form in self.engines}
         self._device = device or open_device()
-        self.device = self._device.torch_device
         self._graphs = cuda_graphs
         self._loaded: dict[FormName, Any] = {}
         self._caches: dict[tuple[FormName, int], RuntimeCache] = {}
@@ -92,9 +92,10 @@ class TensorRtBackend:
         return self._specs
 
     def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Enqueue a form; on a CUDA device the caller's stream waits for it, the caller does not.
+        """Run a form. Inputs may lie on the CPU or where the engine runs.
 
-        Inputs may lie on `device` or on the CPU. Outputs lie on `device`.
+        Outputs are complete on the CPU, except on a `TorchCudaDevice` that leaves them
+        where they are: then the caller's stream waits for them, the caller does not.
         """
         prepared = self._bind(form, inputs)
         if prepared.replay is not None:
@@ -145,9 +146,10 @@ class TensorRtBackend:
         batch = check_inputs(form, self._specs[form], inputs)
         prepared = self._prepared.get((form, batch)) or self._prepare(form, batch)
         for name, tensor in inputs.items():
-            if tensor.device not in (self.device, CPU):
-                raise BackendError(f"{form}: {name} lies on {tensor.device}, expected {self.device} or cpu")
-            if self._device.can_bind(tensor) and not self._graphs:
+            bindable = self._device.can_bind(tensor)
+            if not bindable and tensor.device != CPU:
+                raise BackendError(f"{form}: {name} lies on {tensor.device}, where the engine does not run")
+            if bindable and not self._graphs:
                 self._set_address(prepared.context, name, tensor.data_ptr())
             else:  # a captured graph reads from a fixed place
                 self._device.upload(tensor, prepared.inputs[name])

@@ -44,7 +44,6 @@ class PyCudaDevice:
         except driver.Error as error:
             raise BackendError(f"pycuda cannot use the GPU: {error}") from error
         self._stream = driver.Stream()
-        self._memory: dict[int, Any] = {}
 
     def can_bind(self, tensor: Tensor) -> bool:  # noqa: ARG002
         return False
@@ -52,8 +51,7 @@ class PyCudaDevice:
     def allocate(self, shape: Sequence[int]) -> Buffer:
         host = self._driver.pagelocked_empty(tuple(shape), np.float32)
         memory = self._driver.mem_alloc(max(host.nbytes, 1))
-        self._memory[int(memory)] = memory  # freed by pycuda when nothing refers to it
-        return Buffer(int(memory), torch.from_numpy(host))
+        return Buffer(int(memory), memory, torch.from_numpy(host))
 
     def upload(self, tensor: Tensor, buffer: Buffer) -> None:
         buffer.tensor.copy_(tensor)
@@ -74,5 +72,4 @@ class PyCudaDevice:
         self._stream.synchronize()
 
     def close(self) -> None:
-        self._memory.clear()
         self._context.pop()

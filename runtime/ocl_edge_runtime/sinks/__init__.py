@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -33,7 +33,42 @@ def open_sink(text: str, manifest: Manifest) -> Sink:
         UsageError: unknown kind, or no directory named.
         OutputError: the directory cannot be made.
     """
+    kind, directory = parse_sink(text)
+    return SINKS[kind](directory, manifest)
+
+
+def open_sinks(texts: Sequence[str], manifest: Manifest, files: Sequence[Path]) -> list[Sink]:
+    """Several sinks for the frames of these files; nothing is made where one of them is refused.
+
+    Raises:
+        UsageError: as `open_sink`; or something would be overwritten: two sinks share a
+            directory, a sink writes among the frames, or two frames have the same name.
+        OutputError: a directory cannot be made.
+    """
+    directories = [parse_sink(text)[1].resolve() for text in texts]
+    sources = {file.parent.resolve() for file in files}
+    for index, (text, directory) in enumerate(zip(texts, directories, strict=True)):
+        if directory in sources:
+            raise UsageError(f"--sink {text}: the frames lie there and would be overwritten; name another")
+        if directory in directories[:index]:
+            raise UsageError(f"--sink {text}: another sink writes there already; name another directory")
+    named: dict[str, Path] = {}
+    for file in files if texts else ():
+        other = named.setdefault(file.stem, file)
+        if other is not file:
+            raise UsageError(
+                f"{other} and {file} would both be written as {file.stem}.png; run them one after the other"
+            )
+    return [open_sink(text, manifest) for text in texts]
+
+
+def parse_sink(text: str) -> tuple[str, Path]:
+    """``KIND:DIR`` -> kind and directory.
+
+    Raises:
+        UsageError: unknown kind, or no directory named.
+    """
     kind, colon, directory = text.partition(":")
     if kind not in SINKS or not colon or not directory:
         raise UsageError(f"--sink {text!r}: expected {' or '.join(f'{name}:DIR' for name in SINKS)}")
-    return SINKS[kind](Path(directory), manifest)
+    return kind, Path(directory)

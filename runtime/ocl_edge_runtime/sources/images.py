@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ocl_edge.errors import FrameError, UsageError
-from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.frames import Frame
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
@@ -46,16 +45,21 @@ class ImageSource:
         return len(self.files)
 
     def __iter__(self) -> Iterator[Frame]:
-        watch = Stopwatch()
-        for index, file in enumerate(self.files):
-            watch.start()
-            try:
-                image = read_image(file)
-            except FrameError as error:
-                self.skip(file.name, str(error))
-                continue
-            watch.lap("decode")
-            yield Frame(image, index, file.stem, time.monotonic(), watch.spans[0].ms)
+        for index in range(len(self.files)):
+            frame = self.read(index)
+            if frame is not None:
+                yield frame
+
+    def read(self, index: int) -> Frame | None:
+        """Decode one file; None, reported and counted, if it cannot be read."""
+        started = time.perf_counter()
+        try:
+            image = read_image(self.files[index])
+        except FrameError as error:
+            self.skip(self.files[index].name, str(error))
+            return None
+        decode_ms = 1000 * (time.perf_counter() - started)
+        return Frame(image, index, self.files[index].stem, time.monotonic(), decode_ms)
 
     def skip(self, name: str, reason: str) -> None:
         """Count a frame as left out."""

@@ -1,0 +1,85 @@
+"""When there is time for more than the mask."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+HISTORY = 32
+CAUTION_PERCENTILE = 95
+
+
+class Clock(Protocol):
+    """Seconds that only grow; tests replace it."""
+
+    def now(self) -> float: ...
+
+    def sleep_until(self, moment: float) -> None: ...
+
+
+class RealClock:
+    """`time.monotonic`."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep_until(self, moment: float) -> None:
+        time.sleep(max(0.0, moment - self.now()))
+
+
+class Durations:
+    """Recent durations of one kind of work; the prediction is their 95th percentile."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[float] = deque(maxlen=HISTORY)
+
+    def add(self, seconds: float) -> None:
+        self._seconds.append(seconds)
+
+    def predicted(self) -> float | None:
+        """Seconds, None before the first."""
+        return float(np.percentile(self._seconds, CAUTION_PERCENTILE)) if self._seconds else None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Whether an update may start now, and why not."""
+
+    granted: bool
+    reason: str
+
+
+class UpdateScheduler:
+    """Grants an update if it is due and its predicted time fits before the next frame.
+
+    Args:
+        every: an update is due every n-th frame; None: as often as there is time.
+        period_s: time between frames; None: nobody waits, everything fits.
+        clock: of the frames' arrival.
+    """
+
+    def __init__(self, every: int | None, period_s: float | None, clock: Clock) -> None:
+        self.every = every
+        self.period_s = period_s
+        self.clock = clock
+        self.durations = Durations()
+        self.skipped = 0
+
+    def ask(self, frame_index: int, arrived_at: float) -> Slot:
+        """May the update on this frame start now?"""
+        if self.every is not None and frame_index % self.every:
+            return Slot(False, "not due")
+        predicted = self.durations.predicted()
+        if self.period_s is None or predicted is None:
+            return Slot(True, "due")
+        left = arrived_at + self.period_s - self.clock.now()
+        if predicted <= left:
+            return Slot(True, "due")
+        self.skipped += 1
+        return Slot(
+            False, f"no time: needs {1000 * predicted:.0f} ms, {max(0.0, 1000 * left):.0f} ms are left"
+        )
