@@ -27,6 +27,10 @@ MODULES: dict[FlavourName, tuple[str, ...]] = {
     "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
 }
 EXTRAS: dict[FlavourName, str] = {"tensorrt": "gpu", "tensorrt-rtx": "rtx"}
+LIBRARIES: dict[FlavourName, str] = {
+    "tensorrt": "tensorrt (on a Jetson JetPack's own, in a venv made with --system-site-packages; elsewhere)",
+    "tensorrt-rtx": "tensorrt-rtx",
+}
 
 
 def is_installed(flavour: FlavourName) -> bool:
@@ -51,7 +55,7 @@ def import_flavour(flavour: FlavourName) -> ModuleType:
             break
     missing = not isinstance(failure, ModuleNotFoundError)
     purpose = f"the {flavour} backend" + (f" ({failure})" if missing else "")
-    raise MissingExtraError(flavour, EXTRAS[flavour], purpose) from failure
+    raise MissingExtraError(LIBRARIES[flavour], EXTRAS[flavour], purpose) from failure
 
 
 def make_logger(library: Any, told: Callable[[Severity, str], None]) -> Any:

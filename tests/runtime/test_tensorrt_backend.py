@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import gc
+import json
 import sys
 import weakref
 from pathlib import Path
 from types import ModuleType
 
 import fake_pycuda
+import numpy as np
 import pytest
 import torch
 from backend_contract import BackendContract, inputs_of
 from fake_tensorrt import CudaGraphStrategy, HostDevice, fake_library, store_fake_engines
+from PIL import Image
 
 from ocl_edge.bundle import Bundle
+from ocl_edge.cli import run
 from ocl_edge.errors import BackendError, MissingExtraError, NoValidEngineError
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.backends.tensorrt_backend import TensorRtBackend
@@ -284,3 +288,30 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(tensorrt_flavours.MODULES, "tensorrt-rtx", ("no_such_module",))
     with pytest.raises(MissingExtraError, match=r"tensorrt-rtx.*pip install 'ocl-edge\[rtx\]'"):
         tensorrt_flavours.import_flavour("tensorrt-rtx")
+
+
+@pytest.fixture
+def on_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("tensorrt_backend", "tensorrt_engines"):
+        monkeypatch.setattr(f"ocl_edge_runtime.backends.{module}.open_library", fake_library)
+    monkeypatch.setattr("ocl_edge_runtime.backends.tensorrt_backend.open_device", HostDevice)
+
+
+@pytest.mark.usefixtures("on_fakes")
+@pytest.mark.parametrize("mode", ["frozen", "paper", "realtime"])
+def test_a_run_gives_the_masks_of_onnxruntime(
+    small_bundle: Bundle, frames: Path, tmp_path: Path, mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_fake_engines(small_bundle)
+    for backend in ("tensorrt", "onnxruntime"):
+        sink = f"masks:{tmp_path / backend}"
+        command = ["run", str(small_bundle.path), "--source", str(frames), "--mode", mode, "--sink", sink]
+        # one update a frame, whatever the machine's speed
+        command += ["--adapt-every", "1"] if mode == "realtime" else []
+        assert run([*command, "--backend", backend, "--json", "-"]) == 0
+        assert json.loads(capsys.readouterr().out)["backend"] == backend
+    masks = sorted(file.name for file in (tmp_path / "onnxruntime").iterdir())
+    assert len(masks) == 6
+    for name in masks:
+        ours, theirs = (np.array(Image.open(tmp_path / b / name)) for b in ("tensorrt", "onnxruntime"))
+        assert (ours != theirs).mean() < 0.001, name

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ocl_edge.errors import BuildError, MissingExtraError
-from ocl_edge.tensorrt_flavours import EXTRAS, as_flavour
+from ocl_edge.tensorrt_flavours import EXTRAS, LIBRARIES, as_flavour
 
 WORKER = "ocl_edge_export.engines.worker"
 PROGRESS_INTERVAL_S = 2.0
@@ -116,7 +116,7 @@ def _explain_failure(job: Mapping[str, Any], failure: dict[str, Any]) -> Excepti
     text, stage = str(failure["text"]), failure["stage"]
     if stage == "library":
         flavour = as_flavour(job["flavour"])
-        return MissingExtraError(flavour, EXTRAS[flavour], f"building {flavour} engines ({text})")
+        return MissingExtraError(LIBRARIES[flavour], EXTRAS[flavour], f"building {flavour} engines ({text})")
     if any(sign in text.lower() for sign in OUT_OF_MEMORY):
         return BuildError(f"memory ran out in the build; give it less: --workspace-mib, --max-batch.\n{text}")
     if stage == "parse":
