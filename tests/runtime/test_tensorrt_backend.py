@@ -24,6 +24,7 @@ from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.backends.tensorrt_backend import TensorRtBackend
 from ocl_edge_runtime.backends.tensorrt_engines import open_library
 from ocl_edge_runtime.backends.tensorrt_pycuda import PyCudaDevice
+from ocl_edge_runtime.backends.torch_backend import TorchBackend
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +105,21 @@ def test_device_tensors_are_bound_without_a_copy_where_no_graph_needs_a_fixed_pl
     assert device.uploads == 0
     (context,) = contexts(backend)
     assert context.addresses["image"] == inputs["image"].data_ptr()  # type: ignore[attr-defined]
+
+
+def test_a_form_that_cannot_be_captured_says_so_and_runs(
+    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: HostDevice, enqueue: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(HostDevice, "capture", refuse)
+    backend = opened(small_bundle, HostDevice())
+    with pytest.warns(RuntimeWarning, match="plain form cannot be captured as a CUDA graph.*not permitted"):
+        backend.infer("plain", inputs_of(small_bundle, "plain", 1, 1))
+    inputs = inputs_of(small_bundle, "plain", 1, 2)
+    expected = TorchBackend(small_bundle).infer("plain", inputs)["features_0"]
+    assert torch.allclose(backend.infer("plain", inputs)["features_0"], expected, atol=2e-5)
 
 
 def test_output_buffers_are_allocated_once(small_bundle: Bundle) -> None:

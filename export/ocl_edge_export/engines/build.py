@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,7 +18,14 @@ from ocl_edge._version import __version__
 from ocl_edge.bundle import Bundle, file_sha256
 from ocl_edge.cuda_probe import probe_cuda
 from ocl_edge.engine_key import EngineKey, EngineRecord, Here, Precision, graph_hashes
-from ocl_edge.engine_store import StoredEngine, build_lock, find_built, store_engine, writable_directory
+from ocl_edge.engine_store import (
+    StoredEngine,
+    build_lock,
+    find_built,
+    store_engine,
+    user_cache,
+    writable_directory,
+)
 from ocl_edge.errors import BuildError, UsageError
 from ocl_edge.forms import FORMS, FormName
 from ocl_edge.tensorrt_flavours import FlavourName
@@ -218,7 +226,14 @@ def _job(onnx: Path, engine: Path, key: EngineKey, request: BuildRequest) -> dic
         "targets": list(key.compute_capabilities) if key.flavour == "tensorrt-rtx" else [],
         "workspace_mib": request.workspace_mib,
         "tf32": request.tf32,
+        "timing_cache": str(_timing_cache(key)) if key.flavour == "tensorrt" else None,
     }
+
+
+def _timing_cache(key: EngineKey) -> Path:
+    """Layer timings of this GPU, shared by all its builds."""
+    gpu = re.sub(r"\W+", "-", key.gpu or "")
+    return user_cache() / "timings" / f"{key.version}-{key.compute_capabilities[0]}-{gpu}.cache"
 
 
 def _flags(request: BuildRequest) -> tuple[str, ...]:

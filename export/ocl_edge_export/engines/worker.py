@@ -14,6 +14,7 @@ object a line:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -70,7 +71,8 @@ def build_engine(library: Any, job: dict[str, Any], emit: Emit) -> dict[str, Any
     """Parse, configure, build, write.
 
     Job fields: ``onnx``, ``engine`` (paths), ``image`` (shapes ``min``, ``opt``, ``max``
-    of the input of that name), ``targets``, ``workspace_mib``, ``tf32``.
+    of the input of that name), ``targets``, ``workspace_mib``, ``tf32``; optional
+    ``timing_cache`` (path): what one form measured, the next one need not measure again.
     """
     messages: list[str] = []
 
@@ -90,12 +92,17 @@ def build_engine(library: Any, job: dict[str, Any], emit: Emit) -> dict[str, Any
     monitor = _make_monitor(library, emit)
     if monitor is not None:
         config.progress_monitor = monitor
+    timings = Path(job["timing_cache"]) if job.get("timing_cache") else None
+    if timings:
+        _use_timing_cache(config, timings)
     serialized = builder.build_serialized_network(network, config)
     del parser  # before its network: the other order ends in a segmentation fault
     if serialized is None:
         raise JobFailed("build", _last_lines(messages))
     content = bytes(serialized)
     Path(job["engine"]).write_bytes(content)
+    if timings:
+        _save_timing_cache(config, timings)
     return {
         "version": library.__version__,
         "bytes": len(content),
@@ -121,6 +128,20 @@ def _configure(library: Any, builder: Any, job: dict[str, Any]) -> Any:
             if not config.set_compute_capability(capability, index):
                 raise JobFailed("build", f"the library does not take {target} as a target")
     return config
+
+
+def _use_timing_cache(config: Any, file: Path) -> None:
+    cache = config.create_timing_cache(file.read_bytes() if file.exists() else b"")
+    # one of another GPU or version is refused by the library, and the build goes on without it
+    config.set_timing_cache(cache, ignore_mismatch=False)
+
+
+def _save_timing_cache(config: Any, file: Path) -> None:
+    partial = file.with_suffix(f".{os.getpid()}.partial")
+    with contextlib.suppress(OSError):  # it only saves time
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(bytes(config.get_timing_cache().serialize()))
+        partial.replace(file)
 
 
 def _make_monitor(library: Any, emit: Emit) -> Any:

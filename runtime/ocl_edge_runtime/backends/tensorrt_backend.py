@@ -7,6 +7,7 @@ fixed place, on the device.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -104,7 +105,7 @@ class TensorRtBackend:
             self._device.run(partial(self._enqueue, prepared))
             if self._graphs and self._device.can_capture and not self._is_rtx:
                 # after a first run, in which TensorRT sets up what must not be part of the graph
-                prepared.replay = self._device.capture(partial(self._enqueue, prepared))
+                self._capture(prepared)
         self._device.hand_out(list(prepared.outputs.values()))
         return {name: buffer.tensor for name, buffer in prepared.outputs.items()}
 
@@ -156,6 +157,18 @@ class TensorRtBackend:
                 self._set_address(prepared.context, name, prepared.inputs[name].address)
         prepared.held = dict(inputs)  # alive until the next infer: the device may still read them
         return prepared
+
+    def _capture(self, prepared: _Prepared) -> None:
+        try:
+            prepared.replay = self._device.capture(partial(self._enqueue, prepared))
+        except (BackendError, RuntimeError) as error:
+            self._graphs = False
+            warnings.warn(
+                f"{self.name}: the {prepared.form} form cannot be captured as a CUDA graph and runs without, "
+                f"which costs some time at every layer: {error}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def _prepare(self, form: FormName, batch: int) -> _Prepared:
         key, spec = self.engines[form].record.key, self._specs[form]

@@ -133,6 +133,17 @@ def test_a_bundle_that_cannot_be_written_uses_the_users_cache(bundle: Bundle, tm
         build_engines(bundle, plain_only())
 
 
+def test_layer_timings_are_kept_for_the_next_build(bundle: Bundle, tmp_path: Path) -> None:
+    """Classic TensorRT's path through the worker; RTX takes the same calls."""
+    timings = tmp_path / "cache" / "timings" / "here.cache"
+    onnx = bundle.file(bundle.manifest.forms["plain"].file)
+    shapes = {"min": [1, 3, 48, 64], "opt": [1, 3, 48, 64], "max": [2, 3, 48, 64]}
+    for _ in range(2):
+        job = {**job_for(onnx, tmp_path), "image": shapes, "timing_cache": str(timings)}
+        assert run_worker(job, 60)["bytes"] > 1000
+        assert timings.stat().st_size > 0
+
+
 def test_a_failed_build_leaves_nothing_behind(bundle: Bundle) -> None:
     with pytest.raises(BuildError, match="took longer than 0"):
         build_engines(bundle, plain_only(timeout_s=0.01))
