@@ -26,7 +26,7 @@ from ocl_edge.engine_store import (
     user_cache,
     writable_directory,
 )
-from ocl_edge.errors import BuildError, UsageError
+from ocl_edge.errors import BackendError, BuildError, UsageError
 from ocl_edge.forms import FORMS, FormName
 from ocl_edge.tensorrt_flavours import FlavourName
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels
@@ -113,7 +113,7 @@ def plan_build(bundle: Bundle, request: BuildRequest) -> list[EngineKey]:
         targets: tuple[str, ...] = (here.compute_capability,)
         tuned_for = {"gpu": here.gpu, "cuda": here.cuda, "driver": here.driver}
     else:
-        targets = request.targets or (probe_cuda().gpus[0].compute_capability,)
+        targets = request.targets or (_own_compute_capability(),)
         unknown = [target for target in targets if target not in known]
         if unknown:
             raise UsageError(
@@ -228,6 +228,13 @@ def _job(onnx: Path, engine: Path, key: EngineKey, request: BuildRequest) -> dic
         "tf32": request.tf32,
         "timing_cache": str(_timing_cache(key)) if key.flavour == "tensorrt" else None,
     }
+
+
+def _own_compute_capability() -> str:
+    try:
+        return probe_cuda().gpus[0].compute_capability
+    except BackendError as error:
+        raise BackendError(f"{error}. Or name the GPUs to build for: --targets sm86,sm89") from error
 
 
 def _timing_cache(key: EngineKey) -> Path:
