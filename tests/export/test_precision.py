@@ -63,6 +63,10 @@ def test_inputs_outputs_and_every_statistic_stay_float32(bundle: Bundle, form: F
     ]
     assert len(over_batch) == (6 if form == "measured" else 0)  # mean and variance of the unpinned norms
     assert all(types[node.input[0]] == TensorProto.FLOAT for node in over_batch)
+    makers = {output: node for node in converted.graph.node for output in node.output}
+    squares = [makers[node.input[0]] for node in over_batch if makers[node.input[0]].op_type == "Mul"]
+    assert len(squares) == len(over_batch) // 2  # not computed in 16 bits and cast
+    assert all(types[name] == TensorProto.FLOAT for node in squares for name in node.input)
     for node in converted.graph.node:
         if "Sqrt" in node.op_type or node.op_type == "Split":
             assert types[node.input[0]] == TensorProto.FLOAT
