@@ -99,7 +99,7 @@ def latency(bundle: Bundle, data: Path, rounds: int, threads: int | None) -> Non
 
 
 def half_covered(image: Image) -> Image:
-    covered = image.copy()
+    covered: Image = image.copy()
     covered[: image.shape[0] // 2] = 0
     return covered
 
