@@ -1,4 +1,4 @@
-# make setup | test | check | demo | bench | clean
+# make setup | test | test-gpu | check | demo | bench | clean
 PYTHON ?= python3
 DATA ?= ../shared/data
 VENV := .venv
@@ -8,7 +8,7 @@ CHECKPOINT := $(DATA)/models/espnetv2_s_2.0_city_1024x512.pth
 FOOTAGE := $(DATA)/camvid/0001TP/images
 OUT ?= out
 
-.PHONY: setup test check demo bench clean
+.PHONY: setup test test-gpu check demo bench clean
 
 setup: $(READY)
 
@@ -19,6 +19,11 @@ $(READY): pyproject.toml constraints.txt
 
 test: setup
 	$(BIN)/python -m pytest
+
+# Where there is a GPU and a TensorRT. In PYTHON's environment, because theirs (JetPack's) cannot be
+# installed into a venv: pip install -e '.[export]' pytest there first.
+test-gpu:
+	$(PYTHON) -m pytest -m gpu -rs
 
 check: setup
 	$(BIN)/ruff check .

@@ -9,6 +9,8 @@
     ├── ParityError             an exported form differs from the network
     ├── BundleError             a bundle that is missing, damaged, tampered with or too new
     ├── BackendError            a backend cannot run here, or got wrong tensors
+    │   └── NoValidEngineError  no compiled engine fits this device, or it is damaged
+    ├── BuildError              an engine could not be compiled
     ├── StateError              a saved state that is damaged or of another bundle
     ├── OutputError             a result cannot be written
     └── FrameError              a frame that cannot be read or used; a run skips it
@@ -55,6 +57,14 @@ class BundleError(OclEdgeError):
 
 
 class BackendError(OclEdgeError):
+    pass
+
+
+class NoValidEngineError(BackendError):
+    pass
+
+
+class BuildError(OclEdgeError):
     pass
 
 

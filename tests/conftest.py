@@ -59,6 +59,17 @@ def export_small(out: Path, checkpoint: Path, **options: object) -> Bundle:
 
 
 @pytest.fixture(scope="session")
+def published_bundle(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Bundle:
+    """ESPNetv2 as published, statistics from every row, gated on real frames."""
+    checkpoint = data / "models" / "espnetv2_s_2.0_city_1024x512.pth"
+    out = tmp_path_factory.mktemp("espnetv2") / "bundle"
+    frames = data / "camvid" / "0001TP" / "images"
+    return export_bundle(
+        ExportRequest(checkpoint, out, input_size=(384, 512), calibration=frames, stat_rows=1)
+    )
+
+
+@pytest.fixture(scope="session")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six PNG frames of 40x50 pixels, in a directory."""
     directory = tmp_path_factory.mktemp("frames")

@@ -35,6 +35,26 @@ class Tolerances:
 
 
 @dataclass(frozen=True)
+class PrecisionTolerances:
+    """The largest differences from float32 that an engine's precision may make.
+
+    Attributes:
+        class_disagreement: share of pixels whose class differs.
+        miou_loss: of labelled frames, 0 to 1.
+    """
+
+    class_disagreement: float
+    miou_loss: float
+
+
+PRECISION_TOLERANCES = {
+    "fp16": PrecisionTolerances(class_disagreement=0.01, miou_loss=0.005),
+    "bf16": PrecisionTolerances(class_disagreement=0.05, miou_loss=0.01),
+    "int8": PrecisionTolerances(class_disagreement=0.05, miou_loss=0.02),
+}
+
+
+@dataclass(frozen=True)
 class Difference:
     """How far a form is from its reference."""
 

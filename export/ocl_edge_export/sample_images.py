@@ -39,13 +39,23 @@ def read_images(directory: Path, spec: InputSpec, at_most: int = AT_MOST) -> Ten
     Raises:
         UsageError: no directory, no images, or one that cannot be read.
     """
+    return torch.cat([_normalised(file, spec) for file in choose_images(directory, at_most)])
+
+
+def choose_images(directory: Path, at_most: int = AT_MOST) -> list[Path]:
+    """The first, last and evenly spaced image files of a directory, in order of name.
+
+    Raises:
+        UsageError: no directory, or no images.
+    """
     files = (
         sorted(f for f in directory.glob("*") if f.suffix.lower() in SUFFIXES) if directory.is_dir() else []
     )
     if not files:
         raise UsageError(f"--calibration {directory}: no images ({', '.join(SUFFIXES)}) there")
-    chosen = sorted({round(i) for i in np.linspace(0, len(files) - 1, min(at_most, len(files)))})
-    return torch.cat([_normalised(files[index], spec) for index in chosen])
+    return [
+        files[i] for i in sorted({round(i) for i in np.linspace(0, len(files) - 1, min(at_most, len(files)))})
+    ]
 
 
 def _normalised(file: Path, spec: InputSpec) -> Tensor:

@@ -13,6 +13,7 @@ from ocl_edge.errors import OclEdgeError
 
 VERBS = {
     "export": "Checkpoint -> verified bundle.",
+    "build": "Bundle -> TensorRT engines, for this device or others.",
     "run": "Segment a stream and adapt to it.",
     "profile": "Where each millisecond of a frame goes.",
     "evaluate": "What adaptation gains on labelled footage.",
@@ -24,6 +25,7 @@ EPILOG = """
 \b
 Examples:
   ocl-edge export model.pth --input-size 384x512 --out bundle
+  ocl-edge build bundle --backend tensorrt --precision fp16
   ocl-edge run bundle --source frames/ --sink overlay:out/
   ocl-edge profile bundle --source frames/
 """

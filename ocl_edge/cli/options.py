@@ -30,7 +30,17 @@ backend_option = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "onnxruntime", "torch"]),
+    type=click.Choice(
+        [
+            "auto",
+            "tensorrt",
+            "tensorrt-rtx",
+            "onnxruntime-cuda",
+            "onnxruntime-tensorrt",
+            "onnxruntime",
+            "torch",
+        ]
+    ),
     help="What runs the backbone; auto takes the fastest that works here.",
 )
 threads_option = click.option(

@@ -19,6 +19,7 @@ from ocl_edge.cli.options import (
 
 if TYPE_CHECKING:
     from ocl_edge.bundle import Bundle
+    from ocl_edge.engine_key import Precision
     from ocl_edge_runtime.engine import Engine, EngineOptions
     from ocl_edge_runtime.frames import Frame, FrameResult
     from ocl_edge_runtime.loop import RunReport
@@ -64,6 +65,14 @@ def parse_interval(_ctx: click.Context, _param: click.Parameter, value: str) -> 
     help="pair: average the logits of the image and its flip. Paper mode always does; frozen: single.",
 )
 @backend_option
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
+    help="Which TensorRT engine to use. Default: the newest that is valid here.",
+)
+@click.option(
+    "--no-build", is_flag=True, help="Refuse, rather than build, where no TensorRT engine is valid here."
+)
 @adaptation_options
 @click.option(
     "--sink",
@@ -128,6 +137,8 @@ def run(
     method: str | None,
     views: Literal["single", "pair"] | None,
     backend: str,
+    precision: Precision | None,
+    no_build: bool,
     prior: float | None,
     lr: float | None,
     restoration: float | None,
@@ -150,6 +161,7 @@ def run(
     A frame that cannot be read is reported, skipped and counted.
     """
     from ocl_edge.bundle import Bundle
+    from ocl_edge.cli.engines import ensure_engines, forms_of
     from ocl_edge.cli.options import use_threads
     from ocl_edge.cli.output import emit_json, frame_progress, note
     from ocl_edge_runtime.engine import EngineOptions
@@ -164,7 +176,8 @@ def run(
     images = ImageSource(source, limit, lambda name, reason: note(f"skipped {name}: {reason}"))
     opened = Bundle.open(bundle)
     name = "frozen" if mode == "frozen" else method or "ocl-head"
-    options = EngineOptions(name, views, backend, prior, lr, restoration, seed, threads)
+    options = EngineOptions(name, views, backend, prior, lr, restoration, seed, threads, precision)
+    ensure_engines(opened, backend, forms_of(mode, name), precision, no_build)
     deadline_s = deadline_ms / 1000 if deadline_ms else (1 / fps if fps else None)
     realtime = RealtimeOptions(norm_every, adapt_every, deadline_s)
     engine = _open_engine(opened, mode, options, realtime)

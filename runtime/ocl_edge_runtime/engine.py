@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ocl_edge.adapter import Update, adapt_step, mean_of_views
 from ocl_edge.bundle import Bundle
+from ocl_edge.engine_key import Precision
 from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.forms import BATCH_NORM, build_form
 from ocl_edge.head import TrainableHead, TrainableWeights
@@ -42,6 +43,7 @@ class EngineOptions:
         restoration: probability that a weight returns to its source value after a step.
         seed: of the restoration.
         threads: for one operator of the backend.
+        precision: of a compiled engine; None takes the newest valid one.
     """
 
     method: str = "ocl-head"
@@ -52,6 +54,7 @@ class EngineOptions:
     restoration: float | None = None
     seed: int = 0
     threads: int | None = None
+    precision: Precision | None = None
 
 
 class Engine:
@@ -100,7 +103,7 @@ class Engine:
         self._network: nn.Module | None = None
         self.weights: TrainableWeights = self.head
         if not self.method.needs_pytorch_backbone:
-            choice = open_backend(self.bundle, options.backend, options.threads)
+            choice = open_backend(self.bundle, options.backend, options.threads, options.precision)
             self.passed_over, self.backend_name = choice.passed_over, choice.backend.name
             self._backend = choice.backend
             return

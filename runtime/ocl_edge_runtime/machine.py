@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import sys
@@ -12,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ocl_edge._version import __version__
+from ocl_edge.cuda_probe import probe_cuda
+from ocl_edge.errors import BackendError, MissingExtraError
+from ocl_edge.tensorrt_flavours import FLAVOURS, FlavourName, import_flavour, is_installed
 from ocl_edge_runtime.backends import usable_backends
+from ocl_edge_runtime.gpu_facts import describe_gpus, describe_jetson
 
 LIBRARIES = (
     "torch",
@@ -21,7 +24,6 @@ LIBRARIES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "openvino",
-    "tensorrt",
     "pycuda",
     "av",
 )
@@ -49,9 +51,13 @@ def describe_machine() -> Machine:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": f"{processor_name()}, {len(os.sched_getaffinity(0))} usable cores",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
-        "nvidia driver": cuda_driver() or "none (libcuda.so.1 is not there, or no device answers)",
+        **describe_driver(),
+        **describe_jetson(),
+        **describe_gpus(),
     }
-    return Machine(hardware, {name: _version(name) for name in LIBRARIES}, backends, _advice(backends))
+    libraries = {name: _version(name) for name in LIBRARIES}
+    libraries |= {flavour: _tensorrt_version(flavour) for flavour in FLAVOURS}
+    return Machine(hardware, libraries, backends, _advice(backends, "GPU 0" in hardware))
 
 
 def processor_name() -> str:
@@ -65,17 +71,16 @@ def processor_name() -> str:
         return platform.processor() or "unknown"
 
 
-def cuda_driver() -> str | None:
-    """CUDA version and device count that the driver reports, None without a working driver."""
+def describe_driver() -> dict[str, str]:
+    """Driver, CUDA and GPUs; without a working driver the reason."""
     try:
-        library = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
-    version, count = ctypes.c_int(), ctypes.c_int()
-    if library.cuInit(0) or library.cuDriverGetVersion(ctypes.byref(version)):
-        return None
-    library.cuDeviceGetCount(ctypes.byref(count))
-    return f"CUDA {version.value // 1000}.{version.value % 1000 // 10}, {count.value} device(s)"
+        driver = probe_cuda()
+    except BackendError as error:
+        return {"nvidia driver": str(error)}
+    facts = {"nvidia driver": f"{driver.driver or 'version unknown'}, CUDA {driver.cuda}"}
+    for index, gpu in enumerate(driver.gpus):
+        facts[f"GPU {index}"] = f"{gpu.name}, {gpu.compute_capability}, {gpu.memory_mib} MiB"
+    return facts
 
 
 def _version(name: str) -> str | None:
@@ -85,7 +90,28 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _advice(backends: dict[str, str | None]) -> str:
+def _tensorrt_version(flavour: FlavourName) -> str | None:
+    """Of the module itself: a Jetson's TensorRT is no Python package that pip knows."""
+    if not is_installed(flavour):
+        return None
+    try:
+        return str(import_flavour(flavour).__version__)
+    except MissingExtraError as error:
+        return str(error)
+
+
+def _advice(backends: dict[str, str | None], has_driver: bool) -> str:
+    if has_driver:
+        usable = [flavour for flavour in FLAVOURS if backends[flavour] is None]
+        if usable:
+            return (
+                "ocl-edge export CHECKPOINT --out bundle, then: "
+                f"ocl-edge build bundle --backend {usable[0]} --precision fp16"
+            )
+        return (
+            "there is a GPU and no TensorRT: pip install 'ocl-edge[rtx]' (PC), "
+            "or the TensorRT of JetPack with a venv made by --system-site-packages (Jetson)"
+        )
     if backends["onnxruntime"]:
         return f"{backends['onnxruntime']} (the torch backend works, several times slower)"
     return "ocl-edge export CHECKPOINT --out bundle, then: ocl-edge run bundle --source DIR"

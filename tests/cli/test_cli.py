@@ -158,7 +158,9 @@ def test_export_run_inspect_profile_from_end_to_end(
 def test_doctor_lists_backends(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--json", "-"]) == 0
     machine = json.loads(capsys.readouterr().out)
-    assert machine["backends"] == {"onnxruntime": None, "torch": None}
+    assert (machine["backends"]["onnxruntime"], machine["backends"]["torch"]) == (None, None)
+    assert machine["libraries"]["tensorrt-rtx"]
+    assert "nvidia driver" in machine["hardware"]
     assert machine["libraries"]["torch"] == torch.__version__
     assert run(["doctor"]) == 0
     assert "usable" in capsys.readouterr().out

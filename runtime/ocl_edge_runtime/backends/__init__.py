@@ -6,16 +6,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ocl_edge.bundle import Bundle
+from ocl_edge.cuda_probe import driver_is_installed
+from ocl_edge.engine_key import Precision
 from ocl_edge.errors import BackendError, MissingExtraError, OclEdgeError, UsageError
+from ocl_edge.tensorrt_flavours import FLAVOURS
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend, import_onnxruntime
+from ocl_edge_runtime.backends.onnxruntime_gpu import OnnxRuntimeGpuBackend, require_provider
+from ocl_edge_runtime.backends.tensorrt_backend import TensorRtBackend
+from ocl_edge_runtime.backends.tensorrt_engines import open_library
 from ocl_edge_runtime.backends.torch_backend import TorchBackend
 
-BACKENDS: dict[str, Callable[[Bundle, int | None], Backend]] = {
-    "onnxruntime": OnnxRuntimeBackend,
-    "torch": lambda bundle, _threads: TorchBackend(bundle),
+BACKENDS: dict[str, Callable[[Bundle, int | None, Precision | None], Backend]] = {
+    "tensorrt": lambda bundle, _threads, precision: TensorRtBackend(bundle, "tensorrt", precision),
+    "tensorrt-rtx": lambda bundle, _threads, precision: TensorRtBackend(bundle, "tensorrt-rtx", precision),
+    "onnxruntime-cuda": lambda bundle, _threads, _precision: OnnxRuntimeGpuBackend(bundle, "cuda"),
+    "onnxruntime-tensorrt": lambda bundle, _threads, _precision: OnnxRuntimeGpuBackend(bundle, "tensorrt"),
+    "onnxruntime": lambda bundle, threads, _precision: OnnxRuntimeBackend(bundle, threads),
+    "torch": lambda bundle, _threads, _precision: TorchBackend(bundle),
 }
 """Fastest first: the order in which ``auto`` tries them."""
+
+ON_GPU = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-tensorrt")
+BUILDS_WHILE_RUNNING = "onnxruntime-tensorrt"
+"""Minutes at the first frame: taken where it is named, never by ``auto``."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +40,13 @@ class Choice:
     passed_over: dict[str, str]
 
 
-def open_backend(bundle: Bundle, name: str = "auto", threads: int | None = None) -> Choice:
+def open_backend(
+    bundle: Bundle, name: str = "auto", threads: int | None = None, precision: Precision | None = None
+) -> Choice:
     """Open a backend by name; ``auto`` takes the first of `BACKENDS` that works here.
+
+    Without an NVIDIA driver library ``auto`` does not look at the backends of `ON_GPU`.
+    ``precision`` chooses among compiled engines; None takes the newest valid one.
 
     Raises:
         UsageError: no backend of that name.
@@ -37,11 +56,15 @@ def open_backend(bundle: Bundle, name: str = "auto", threads: int | None = None)
     if name != "auto":
         if name not in BACKENDS:
             raise UsageError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}")
-        return Choice(BACKENDS[name](bundle, threads), {})
+        if precision is not None and name not in FLAVOURS:
+            raise UsageError(f"--precision chooses among compiled engines, which {name} does not use")
+        return Choice(BACKENDS[name](bundle, threads, precision), {})
     passed_over: dict[str, str] = {}
     for candidate, opener in BACKENDS.items():
+        if candidate == BUILDS_WHILE_RUNNING or (candidate in ON_GPU and not driver_is_installed()):
+            continue
         try:
-            return Choice(opener(bundle, threads), passed_over)
+            return Choice(opener(bundle, threads, precision), passed_over)
         except (MissingExtraError, BackendError) as error:
             passed_over[candidate] = str(error)
     raise AssertionError("the torch backend needs nothing but PyTorch")
@@ -49,9 +72,18 @@ def open_backend(bundle: Bundle, name: str = "auto", threads: int | None = None)
 
 def usable_backends() -> dict[str, str | None]:
     """Backend name -> None where it can be used here, else the reason why not. Imports the libraries."""
-    reasons: dict[str, str | None] = {"onnxruntime": None, "torch": None}
-    try:
-        import_onnxruntime()
-    except OclEdgeError as error:
-        reasons["onnxruntime"] = str(error)
-    return reasons
+    checks: dict[str, Callable[[], object]] = {
+        "tensorrt": lambda: open_library("tensorrt"),
+        "tensorrt-rtx": lambda: open_library("tensorrt-rtx"),
+        "onnxruntime-cuda": lambda: require_provider("cuda"),
+        "onnxruntime-tensorrt": lambda: require_provider("tensorrt"),
+        "onnxruntime": import_onnxruntime,
+    }
+    reasons: dict[str, str | None] = {}
+    for name, check in checks.items():
+        reasons[name] = None
+        try:
+            check()
+        except OclEdgeError as error:
+            reasons[name] = str(error)
+    return {**reasons, "torch": None}

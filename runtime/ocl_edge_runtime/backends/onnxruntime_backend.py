@@ -67,13 +67,19 @@ class OnnxRuntimeBackend:
             options.intra_op_num_threads = self._threads
         path = self._bundle.file(self._forms[form].file)
         try:
-            session = self._library.InferenceSession(str(path), options, providers=[PROVIDER])
+            session = self._open_session(str(path), options)
         except Exception as error:
             raise BackendError(f"ONNX Runtime cannot load {path.name}: {error}") from error
-        if session.get_providers() != [PROVIDER]:
-            raise BackendError(f"asked ONNX Runtime for {PROVIDER}, it runs {session.get_providers()}")
+        self._check_session(session, form)
         self._sessions[form] = session
         return session
+
+    def _open_session(self, path: str, options: Any) -> Any:
+        return self._library.InferenceSession(path, options, providers=[PROVIDER])
+
+    def _check_session(self, session: Any, form: FormName) -> None:  # noqa: ARG002
+        if session.get_providers() != [PROVIDER]:
+            raise BackendError(f"asked ONNX Runtime for {PROVIDER}, it runs {session.get_providers()}")
 
     def _allocate(self, form: FormName, batch: int) -> dict[str, Tensor]:
         outputs = {

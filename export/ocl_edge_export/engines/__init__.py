@@ -1,0 +1,1 @@
+"""ONNX -> compiled engines, each in its own process."""

@@ -1,0 +1,242 @@
+"""Bundle -> engines: the whole of ``ocl-edge build``."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ocl_edge._version import __version__
+from ocl_edge.bundle import Bundle, file_sha256
+from ocl_edge.cuda_probe import probe_cuda
+from ocl_edge.engine_key import EngineKey, EngineRecord, Here, Precision, graph_hashes
+from ocl_edge.engine_store import StoredEngine, build_lock, find_built, store_engine, writable_directory
+from ocl_edge.errors import BuildError, UsageError
+from ocl_edge.forms import FORMS, FormName
+from ocl_edge.tensorrt_flavours import FlavourName
+from ocl_edge_export.engines.precision_gate import check_precision, read_labels
+from ocl_edge_export.engines.process import run_worker
+from ocl_edge_export.precision import write_converted
+from ocl_edge_export.sample_images import noise_images, read_images
+
+Progress = Callable[[str], None]
+
+DESCRIBE_TIMEOUT_S = 60.0
+CALIBRATION_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What the user asks of a build.
+
+    Attributes:
+        flavour: which TensorRT.
+        forms: which forms to compile.
+        targets: compute capabilities (``sm86``); empty: this machine's GPU.
+        precision: of the graph inside; see `ocl_edge_export.precision`.
+        min_batch: smallest batch that the engine takes.
+        opt_batch: batch that it is tuned for.
+        max_batch: largest batch that it takes.
+        workspace_mib: scratch memory that the builder may plan with, None: no limit.
+        tf32: allow TensorFloat-32 where the graph is float32.
+        timeout_s: of each engine.
+        rebuild: also where a valid engine is there.
+        calibration: directory of images, for int8 ranges and the precision gate.
+        labels: directory of label images (class indices, 255 ignored) of the same names.
+    """
+
+    flavour: FlavourName
+    forms: tuple[FormName, ...] = FORMS
+    targets: tuple[str, ...] = ()
+    precision: Precision = "fp32"
+    min_batch: int = 1
+    opt_batch: int = 1
+    max_batch: int = 2
+    workspace_mib: int | None = None
+    tf32: bool = False
+    timeout_s: float = 1800.0
+    rebuild: bool = False
+    calibration: Path | None = None
+    labels: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_batch <= self.opt_batch <= self.max_batch:
+            raise UsageError(
+                f"batches must rise from 1: --min-batch {self.min_batch}, --opt-batch {self.opt_batch}, "
+                f"--max-batch {self.max_batch}"
+            )
+        if self.precision == "int8" and self.calibration is None:
+            raise UsageError("--precision int8 needs frames to find the value ranges: --calibration DIR")
+        if self.labels is not None and self.calibration is None:
+            raise UsageError("--labels belong to the images of --calibration DIR, which is missing")
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """An engine that is there now, and whether this build made it."""
+
+    engine: StoredEngine
+    built: bool
+    warnings: tuple[str, ...] = ()
+
+
+def plan_build(bundle: Bundle, request: BuildRequest) -> list[EngineKey]:
+    """The keys of the engines that a request asks for; nothing is built.
+
+    Raises:
+        UsageError: a target that the library does not know, or targets for classic TensorRT.
+        BackendError: a GPU is needed and there is none.
+        MissingExtraError: the library is not installed.
+    """
+    library = run_worker({"job": "describe", "flavour": request.flavour}, DESCRIBE_TIMEOUT_S)
+    version, known = str(library["version"]), tuple(library["targets"])
+    tuned_for: dict[str, str | None] = {}
+    if request.flavour == "tensorrt":
+        if request.targets:
+            raise UsageError("tensorrt builds for the GPU that it runs on; --targets belongs to tensorrt-rtx")
+        here = Here.of(request.flavour, version, probe_cuda())
+        targets: tuple[str, ...] = (here.compute_capability,)
+        tuned_for = {"gpu": here.gpu, "cuda": here.cuda, "driver": here.driver}
+    else:
+        targets = request.targets or (probe_cuda().gpus[0].compute_capability,)
+        unknown = [target for target in targets if target not in known]
+        if unknown:
+            raise UsageError(
+                f"tensorrt-rtx {version} does not build for {', '.join(unknown)}; it knows {', '.join(known)}"
+                + ("" if request.targets else "; on a Jetson use --backend tensorrt")
+            )
+    frame = bundle.manifest.input
+    keys = []
+    for form in request.forms:
+        onnx, weights = graph_hashes(bundle, form)
+        keys.append(
+            EngineKey(
+                form=form,
+                onnx_sha256=onnx,
+                weights_sha256=weights,
+                flavour=request.flavour,
+                version=version,
+                compute_capabilities=tuple(sorted(set(targets), key=lambda name: int(name[2:]))),
+                precision=request.precision,
+                height=frame.height,
+                width=frame.width,
+                min_batch=request.min_batch,
+                opt_batch=request.opt_batch,
+                max_batch=request.max_batch,
+                flags=_flags(request),
+                calibration_sha256=_hash_calibration(request),
+                **tuned_for,
+            )
+        )
+    return keys
+
+
+def build_engines(
+    bundle: Bundle, request: BuildRequest, progress: Progress = lambda _: None
+) -> list[BuiltEngine]:
+    """Build what a request asks for and is not there yet; each engine in its own process.
+
+    Raises:
+        BuildError: an engine could not be built, or nothing can be written.
+        ParityError: the graph in this precision is too far from the float32 one.
+        UsageError, BackendError, MissingExtraError: see `plan_build`.
+    """
+    keys = plan_build(bundle, request)
+    directory = writable_directory(bundle)
+    return [_build_once(bundle, request, key, directory, progress) for key in keys]
+
+
+def _build_once(
+    bundle: Bundle, request: BuildRequest, key: EngineKey, directory: Path, progress: Progress
+) -> BuiltEngine:
+    def tell(words: str) -> None:
+        progress(f"{key.form}: {words}")
+
+    with build_lock(directory, key, tell):
+        # looked for under the lock: whoever waited finds what the other process built
+        there = None if request.rebuild else find_built(bundle, directory, key)
+        if there is not None:
+            return BuiltEngine(there, built=False)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".build.", dir=directory) as staging:
+                return _build(bundle, request, key, directory, Path(staging), tell)
+        except OSError as error:
+            raise BuildError(
+                f"the engine cannot be written to {directory}: {error.strerror or error}"
+            ) from error
+
+
+def _build(
+    bundle: Bundle, request: BuildRequest, key: EngineKey, directory: Path, staging: Path, tell: Progress
+) -> BuiltEngine:
+    onnx = bundle.file(bundle.manifest.forms[key.form].file)
+    parity = None
+    if key.precision != "fp32":
+        tell(f"convert to {key.precision}")
+        calibration = _calibration_images(bundle, request)
+        converted = write_converted(bundle, key.form, key.precision, staging, calibration)
+        tell(f"check {key.precision} against fp32")
+        labels = (
+            read_labels(request.labels, request.calibration, bundle, CALIBRATION_IMAGES)
+            if request.labels
+            else None
+        )
+        parity = check_precision(bundle, key.form, converted, key.precision, calibration, labels)
+        onnx = converted
+    engine = staging / f"{key.form}.engine"
+    start = time.monotonic()
+    done = run_worker(_job(onnx, engine, key, request), request.timeout_s, tell)
+    record = EngineRecord(
+        key=key,
+        sha256=file_sha256(engine),
+        bytes=engine.stat().st_size,
+        build_s=round(time.monotonic() - start, 3),
+        built_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        created_with={"ocl-edge": __version__, key.flavour: str(done["version"])},
+        parity=parity,
+    )
+    return BuiltEngine(store_engine(bundle, directory, engine, record), True, tuple(done["warnings"]))
+
+
+def _job(onnx: Path, engine: Path, key: EngineKey, request: BuildRequest) -> dict[str, Any]:
+    def image(batch: int) -> list[int]:
+        return [batch, 3, key.height, key.width]
+
+    return {
+        "job": "build",
+        "flavour": key.flavour,
+        "onnx": str(onnx),
+        "engine": str(engine),
+        "image": {"min": image(key.min_batch), "opt": image(key.opt_batch), "max": image(key.max_batch)},
+        "targets": list(key.compute_capabilities) if key.flavour == "tensorrt-rtx" else [],
+        "workspace_mib": request.workspace_mib,
+        "tf32": request.tf32,
+    }
+
+
+def _flags(request: BuildRequest) -> tuple[str, ...]:
+    flags = ["tf32"] if request.tf32 else []
+    return (*flags, *([f"workspace={request.workspace_mib}MiB"] if request.workspace_mib else []))
+
+
+def _calibration_images(bundle: Bundle, request: BuildRequest) -> Tensor:
+    if request.calibration is None:
+        return noise_images(bundle.manifest.input)
+    return read_images(request.calibration, bundle.manifest.input, CALIBRATION_IMAGES)
+
+
+def _hash_calibration(request: BuildRequest) -> str | None:
+    """Of the names and contents of the images; only int8 depends on them."""
+    if request.precision != "int8" or request.calibration is None:
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(f for f in request.calibration.glob("*") if f.is_file()):
+        digest.update(f"{file.name}:{file_sha256(file)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,28 @@
+"""What a form is fed when it is calibrated or compared."""
+
+from __future__ import annotations
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ocl_edge.bundle import Bundle
+from ocl_edge.forms import FormName
+from ocl_edge.norms import SourceNorms
+
+
+def inputs_of_form(bundle: Bundle, form: FormName, images: Tensor) -> dict[str, Tensor]:
+    """A form's inputs for some images: source norm vectors, or source statistics at the bundle's prior.
+
+    Args:
+        bundle: whose norms.
+        form: whose inputs.
+        images: float32 [N, 3, H, W], normalised.
+    """
+    source = SourceNorms(**load_file(bundle.file("norms.safetensors")))
+    if form == "modulated":
+        return {"image": images, "norm_vectors": source.vectors(source.statistics)}
+    if form == "measured":
+        prior = torch.tensor([bundle.manifest.adaptation.prior])
+        return {"image": images, "anchor_statistics": source.statistics, "anchor_weight": prior}
+    return {"image": images}

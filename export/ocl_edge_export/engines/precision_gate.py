@@ -1,0 +1,175 @@
+"""The gate of a precision: its masks against float32's, before anything is compiled."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ocl_edge.bundle import Bundle
+from ocl_edge.engine_key import Precision
+from ocl_edge.errors import ParityError, UsageError
+from ocl_edge.forms import FormName
+from ocl_edge.metrics import ConfusionMatrix
+from ocl_edge.programs import load_program
+from ocl_edge.tail import Tail
+from ocl_edge_export.engines.form_inputs import inputs_of_form
+from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances, run_onnx
+from ocl_edge_export.precision import to_sixteen_bits
+from ocl_edge_export.sample_images import choose_images
+
+IGNORED_LABEL = 255
+Mask = NDArray[np.uint8]
+
+
+def check_precision(
+    bundle: Bundle,
+    form: FormName,
+    converted: Path,
+    precision: Precision,
+    images: Tensor,
+    labels: list[Mask] | None = None,
+    tolerances: PrecisionTolerances | None = None,
+) -> dict[str, Any]:
+    """Run a form in float32 and in ``precision`` with ONNX Runtime; compare masks.
+
+    bf16 has no CPU kernels: its graph is emulated, computed in float32 with every result
+    rounded to bf16.
+
+    Args:
+        bundle: whose form, head and tail.
+        form: which form.
+        converted: its ONNX file in ``precision``.
+        precision: of that file.
+        images: float32 [N, 3, H, W], normalised.
+        labels: class indices of each image, uint8 [H, W], `IGNORED_LABEL` ignored.
+        tolerances: by default those of `PRECISION_TOLERANCES`.
+
+    Returns:
+        The differences, for the engine's record.
+
+    Raises:
+        ParityError: too many pixels change class, or too much mIoU is lost.
+    """
+    tolerances = tolerances or PRECISION_TOLERANCES[precision]
+    source = bundle.file(bundle.manifest.forms[form].file)
+    finish = _Finish(bundle)
+    sizes = (
+        [label.shape for label in labels] if labels else [(images.shape[2], images.shape[3])] * len(images)
+    )
+    emulated = _emulated(source) if precision == "bf16" else None
+    disagreement, relative = 0.0, 0.0
+    masks: tuple[list[Mask], list[Mask]] = ([], [])
+    for image, (height, width) in zip(images, sizes, strict=True):
+        inputs = inputs_of_form(bundle, form, image[None])
+        exact = finish.features(run_onnx(source, inputs))
+        close = finish.features(
+            run_onnx(source, inputs, emulated) if emulated else run_onnx(converted, inputs)
+        )
+        relative = max(relative, *(_relative(c, e) for c, e in zip(close, exact, strict=True)))
+        masks[0].append(finish.mask(exact, height, width))
+        masks[1].append(finish.mask(close, height, width))
+        disagreement += float((masks[0][-1] != masks[1][-1]).mean()) / len(images)
+    change = _miou_change(masks, labels, len(bundle.manifest.classes)) if labels else None
+    report = {
+        "images": len(images),
+        "emulated": emulated is not None,
+        "features_relative": relative,
+        "class_disagreement": disagreement,
+        "miou_change": change,
+        "tolerances": asdict(tolerances),
+    }
+    # written so that NaN fails
+    passes = disagreement <= tolerances.class_disagreement and (
+        change is None or change >= -tolerances.miou_loss
+    )
+    if not passes:
+        raise ParityError(_explain(form, precision, report, tolerances))
+    return report
+
+
+class _Finish:
+    """Head and tail of a bundle: named features -> mask."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        tail = load_program(bundle.file("tail.pt2")) if "tail.pt2" in bundle.manifest.files else None
+        self._head = load_program(bundle.file("head.pt2"))
+        self._tail = Tail(bundle.manifest.align_corners, tail)
+        self._count = len(bundle.manifest.features)
+
+    def features(self, outputs: dict[str, Tensor]) -> list[Tensor]:
+        return [outputs[f"features_{index}"] for index in range(self._count)]
+
+    @torch.no_grad()
+    def mask(self, features: list[Tensor], height: int, width: int) -> Mask:
+        return self._tail.mask(self._head(*features)[0], height, width)
+
+
+def read_labels(labels: Path, images: Path | None, bundle: Bundle, at_most: int) -> list[Mask]:
+    """The label images that belong to the chosen calibration images.
+
+    Raises:
+        UsageError: one is missing, unreadable, or holds a value that is no class.
+    """
+    assert images is not None
+    found = []
+    for image in choose_images(images, at_most):
+        file = labels / f"{image.stem}.png"
+        try:
+            with Image.open(file) as opened:
+                if opened.mode not in ("L", "P"):
+                    raise UsageError(
+                        f"--labels: {file} must hold one class index a pixel, it is {opened.mode}"
+                    )
+                label = np.array(opened, np.uint8)
+        except (OSError, UnidentifiedImageError) as error:
+            raise UsageError(f"--labels: {file} cannot be read: {error}") from error
+        wrong = np.setdiff1d(label, [*range(len(bundle.manifest.classes)), IGNORED_LABEL])
+        if wrong.size:
+            raise UsageError(f"--labels: {file} holds {wrong[:5].tolist()}, the bundle has classes 0 to "
+                             f"{len(bundle.manifest.classes) - 1}")  # fmt: skip
+        found.append(label)
+    return found
+
+
+def _emulated(source: Path) -> bytes:
+    model = to_sixteen_bits(onnx.load(source), "bf16", emulate=True)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _miou_change(masks: tuple[list[Mask], list[Mask]], labels: list[Mask], classes: int) -> float:
+    scores = []
+    for of_precision in masks:
+        matrix = ConfusionMatrix(classes, IGNORED_LABEL)
+        for mask, label in zip(of_precision, labels, strict=True):
+            matrix.add(mask, label)
+        scores.append(matrix.miou())
+    return scores[1] - scores[0]
+
+
+def _relative(value: Tensor, expected: Tensor) -> float:
+    return float((value - expected).abs().max()) / max(float(expected.abs().max()), 1e-12)
+
+
+def _explain(
+    form: FormName, precision: Precision, report: dict[str, Any], limits: PrecisionTolerances
+) -> str:
+    lines = [
+        f"the {form} form in {precision} is too far from float32; no engine was built.",
+        f"  pixels of another class: {100 * report['class_disagreement']:.2f} % "
+        f"(at most {100 * limits.class_disagreement:.1f} %)",
+    ]
+    if report["miou_change"] is not None:
+        lines.append(
+            f"  mIoU: {100 * report['miou_change']:+.2f} points (at most {100 * limits.miou_loss:.1f} lost)"
+        )
+    lines.append(f"  features: {report['features_relative']:.2e} relative")
+    return "\n".join([*lines, "Build with --precision fp32, or fp16 instead of bf16 or int8."])

@@ -1,0 +1,147 @@
+"""Where an engine runs: memory, the stream, and captured graphs; with PyTorch's CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ocl_edge.errors import BackendError
+
+Enqueue = Callable[[int], None]
+"""Enqueues work on the stream of this handle."""
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Device memory of one tensor.
+
+    Attributes:
+        address: in device memory.
+        memory: what holds it; freed with the buffer.
+        tensor: what a caller reads: that memory itself, or its copy on the host.
+    """
+
+    address: int
+    memory: Any
+    tensor: Tensor
+
+
+class EngineDevice(Protocol):
+    """What the TensorRT backend needs of a device. Used from one thread at a time."""
+
+    torch_device: torch.device
+    """Where outputs are handed out."""
+    can_capture: bool
+
+    def can_bind(self, tensor: Tensor) -> bool:
+        """Whether the engine can read this tensor where it lies."""
+
+    def allocate(self, shape: Sequence[int]) -> Buffer:
+        """Uninitialised float32 memory, alive as long as the buffer."""
+
+    def upload(self, tensor: Tensor, buffer: Buffer) -> None:
+        """Copy into a buffer, in order with `run`. The source may change afterwards."""
+
+    def run(self, enqueue: Enqueue) -> None:
+        """Enqueue after everything that the caller has enqueued, and let the caller's later work wait."""
+
+    def capture(self, enqueue: Enqueue) -> Callable[[], None]:
+        """Record what ``enqueue`` does as a CUDA graph; call the result instead of `run`."""
+
+    def hand_out(self, buffers: Sequence[Buffer]) -> None:
+        """Make the tensors of these buffers readable."""
+
+    def synchronise(self) -> None:
+        """Wait for everything that `run` enqueued."""
+
+    def close(self) -> None:
+        """Free what the device holds; nothing is running."""
+
+
+class TorchCudaDevice:
+    """Tensors of PyTorch are the buffers.
+
+    The engine runs on a stream of its own with high priority, ordered by events after
+    and before the caller's current stream; TensorRT synchronises the whole device when it
+    is given the default stream.
+
+    Args:
+        index: of the GPU.
+        on_host: hand outputs out in pinned host memory, complete when `hand_out` returns,
+            for a head on the CPU. Otherwise they stay on the device, without a copy, and
+            the caller's stream waits for them.
+    """
+
+    can_capture = True
+
+    def __init__(self, index: int = 0, on_host: bool = True) -> None:
+        if not torch.cuda.is_available():
+            raise BackendError(
+                f"PyTorch {torch.__version__} has no CUDA here; install a CUDA build of PyTorch, "
+                "or pycuda (pip install 'ocl-edge[pycuda]') to run the head on the CPU"
+            )
+        self._cuda = torch.device("cuda", index)
+        self._on_host = on_host
+        self.torch_device = torch.device("cpu") if on_host else self._cuda
+        self._stream = torch.cuda.Stream(self._cuda, priority=-1)  # type: ignore[no-untyped-call]
+
+    def can_bind(self, tensor: Tensor) -> bool:
+        return tensor.device == self._cuda
+
+    def allocate(self, shape: Sequence[int]) -> Buffer:
+        memory = torch.empty(tuple(shape), device=self._cuda)
+        tensor = torch.empty(tuple(shape), pin_memory=True) if self._on_host else memory
+        return Buffer(memory.data_ptr(), memory, tensor)
+
+    def upload(self, tensor: Tensor, buffer: Buffer) -> None:
+        # on the caller's stream, which `run` waits for; from the host it returns when the source is free
+        buffer.memory.copy_(tensor, non_blocking=tensor.device == self._cuda)
+
+    def run(self, enqueue: Enqueue) -> None:
+        self._on_own_stream(lambda: enqueue(self._stream.cuda_stream))
+
+    def capture(self, enqueue: Enqueue) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        self._stream.synchronize()
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            enqueue(self._stream.cuda_stream)
+        return lambda: self._on_own_stream(graph.replay)
+
+    def hand_out(self, buffers: Sequence[Buffer]) -> None:
+        if not self._on_host:
+            return  # the caller's stream already waits
+        with torch.cuda.stream(self._stream):
+            for buffer in buffers:
+                buffer.tensor.copy_(buffer.memory, non_blocking=True)
+        self._stream.synchronize()
+
+    def synchronise(self) -> None:
+        self._stream.synchronize()
+
+    def close(self) -> None:
+        """Nothing to do: PyTorch owns the memory."""
+
+    def _on_own_stream(self, work: Callable[[], Any]) -> None:
+        current = torch.cuda.current_stream(self._cuda)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            work()
+        current.wait_stream(self._stream)
+
+
+def open_device() -> EngineDevice:
+    """PyTorch's CUDA where it has one, else pycuda; both hand outputs out on the CPU.
+
+    Raises:
+        BackendError: neither works here.
+        MissingExtraError: PyTorch has no CUDA and pycuda is not installed.
+    """
+    if torch.cuda.is_available():
+        return TorchCudaDevice()
+    from ocl_edge_runtime.backends.tensorrt_pycuda import PyCudaDevice
+
+    return PyCudaDevice()

@@ -1,0 +1,40 @@
+"""What TensorRT-RTX compiled for this GPU when it loaded an engine, kept for the next start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from ocl_edge.engine_key import Here
+from ocl_edge.engine_store import StoredEngine, user_cache
+
+
+class RuntimeCache:
+    """A cache file of one engine on one device; it may be deleted at any time.
+
+    Args:
+        config: the engine's runtime configuration; takes over the cache.
+        stored: the engine.
+        here: the device.
+        batch: of the context.
+    """
+
+    def __init__(self, config: Any, stored: StoredEngine, here: Here, batch: int) -> None:
+        tied_to = (stored.record.sha256[:24], here.compute_capability, here.version, here.cuda, f"b{batch}")
+        self.path = user_cache() / "runtime" / f"{'-'.join(tied_to)}.cache"
+        self._cache = config.create_runtime_cache()
+        with contextlib.suppress(OSError):
+            content = self.path.read_bytes()
+            if content and not self._cache.deserialize(content):
+                self.path.unlink()  # of another driver, or damaged: it is made anew
+        config.set_runtime_cache(self._cache)
+
+    def save(self) -> None:
+        """Write it completely or not at all; a disk that cannot be written costs the next start time only."""
+        content = bytes(self._cache.serialize())
+        partial = self.path.with_suffix(f".{os.getpid()}.partial")
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(content)
+            partial.replace(self.path)

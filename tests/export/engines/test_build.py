@@ -1,0 +1,225 @@
+"""Engines really built by TensorRT-RTX for named compute capabilities, without a GPU."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from onnx import TensorProto, helper, save
+
+from ocl_edge.bundle import Bundle
+from ocl_edge.cli import run
+from ocl_edge.cuda_probe import probe_cuda
+from ocl_edge.engine_key import Here, reasons_against
+from ocl_edge.engine_store import find_engine, list_engines
+from ocl_edge.errors import BackendError, BuildError, NoValidEngineError, UsageError
+from ocl_edge_export.engines import build as build_module
+from ocl_edge_export.engines.build import BuildRequest, build_engines, plan_build
+from ocl_edge_export.engines.process import run_worker
+
+SM86_SM89 = BuildRequest("tensorrt-rtx", targets=("sm89", "sm86"))
+
+
+def has_driver() -> bool:
+    try:
+        probe_cuda()
+    except BackendError:
+        return False
+    return True
+
+
+@pytest.fixture
+def bundle(small_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    """A bundle of its own for every test, and a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return Bundle.open(shutil.copytree(small_bundle.path, tmp_path / "bundle"))
+
+
+def plain_only(**changed: Any) -> BuildRequest:
+    return BuildRequest("tensorrt-rtx", **{"forms": ("plain",), "targets": ("sm86",), **changed})
+
+
+def device(**changed: str) -> Here:
+    version = str(run_worker({"job": "describe", "flavour": "tensorrt-rtx"}, 60)["version"])
+    fields = {"version": version, "gpu": "any", "compute_capability": "sm89", "cuda": "13", "driver": "580"}
+    return Here(**{"flavour": "tensorrt-rtx", **fields, **changed})  # type: ignore[arg-type]
+
+
+def test_every_form_is_built_found_and_kept(bundle: Bundle) -> None:
+    first = build_engines(bundle, SM86_SM89)
+    assert [engine.built for engine in first] == [True, True, True]
+    for engine in first:
+        assert engine.engine.path.parent.parent == bundle.path / "engines"
+        assert len(engine.engine.read()) == engine.engine.record.bytes > 10_000
+        found = find_engine(bundle, engine.engine.record.key.form, device())
+        assert found.record == engine.engine.record
+    assert [engine.built for engine in build_engines(bundle, SM86_SM89)] == [False, False, False]
+    names = {file.name for file in (bundle.path / "engines").iterdir() if not file.name.startswith(".")}
+    assert names == {first[0].engine.record.key.directory}
+    assert first[0].engine.record.key.compute_capabilities == ("sm86", "sm89")
+    Bundle.open(bundle.path)  # engines do not touch what the manifest hashes
+
+
+def test_a_device_that_was_no_target_is_told_so(bundle: Bundle) -> None:
+    (built,) = build_engines(bundle, plain_only())
+    reasons = reasons_against(built.engine.record.key, bundle, "plain", device(compute_capability="sm120"))
+    assert reasons == ["compute capability: built for sm86, here sm120"]
+    with pytest.raises(NoValidEngineError, match=r"built for 1\.\d.*, here 9\.9"):
+        find_engine(bundle, "plain", device(version="9.9", compute_capability="sm86"))
+
+
+def test_rebuild_builds_again_and_a_damaged_engine_is_replaced(bundle: Bundle) -> None:
+    (built,) = build_engines(bundle, plain_only())
+    (again,) = build_engines(bundle, plain_only(rebuild=True))
+    assert again.built
+    assert again.engine.record.built_at > built.engine.record.built_at
+    built.engine.path.write_bytes(b"cut off")
+    (mended,) = build_engines(bundle, plain_only())
+    assert mended.built
+    assert len(mended.engine.read()) > 10_000
+
+
+def test_precisions_do_not_replace_each_other(bundle: Bundle) -> None:
+    (exact,) = build_engines(bundle, plain_only())
+    (half,) = build_engines(bundle, plain_only(precision="fp16"))
+    assert half.engine.record.parity is not None
+    assert half.engine.record.parity["class_disagreement"] <= 0.01
+    assert half.engine.path.parent != exact.engine.path.parent
+    assert len(list_engines(bundle)) == 2
+    assert (
+        find_engine(bundle, "plain", device(compute_capability="sm86"), "fp32").record == exact.engine.record
+    )
+
+
+def test_two_builders_at_once_build_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, builds = build_module.run_worker, []
+
+    def slow(job: dict[str, Any], *arguments: Any) -> dict[str, Any]:
+        if job["job"] == "build":
+            builds.append(job)
+            time.sleep(1)
+        return real(job, *arguments)
+
+    monkeypatch.setattr(build_module, "run_worker", slow)
+    told: list[str] = []
+    results: list[bool] = []
+
+    def work() -> None:
+        results.append(build_engines(bundle, plain_only(), told.append)[0].built)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(builds) == 1
+    assert sorted(results) == [False, True]
+    assert any("another process is building" in words for words in told)
+
+
+def test_a_bundle_that_cannot_be_written_uses_the_users_cache(bundle: Bundle, tmp_path: Path) -> None:
+    (bundle.path / "engines").write_text("in the way of a directory, as a read-only disk is")
+    (built,) = build_engines(bundle, plain_only())
+    assert built.engine.path.is_relative_to(tmp_path / "cache" / "ocl-edge" / "engines")
+    assert find_engine(bundle, "plain", device(compute_capability="sm86")).path == built.engine.path
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "cache").write_text("in the way too")
+    with pytest.raises(BuildError, match=r"no place .* can be written .*XDG_CACHE_HOME"):
+        build_engines(bundle, plain_only())
+
+
+def test_a_failed_build_leaves_nothing_behind(bundle: Bundle) -> None:
+    with pytest.raises(BuildError, match="took longer than 0"):
+        build_engines(bundle, plain_only(timeout_s=0.01))
+    left = [file.name for file in (bundle.path / "engines").rglob("*") if not file.name.endswith(".lock")]
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"targets": ("sm87",)}, r"does not build for sm87; it knows sm75, .*sm89"),
+        ({"min_batch": 2}, "batches must rise"),
+        ({"precision": "int8"}, "--calibration DIR"),
+        ({"labels": Path("labels")}, "--labels belong to the images of --calibration"),
+    ],
+)
+def test_wrong_requests_are_refused(bundle: Bundle, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan_build(bundle, plain_only(**fields))
+
+
+@pytest.mark.skipif(has_driver(), reason="there is a GPU here")
+def test_without_a_gpu_targets_are_needed(bundle: Bundle) -> None:
+    with pytest.raises(BackendError, match="no NVIDIA driver here"):
+        plan_build(bundle, plain_only(targets=()))
+
+
+def test_a_graph_that_the_parser_refuses_names_the_node(tmp_path: Path) -> None:
+    node = helper.make_node("NotAnOperator", ["image"], ["y"], name="the_culprit")
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 8, 8])
+    graph = helper.make_graph([node], "g", [image], [y])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), tmp_path / "bad.onnx")
+    with pytest.raises(
+        BuildError, match=r"cannot read the graph .*bad\.onnx:\n  node the_culprit \(NotAnOperator\)"
+    ):
+        run_worker(job_for(tmp_path / "bad.onnx", tmp_path), 60)
+
+
+def test_a_graph_that_cannot_run_on_a_target_fails_with_what_the_library_said(tmp_path: Path) -> None:
+    """Histogram by scatter with a sum: parsed, but no kernel exists."""
+    names = [("data", TensorProto.FLOAT), ("at", TensorProto.INT64), ("add", TensorProto.FLOAT)]
+    inputs = [helper.make_tensor_value_info(name, kind, [1, 8]) for name, kind in names]
+    node = helper.make_node(
+        "ScatterElements", [name for name, _ in names], ["y"], axis=1, reduction="add", name="histogram"
+    )
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8])
+    graph = helper.make_graph([node], "g", inputs, [output])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), tmp_path / "scatter.onnx")
+    with pytest.raises(BuildError, match=r"scatter\.onnx"):
+        run_worker(job_for(tmp_path / "scatter.onnx", tmp_path), 60)
+
+
+def job_for(onnx: Path, directory: Path) -> dict[str, Any]:
+    fixed = {"image": None, "targets": ["sm86"], "workspace_mib": None, "tf32": False}
+    return {
+        "job": "build",
+        "flavour": "tensorrt-rtx",
+        "onnx": str(onnx),
+        "engine": str(directory / "e"),
+        **fixed,
+    }
+
+
+def test_the_command_line_plans_builds_and_reports(
+    bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "build",
+        str(bundle.path),
+        "--backend",
+        "tensorrt-rtx",
+        "--targets",
+        "sm86",
+        "--forms",
+        "plain",
+    ]
+    assert run([*command, "--dry-run", "--json", "-"]) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert [(entry["key"]["form"], entry["built"]) for entry in plan] == [("plain", False)]
+    assert list_engines(bundle) == []
+    assert run([*command, "--json", "-"]) == 0
+    (engine,) = json.loads(capsys.readouterr().out)["engines"]
+    assert engine["built"]
+    assert Path(engine["path"]).stat().st_size == engine["bytes"]
+    assert engine["build_s"] > 0
+    assert run([*command, "--input-size", "96x128"]) == 2
+    assert "the bundle is 48x64" in capsys.readouterr().err
+    assert run([*command[:-1], "sharp"]) == 2
+    assert run([*command, "--targets", "ampere"]) == 2
