@@ -104,7 +104,7 @@ def _draw_building(
 
     if building.roof is not None:
         back, ridge = front + side * 4, top + 3.0
-        tiles = canvas.surface(BUILDING, shaded(building.roof, brightness), near + 4)
+        tiles = canvas.surface(BUILDING, shaded(building.roof, brightness), (near + far) / 2)
         quad(tiles, ((front, top, near), (front, top, far), (back, ridge, far), (back, ridge, near)))
     if ahead > NEAR_M:
         deep = front + side * 12
