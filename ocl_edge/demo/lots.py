@@ -132,12 +132,19 @@ def _lamps(rng: np.random.Generator, road: float) -> tuple[Lamp, ...]:
 
 
 def _signs(rng: np.random.Generator, road: float, crossings: tuple[float, ...]) -> tuple[Sign, ...]:
+    apart = STREET_M / 10
     signs = [
-        Sign(side * (road + 0.6), float(z), int(rng.integers(0, 5)), float(rng.uniform(0.75, 1.1)),
-             float(rng.uniform(2.3, 3.0)))
+        Sign(
+            x_m=side * (road + 0.6),
+            z_m=place * apart + float(rng.uniform(0, apart - 8)),
+            kind=int(rng.integers(0, 5)),
+            size_m=float(rng.uniform(0.75, 1.1)),
+            height_m=float(rng.uniform(2.3, 3.0)),
+        )
         for side in (-1, 1)
-        for z in rng.uniform(0, STREET_M, 9)
-    ]  # fmt: skip
+        for place in range(10)
+        if rng.random() < 0.9
+    ]
     lights = [Sign(side * (road + 0.5), z + side * 2.2, 5, 0.9, 3.2) for z in crossings for side in (-1, 1)]
     return (*signs, *lights)
 

@@ -111,7 +111,7 @@ def checkpoint_of(network: nn.Module) -> dict[str, object]:
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="checkpoint to write"
 )
 @click.option("--streets", default=160, show_default=True, help="streets to train on, six frames each")
-@click.option("--steps", default=1700, show_default=True, help="batches of eight frames")
+@click.option("--steps", default=1500, show_default=True, help="batches of eight frames")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 def main(out: Path, streets: int, steps: int, seed: int, threads: int) -> None:
