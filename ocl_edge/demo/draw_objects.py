@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ocl_edge.demo.camera import Camera
+from ocl_edge.demo.camera import Camera, Point
 from ocl_edge.demo.canvas import DARK, Canvas, Colour
 from ocl_edge.demo.classes import PEDESTRIAN, POLE, SIGN, TREE
 from ocl_edge.demo.draw_ground import shaded
@@ -15,6 +15,46 @@ LAMP_LIGHT: Colour = (255, 214, 150)
 WHITE: Colour = (236, 236, 232)
 RED: Colour = (196, 26, 34)
 BLUE: Colour = (28, 78, 168)
+
+Shape = tuple[Point, ...]
+"""Corners around the middle of a sign, in its radii."""
+Face = tuple[Colour, Shape, Colour]
+"""Colour, corners and glow of one part of a sign; later parts cover earlier ones."""
+
+
+def _scaled(shape: Shape, size: float) -> Shape:
+    return tuple((across * size, down * size) for across, down in shape)
+
+
+def _bar(width: float, height: float) -> Shape:
+    return ((-width, -height), (width, -height), (width, height), (-width, height))
+
+
+DISC: Shape = tuple((math.cos(a * math.pi / 6), math.sin(a * math.pi / 6)) for a in range(12))
+OCTAGON: Shape = tuple((math.cos(a * math.pi / 4 + 0.39), math.sin(a * math.pi / 4 + 0.39)) for a in range(8))
+DIAMOND: Shape = ((0, -1.15), (1.15, 0), (0, 1.15), (-1.15, 0))
+LETTER_P: Shape = ((-0.3, -0.6), (0.3, -0.6), (0.3, 0.0), (-0.05, 0.0), (-0.05, 0.6), (-0.3, 0.6))
+SPEED_LIMIT: tuple[Face, ...] = (
+    (RED, DISC, DARK),
+    (WHITE, _scaled(DISC, 0.74), DARK),
+    ((30, 30, 30), _scaled(_bar(0.4, 0.3), 0.8), DARK),
+)
+WARNING: tuple[Face, ...] = (
+    (RED, ((0, -1.1), (1.1, 0.9), (-1.1, 0.9)), DARK),
+    (WHITE, _scaled(((0, -0.9), (1.1, 1.0), (-1.1, 1.0)), 0.68), DARK),
+)
+PARKING: tuple[Face, ...] = (
+    (WHITE, _bar(0.9, 0.9), DARK),
+    (BLUE, _bar(0.8, 0.8), DARK),
+    (WHITE, _scaled(LETTER_P, 0.8), DARK),
+)
+STOP: tuple[Face, ...] = (
+    (WHITE, _scaled(OCTAGON, 1.05), DARK),
+    (RED, _scaled(OCTAGON, 0.95), DARK),
+    (WHITE, _bar(0.6, 0.18), DARK),
+)
+PRIORITY_ROAD: tuple[Face, ...] = ((WHITE, DIAMOND, DARK), ((238, 186, 28), _scaled(DIAMOND, 0.74), DARK))
+SIGN_FACES = (SPEED_LIMIT, WARNING, PARKING, STOP, PRIORITY_ROAD)
 
 
 def draw_tree(canvas: Canvas, camera: Camera, tree: Tree, ahead: float, sun: float) -> None:
@@ -63,52 +103,33 @@ def draw_lamp(canvas: Canvas, camera: Camera, lamp: Lamp, ahead: float) -> None:
 
 
 def draw_sign(canvas: Canvas, camera: Camera, sign: Sign, ahead: float, time_s: float) -> None:
-    """A traffic sign of one of five kinds, or a traffic light (kind 5), on its pole."""
+    """A traffic sign (`SIGN_FACES`) or, of any other kind, a traffic light, on its pole."""
     scale = camera.pixels_per_metre(ahead)
     x, foot = camera.project(sign.x_m, 0, ahead)
     _, y = camera.project(sign.x_m, sign.height_m, ahead)
     half = max(0.05 * scale, 0.5)
     pole = canvas.surface(POLE, (128, 132, 134), ahead)
     canvas.polygon(pole, ((x - half, foot), (x - half, y), (x + half, y), (x + half, foot)))
-    r = sign.size_m * scale / 2
+    radius = sign.size_m * scale / 2
+    faces = SIGN_FACES[sign.kind] if sign.kind < len(SIGN_FACES) else _traffic_light(time_s + sign.z_m)
+    for colour, shape, glow in faces:
+        plate = canvas.surface(SIGN, colour, ahead, glow)
+        canvas.polygon(plate, [(x + across * radius, y + down * radius) for across, down in shape])
 
-    def plate(
-        colour: Colour, points: tuple[tuple[float, float], ...], size: float, glow: Colour = DARK
-    ) -> None:
-        surface = canvas.surface(SIGN, colour, ahead, glow)
-        canvas.polygon(surface, [(x + px * r * size, y + py * r * size) for px, py in points])
 
-    disc = tuple((math.cos(a * math.pi / 6), math.sin(a * math.pi / 6)) for a in range(12))
-    square = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
-    if sign.kind == 0:  # a speed limit
-        plate(RED, disc, 1.0)
-        plate(WHITE, disc, 0.74)
-        plate((30, 30, 30), ((-0.4, -0.3), (0.4, -0.3), (0.4, 0.3), (-0.4, 0.3)), 0.8)
-    elif sign.kind == 1:  # a warning
-        plate(RED, ((0, -1.1), (1.1, 0.9), (-1.1, 0.9)), 1.0)
-        plate(WHITE, ((0, -0.9), (1.1, 1.0), (-1.1, 1.0)), 0.68)
-    elif sign.kind == 2:  # parking
-        plate(WHITE, square, 0.9)
-        plate(BLUE, square, 0.8)
-        plate(WHITE, ((-0.3, -0.6), (0.3, -0.6), (0.3, 0.0), (-0.05, 0.0), (-0.05, 0.6), (-0.3, 0.6)), 0.8)
-    elif sign.kind == 3:  # stop
-        octagon = tuple(
-            (math.cos(a * math.pi / 4 + 0.39), math.sin(a * math.pi / 4 + 0.39)) for a in range(8)
+def _traffic_light(clock_s: float) -> tuple[Face, ...]:
+    """6 s green, 1 s amber, 5 s red."""
+    phase = clock_s % 12
+    lit = 2 if phase < 6 else 1 if phase < 7 else 0
+    lenses = tuple(
+        (
+            colour if position == lit else shaded(colour, 0.25),
+            tuple((across * 0.34, down * 0.34 + (position - 1) * 0.76) for across, down in DISC),
+            colour if position == lit else DARK,
         )
-        plate(WHITE, octagon, 1.05)
-        plate(RED, octagon, 0.95)
-        plate(WHITE, ((-0.6, -0.18), (0.6, -0.18), (0.6, 0.18), (-0.6, 0.18)), 1.0)
-    elif sign.kind == 4:  # priority road
-        plate(WHITE, ((0, -1.15), (1.15, 0), (0, 1.15), (-1.15, 0)), 1.0)
-        plate((238, 186, 28), ((0, -1.15), (1.15, 0), (0, 1.15), (-1.15, 0)), 0.74)
-    else:  # a traffic light: 6 s green, 1 s amber, 5 s red
-        plate((34, 36, 36), ((-0.5, -1.2), (0.5, -1.2), (0.5, 1.2), (-0.5, 1.2)), 1.0)
-        phase = (time_s + sign.z_m) % 12
-        lit = 2 if phase < 6 else 1 if phase < 7 else 0
-        for position, colour in enumerate(((255, 50, 40), (255, 190, 50), (60, 240, 130))):
-            shown = colour if position == lit else shaded(colour, 0.25)
-            lens = tuple((px * 0.34, py * 0.34 + (position - 1) * 0.76) for px, py in disc)
-            plate(shown, lens, 1.0, colour if position == lit else DARK)
+        for position, colour in enumerate(((255, 50, 40), (255, 190, 50), (60, 240, 130)))
+    )
+    return (((34, 36, 36), ((-0.5, -1.2), (0.5, -1.2), (0.5, 1.2), (-0.5, 1.2)), DARK), *lenses)
 
 
 def draw_walker(

@@ -14,9 +14,10 @@ from ocl_edge.demo.classes import SKY
 from ocl_edge.demo.draw_car import draw_car
 from ocl_edge.demo.draw_ground import ahead_of, draw_buildings, draw_ground, draw_skyline
 from ocl_edge.demo.draw_objects import draw_lamp, draw_sign, draw_tree, draw_walker
+from ocl_edge.demo.facades import paint_facades
 from ocl_edge.demo.layout import STREET_M, Car, Walker
 from ocl_edge.demo.lots import lay_out
-from ocl_edge.demo.textures import paint_facades, paint_ground
+from ocl_edge.demo.textures import paint_ground
 from ocl_edge.demo.view import SKY_DEPTH_M, View, read_view
 
 HEIGHT, WIDTH = 192, 320

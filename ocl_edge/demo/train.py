@@ -53,9 +53,13 @@ def train(images: Tensor, labels: Tensor, steps: int, seed: int) -> nn.Module:
     Returns:
         The network in evaluation mode.
     """
-    torch.manual_seed(seed)
     dice = torch.Generator().manual_seed(seed)
-    network = build().to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # initial weights come from the global generator: leave it as it was
+        torch.manual_seed(seed)
+        network = build()
+    network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     weights = class_weights(labels)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=steps)

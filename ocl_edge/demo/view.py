@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from ocl_edge.demo.camera import Camera
 from ocl_edge.demo.canvas import Canvas, unpacked
 from ocl_edge.demo.classes import SKY
-from ocl_edge.demo.textures import FacadeTexture, GroundTexture
+from ocl_edge.demo.facades import FacadeTexture
+from ocl_edge.demo.textures import GroundTexture
 
 SKY_DEPTH_M = 2000.0
 FARTHEST_GROUND_M = 400.0

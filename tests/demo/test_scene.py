@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def ground_position(scene: Scene, time_s: float) -> tuple[np.ndarray, np.ndarray
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_the_global_state(frames: list[DriveFrame]) -> None:
-    np.random.seed(99)  # noqa: NPY002
+    np.random.seed(99)
     again = list(drive(25, seed=7))
     for one, other in zip(frames, again, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
@@ -161,7 +162,8 @@ def flat_view(depth_m: np.ndarray) -> View:
     height, width = depth_m.shape
     nothing = np.zeros((height, width), np.float32)
     return View(
-        colour=np.full((height, width, 3), 128, np.uint8), labels=np.full((height, width), BUILDING, np.uint8),
+        colour=np.full((height, width, 3), 128, np.uint8),
+        labels=np.full((height, width), BUILDING, np.uint8),
         depth_m=depth_m.astype(np.float32), sky=nothing, ground=nothing, sunlit=nothing + 1,
         glow=np.zeros((height, width, 3), np.uint8), lamplight=nothing, clouds=nothing[: height // 2],
         puddles=nothing[height // 2 :], horizon=height // 2,
@@ -203,7 +205,7 @@ def test_stretches_look_as_they_are_called() -> None:
 
 def test_weather_turns_without_a_jump() -> None:
     moments = [weather_at(i / 1000)[1] for i in range(1000)]
-    steps = [abs(a.fog_per_m - b.fog_per_m) for a, b in zip(moments, moments[1:], strict=False)]
+    steps = [abs(a.fog_per_m - b.fog_per_m) for a, b in pairwise(moments)]
     assert max(steps) < 0.1 * FOG.fog_per_m
     assert moments[0] == DAY
     assert moments[-1].exposure == pytest.approx(NIGHT.exposure)
