@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.demo.camera import Camera
-from ocl_edge.demo.canvas import Canvas, unpacked
+from ocl_edge.demo.canvas import GROUND_M, Canvas, unpacked
 from ocl_edge.demo.classes import SKY
 from ocl_edge.demo.facades import FacadeTexture
 from ocl_edge.demo.textures import GroundTexture
@@ -73,8 +73,9 @@ def read_view(
     away, across, along = ground_below(camera, height, width, horizon)
     depth = depth[::2, ::2].copy()
     below = depth[horizon:]
-    np.copyto(below, np.broadcast_to(away, below.shape), where=below == 0)
-    is_ground = depths == 0
+    np.copyto(below, np.broadcast_to(away, below.shape), where=below == GROUND_M)
+    depth[depth == GROUND_M] = FARTHEST_GROUND_M  # ground that rounding has lifted above the horizon
+    is_ground = depths == GROUND_M
     shade = canvas.ground_shadow()
     covered = _share(is_ground[numbers])
     light = np.ones((height, width), np.float32)

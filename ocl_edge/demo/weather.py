@@ -114,9 +114,7 @@ def _surfaces(view: View, weather: Weather) -> Light:
     if weather.lamps == 0:
         albedo *= daylight
         return albedo
-    lamp = (view.lamplight * np.float32(0.5 * weather.lamps))[..., None] * np.array(
-        (1, 0.8, 0.5), np.float32
-    )
+    lamp = (view.lamplight * np.float32(0.5 * weather.lamps))[..., None] * np.array((1, 0.8, 0.5), np.float32)
     beam = (_headlight_beam(view) * np.float32(0.55 * weather.lamps))[..., None] * np.array(
         (1, 0.96, 0.86), np.float32
     )

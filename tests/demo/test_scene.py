@@ -118,10 +118,19 @@ def test_facades_stand_at_their_distance_from_the_road(scene: Scene) -> None:
     assert (beside | behind).all()
 
 
-def test_the_sky_is_above_the_horizon_and_nowhere_near(frames: list[DriveFrame], scene: Scene) -> None:
+def test_the_sky_is_above_the_horizon_and_nowhere_near(scene: Scene) -> None:
     view = scene.view(0.0)
     assert not (view.labels[view.horizon :] == SKY).any()
     np.testing.assert_array_equal(view.labels == SKY, view.depth_m == SKY_DEPTH_M)
+
+
+def test_the_farthest_ground_is_far() -> None:
+    """Its row may be rounded to just above the horizon, where the equation has no distance."""
+    bare = Scene(0)
+    view = bare.view(0.0)
+    ground = np.isin(view.labels, (ROAD, LANE_MARK, PAVEMENT))
+    assert ground[view.horizon - 1].any()
+    assert view.depth_m[: view.horizon + 1][ground[: view.horizon + 1]].min() > 100
 
 
 def test_a_lamp_stands_where_the_pinhole_equations_put_it(scene: Scene) -> None:
