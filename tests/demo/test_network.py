@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,6 +15,15 @@ from ocl_edge.demo.network import MEAN, STD, build, normalise
 from ocl_edge.demo.scene import HEIGHT, WIDTH
 from ocl_edge.demo.train import HELD_OUT_SEED, checkpoint_of, confusion, draw_frames, train
 from ocl_edge_export.checkpoint import read_checkpoint
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """For a network this small two threads on a busy machine wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +50,15 @@ def test_everything_but_the_head_is_normalised() -> None:
     assert sorted(norms) == sorted(f"{name}_norm" for name in convolutions[:-1])
 
 
-def test_exports_with_a_free_batch_size(shipped: nn.Module) -> None:
+def test_exports_with_a_free_batch_size() -> None:
+    network = build(width=8).eval()
     batch = torch.export.Dim("batch", min=1, max=8)
     program = torch.export.export(
-        shipped, (torch.zeros(2, 3, HEIGHT, WIDTH),), dynamic_shapes=({0: batch},)
+        network, (torch.zeros(2, 3, 64, 96),), dynamic_shapes=({0: batch},)
     ).module()
-    images = torch.randn(3, 3, HEIGHT, WIDTH)
+    images = torch.randn(3, 3, 64, 96)
     with torch.no_grad():
-        torch.testing.assert_close(program(images), shipped(images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(program(images), network(images), rtol=1e-4, atol=1e-4)
 
 
 def test_normalise_equals_the_formula() -> None:
@@ -116,7 +127,7 @@ def test_bad_weather_is_a_shift_that_norms_partly_undo(shipped: nn.Module) -> No
 
 
 def test_training_is_reproducible_and_gives_a_plain_checkpoint(held_out: tuple[Tensor, Tensor]) -> None:
-    images, labels = held_out[0][:8], held_out[1][:8]
+    images, labels = held_out[0][:8, 64:160, :160], held_out[1][:8, 64:160, :160]
     one, other = (train(images, labels, steps=2, seed=5) for _ in range(2))
     for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(a, b)
