@@ -111,7 +111,7 @@ class Canvas:
 
 def unpacked(pixels: NDArray[np.uint32]) -> NDArray[np.uint8]:
     """Packed RGB [H, W] at twice the size -> uint8 [H/2, W/2, 3], each the mean of four pixels."""
-    image = Image.fromarray(pixels.view(np.uint8).reshape(*pixels.shape, 4), "RGBX").convert("RGB")
+    image = Image.fromarray(pixels.view(np.uint8).reshape(*pixels.shape, 4)).convert("RGB")
     return np.asarray(image.reduce(2))
 
 
