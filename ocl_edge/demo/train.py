@@ -42,7 +42,7 @@ def class_weights(labels: Tensor) -> Tensor:
 
 
 def train(images: Tensor, labels: Tensor, steps: int, seed: int) -> nn.Module:
-    """Train on those frames; augmentation is a flip and a little brightness, no weather.
+    """Train on those frames; augmentation is a flip and +-10 % contrast, no weather.
 
     Args:
         images: uint8 [N, H, W, 3] RGB.
@@ -69,8 +69,8 @@ def train(images: Tensor, labels: Tensor, steps: int, seed: int) -> nn.Module:
         if len(order) < BATCH:
             order = torch.randperm(len(images), generator=dice)
         chosen, order = order[:BATCH], order[BATCH:]
-        brightness = torch.empty(BATCH, 1, 1, 1).uniform_(0.9, 1.1, generator=dice)
-        batch, target = normalise(images[chosen]) * brightness, labels[chosen].long()
+        contrast = torch.empty(BATCH, 1, 1, 1).uniform_(0.9, 1.1, generator=dice)
+        batch, target = normalise(images[chosen]) * contrast, labels[chosen].long()
         if torch.rand((), generator=dice) < 0.5:
             batch, target = batch.flip(3), target.flip(2)
         logits = network(batch.contiguous(memory_format=torch.channels_last))
