@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -93,3 +96,13 @@ def normalise(images: Tensor) -> Tensor:
     """uint8 [N, H, W, 3] RGB -> float32 [N, 3, H, W] as the network expects it."""
     scaled = images.permute(0, 3, 1, 2).float() / 255
     return (scaled - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+
+
+def recognise(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
+    """The arguments of `build` that a state dict of these tensor shapes was made with, or None."""
+    try:
+        arguments = {"classes": shapes["classifier.weight"][0], "width": shapes["classifier.weight"][1] // 2}
+    except (KeyError, IndexError):
+        return None
+    expected = {name: tuple(t.shape) for name, t in build(**arguments).state_dict().items()}
+    return arguments if dict(shapes) == expected else None
