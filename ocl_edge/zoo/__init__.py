@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from ocl_edge.demo import network as demo
 from ocl_edge.errors import CheckpointError, UsageError
 from ocl_edge.zoo import espnetv2
 
@@ -38,6 +39,7 @@ class Architecture:
 
 ARCHITECTURES: dict[str, Architecture] = {
     "espnetv2": Architecture(espnetv2.ESPNetv2, espnetv2.recognise, (512, 1024)),
+    "demo": Architecture(demo.build, demo.recognise, (192, 320)),
 }
 
 

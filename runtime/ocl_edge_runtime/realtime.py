@@ -21,6 +21,7 @@ from ocl_edge.bundle import Bundle
 from ocl_edge.errors import StateError, UsageError
 from ocl_edge.guard import Decision, Guard, GuardLimits, compare_heads
 from ocl_edge.norms import RunningStatistics, statistics_distance
+from ocl_edge.pixel_grid import PixelGrid, is_pointwise
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.frames import FrameResult
 from ocl_edge_runtime.scheduler import Clock, Durations, RealClock, UpdateScheduler
@@ -106,7 +107,8 @@ class RealtimeEngine(Engine):
         self._mixed = self.source.statistics
         self._vectors = self.source.vectors(self._mixed)
         self._measured_s = Durations()
-        self._stride = self.realtime.loss_stride if self._head_is_pointwise() else 1
+        pointwise = is_pointwise(self.head, bundle.manifest.features)
+        self._grid = PixelGrid(self.realtime.loss_stride if pointwise else 1)
         self._last_adapted: NDArray[np.uint8] | None = None
         self._current: _Current | None = None
         self.decision: Decision | None = None
@@ -182,15 +184,17 @@ class RealtimeEngine(Engine):
 
     def _update_on(self, current: _Current, trusted: bool = False) -> Update:
         assert self.method.loss is not None
-        ours = self._sampled(current.features)
+        ours = self._grid.sample(current.features)
         outputs = self._backend.infer("measured", self._under(current.statistics, current.view.flip(3)))
         distance = statistics_distance(outputs["statistics"], self.source.statistics)
-        flipped = self._sampled([outputs[f"features_{i}"] for i in range(len(current.features))], flip=True)
+        flipped = self._grid.sample(
+            [outputs[f"features_{i}"] for i in range(len(current.features))], flip=True
+        )
         self.watch.lap("flipped view")
         if not trusted and not distance <= self.realtime.statistics_limit:
             return Update(None, False, f"statistics are {distance:.2f} away from the source's")
         pair = [torch.cat((a, b)) for a, b in zip(ours, flipped, strict=True)]
-        update = adapt_step(self.head, self._pair_logits(pair), self.method.loss, self.watch)
+        update = adapt_step(self.head, self.head.logits(pair), self.method.loss, self.watch)
         if not self.realtime.guarded:
             return update
         self.decision = self._judge(update, ours)
@@ -207,10 +211,6 @@ class RealtimeEngine(Engine):
         adapted = self.head.logits(features)
         frozen = self.head.source_logits(features)
         return self.guard.judge(compare_heads(adapted, frozen, self.head.distance_from_source()))
-
-    def _pair_logits(self, pair: list[Tensor]) -> Tensor:
-        """Logits of the view and of the flipped view; `adapt_step` flips the second one back."""
-        return self.head.logits(pair)
 
     def _measures(self, arrived_at: float) -> bool:
         if self.realtime.norm_every is not None:
@@ -247,27 +247,6 @@ class RealtimeEngine(Engine):
     def _named_features(self, form: str, inputs: dict[str, Tensor]) -> list[Tensor]:
         outputs = self._backend.infer(form, inputs)  # type: ignore[arg-type]
         return [outputs[f"features_{index}"] for index in range(len(self.bundle.manifest.features))]
-
-    def _sampled(self, features: list[Tensor], flip: bool = False) -> list[Tensor]:
-        """Every n-th pixel; the grid of a flipped view is mirrored, so that pixels correspond."""
-        n = self._stride
-        if n == 1:
-            return features
-        start = [(f.shape[3] - 1) % n if flip else 0 for f in features]
-        return [f[:, :, ::n, s::n] for f, s in zip(features, start, strict=True)]
-
-    @torch.no_grad()
-    def _head_is_pointwise(self) -> bool:
-        """Whether the head commutes with taking every second pixel, tried on noise."""
-        noise = [torch.randn(1, *shape) for shape in self.bundle.manifest.features]
-        if len({f.shape[2:] for f in noise}) != 1:
-            return False
-        try:
-            few = self.head.logits([f[:, :, ::2, ::2] for f in noise])
-        except RuntimeError:
-            return False
-        expected = self.head.logits(noise)[:, :, ::2, ::2]
-        return few.shape == expected.shape and torch.allclose(few, expected, atol=1e-4)
 
     def _problem_of(self, image: NDArray[np.uint8]) -> str | None:
         """Why a frame must not be learned from: it shows nothing, or nothing new."""

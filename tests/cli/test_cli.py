@@ -133,7 +133,8 @@ def test_export_run_inspect_profile_from_end_to_end(
     for attempt in range(2):
         sink = f"masks:{tmp_path / 'masks'}"
         report = tmp_path / f"report{attempt}.json"
-        assert run(["run", str(bundle), "--source", str(frames), "--sink", sink, "--json", str(report)]) == 0
+        paper = ["run", str(bundle), "--source", str(frames), "--mode", "paper"]
+        assert run([*paper, "--sink", sink, "--json", str(report)]) == 0
         content = json.loads(report.read_text())
         assert (content["frames"], content["updates"], content["backend"]) == (6, 6, "onnxruntime")
         hashes.append(content["weights_sha256"])
@@ -176,7 +177,18 @@ def test_a_report_that_cannot_be_written_is_an_error(
 def test_a_loss_that_is_not_finite_is_null_in_json_and_does_not_stop_the_run(
     small_bundle: Bundle, frames: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["run", str(small_bundle.path), "--source", str(frames), "--lr", "1e38", "--json", "-"]
+    arguments = [
+        "run",
+        str(small_bundle.path),
+        "--mode",
+        "paper",
+        "--source",
+        str(frames),
+        "--lr",
+        "1e38",
+        "--json",
+        "-",
+    ]
 
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is not JSON")
@@ -240,3 +252,59 @@ def test_python_dash_m_works() -> None:
         [sys.executable, "-m", "ocl_edge", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("ocl-edge, version")
+
+
+def test_realtime_keeps_its_state_and_writes_a_journal(
+    small_bundle: Bundle, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state, journal = tmp_path / "state", tmp_path / "run.jsonl"
+    arguments = ["run", str(small_bundle.path), "--source", str(frames), "--state", str(state)]
+    assert run([*arguments, "--resume", "yes"]) == 1
+    assert "no saved state" in capsys.readouterr().err
+    assert run([*arguments, "--resume", "auto", "--journal", str(journal), "--norm-every", "2"]) == 0
+    assert "no saved state: source weights" in capsys.readouterr().err
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [e["index"] for e in events if e["event"] == "frame"] == list(range(6))
+    assert all(e["reason"] for e in events if e["event"] == "frame")
+    assert run([*arguments, "--resume", "yes"]) == 0
+    assert "resumed after frame 5" in capsys.readouterr().err
+    (state / "state.safetensors").write_bytes(b"damaged")
+    assert run([*arguments, "--resume", "yes"]) == 1
+    assert "is damaged" in capsys.readouterr().err
+    assert run([*arguments, "--resume", "auto"]) == 0
+    assert "moved to state.safetensors.refused" in capsys.readouterr().err
+
+
+def test_options_that_contradict_each_other_are_refused(
+    small_bundle: Bundle, frames: Path, tmp_path: Path
+) -> None:
+    arguments = ["run", str(small_bundle.path), "--source", str(frames)]
+    assert run([*arguments, "--mode", "paper", "--state", str(tmp_path / "state")]) == 2
+    assert run([*arguments, "--resume", "yes"]) == 2
+    assert run([*arguments, "--mode", "frozen", "--method", "tent"]) == 2
+    assert run([*arguments, "--norm-every", "0"]) == 2
+
+
+def test_the_python_api_opens_a_bundle_and_names_wrong_options(small_bundle: Bundle) -> None:
+    import numpy as np
+
+    import ocl_edge
+    from ocl_edge.errors import UsageError
+
+    engine = ocl_edge.open(small_bundle.path, norm_every=4, lr=0.1)
+    assert (engine.realtime.norm_every, engine.settings.lr) == (4, 0.1)
+    assert engine.step(np.zeros((40, 50, 3), np.uint8)).mask.shape == (40, 50)
+    with pytest.raises(UsageError, match="unknown options: speed; known: adapt_every"):
+        ocl_edge.open(small_bundle.path, speed=3)
+
+
+def test_the_examples_run_or_parse(small_bundle: Bundle, frames: Path) -> None:
+    import ast
+
+    examples = Path(__file__).parents[2] / "examples"
+    command = [sys.executable, str(examples / "minimal_loop.py"), str(small_bundle.path), str(frames)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.count("(40, 50)") == 6
+    ast.parse((examples / "ros2_node.py").read_text())
+    without_ros = [sys.executable, str(examples / "ros2_node.py")]
+    assert "needs ROS 2" in subprocess.run(without_ros, capture_output=True, text=True, check=False).stderr

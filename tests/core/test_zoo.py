@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ocl_edge.demo import network as demo
 from ocl_edge.errors import CheckpointError, UsageError
 from ocl_edge.zoo import Spec, parse_spec, recognise
 from ocl_edge.zoo.espnetv2 import ESPNetv2, channel_plan
@@ -32,7 +33,7 @@ def test_specs_are_read_and_written_alike(text: str, factory: str, arguments: di
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("unet", "unknown architecture 'unet'; known: espnetv2"),
+        ("unet", "unknown architecture 'unet'; known: espnetv2, demo"),
         ("espnetv2:scale", "expected key=value, got 'scale'"),
     ],
 )
@@ -76,7 +77,7 @@ def test_a_size_that_does_not_fit_is_explained() -> None:
 
 
 def test_foreign_tensors_are_not_recognised() -> None:
-    with pytest.raises(CheckpointError, match="tried: espnetv2"):
+    with pytest.raises(CheckpointError, match="tried: espnetv2, demo"):
         recognise({"layer.weight": (3, 3)})
 
 
@@ -88,3 +89,14 @@ def test_the_published_checkpoint_loads_strictly(data: Path) -> None:
     assert spec == Spec("espnetv2", {"scale": 2.0, "classes": 20})
     spec.build().load_state_dict(state, strict=True)
     assert sum(t.numel() for t in state.values()) == 814_351
+
+
+def test_the_shipped_demo_network_is_recognised() -> None:
+    shipped = Path(demo.__file__).parent / "segmenter.pth"
+    state = torch.load(shipped, map_location="cpu", weights_only=True)["state_dict"]
+    spec = recognise({name: tuple(t.shape) for name, t in state.items()})
+    assert spec == Spec("demo", {"classes": 10, "width": 16})
+    spec.build().load_state_dict(state, strict=True)
+    assert recognise({name: tuple(t.shape) for name, t in demo.build(7, 8).state_dict().items()}) == Spec(
+        "demo", {"classes": 7, "width": 8}
+    )

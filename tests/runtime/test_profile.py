@@ -44,7 +44,10 @@ def test_both_engines_see_the_same_frames_and_every_stage_adds_up(small_bundle: 
     assert seen["frozen"] == seen["ocl-head"]
     assert len(set(seen["ocl-head"])) == 9
     assert set(profile.off.stages()) == {*MASK_STAGES, "emit"}
-    assert set(profile.on.stages()) == {*MASK_STAGES, *UPDATE_STAGES, "emit"}
+    assert set(profile.on.stages()) == {*MASK_STAGES, *UPDATE_STAGES, "emit"} - {
+        "flipped view",
+        "guard",
+    }  # those are realtime mode's
     for spans, total in zip(profile.on.frames, profile.on.totals_ms(), strict=True):
         wall = (spans[-1].end_ns - spans[0].start_ns) / 1e6
         assert total <= wall

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_image
+from torch import nn
 
-from ocl_edge.bundle import Bundle
+from ocl_edge.bundle import AdaptationDefaults, Bundle
 from ocl_edge.errors import UsageError
+from ocl_edge.head import TrainableHead
 from ocl_edge.norms import RunningStatistics, statistics_distance
+from ocl_edge.pixel_grid import is_pointwise
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
 from ocl_edge_runtime.scheduler import UpdateScheduler
@@ -125,11 +128,17 @@ def test_the_update_equals_paper_mode_under_the_same_norms(small_bundle: Bundle)
 
 def test_strided_views_correspond_pixel_by_pixel(small_bundle: Bundle) -> None:
     engine = engine_of(small_bundle, loss_stride=4)
-    assert engine._stride == 4
+    assert engine._grid.stride == 4
     features = torch.randn(1, 6, 24, 32)
-    ours = engine._sampled([features])[0]
-    flipped = engine._sampled([features.flip(3)], flip=True)[0]
+    ours = engine._grid.sample([features])[0]
+    flipped = engine._grid.sample([features.flip(3)], flip=True)[0]
     assert torch.equal(ours, flipped.flip(3))
+
+
+def test_a_head_with_a_neighbourhood_is_not_pointwise() -> None:
+    for kernel, pointwise in ((1, True), (3, False)):
+        head = TrainableHead(nn.Conv2d(6, 5, kernel, padding=kernel // 2), AdaptationDefaults())
+        assert is_pointwise(head, [(6, 12, 16)]) is pointwise
 
 
 def test_an_update_that_does_not_fit_is_skipped_and_counted(small_bundle: Bundle) -> None:

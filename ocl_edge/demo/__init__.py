@@ -1,0 +1,1 @@
+"""The demo's world: a drawn street, its weather, and a small network that was trained on its days."""
