@@ -31,7 +31,7 @@ from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
 from ocl_edge_runtime.state import StateStore
 
 Image = NDArray[np.uint8]
-STREAMS = (("0001TP", "clean"), ("Seq05VD", "fog:3"), ("Seq05VD", "contrast:3"), ("Seq05VD", "snow:2"))
+STREAMS = (("0001TP", "clean"), ("Seq05VD", "fog:3"), ("Seq05VD", "snow:2"), ("Seq05VD", "gaussian_noise:2"))
 MODES: dict[str, tuple[EngineOptions, RealtimeOptions | None]] = {
     "frozen, single view": (EngineOptions("frozen"), None),
     "paper (view pair)": (EngineOptions("ocl-head"), None),
