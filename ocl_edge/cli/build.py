@@ -14,7 +14,8 @@ from ocl_edge.cli.options import bundle_argument, json_option
 if TYPE_CHECKING:
     from ocl_edge.bundle import Bundle
     from ocl_edge.engine_key import EngineKey
-    from ocl_edge_export.engines.build import BuildRequest, BuiltEngine
+    from ocl_edge_export.engines.build import BuiltEngine
+    from ocl_edge_export.engines.request import BuildRequest
 
 EXAMPLES = """
 \b
@@ -99,7 +100,8 @@ def build(
     """
     from ocl_edge.bundle import Bundle
     from ocl_edge.cli.output import emit_json, note, stage_progress
-    from ocl_edge_export.engines.build import BuildRequest, build_engines, plan_build
+    from ocl_edge_export.engines.build import build_engines, plan_build
+    from ocl_edge_export.engines.request import BuildRequest
 
     request = BuildRequest(**asked)
     opened = Bundle.open(bundle)

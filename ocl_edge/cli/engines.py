@@ -55,7 +55,8 @@ def ensure_engines(
             missing.append(form)
     if not missing:
         return
-    from ocl_edge_export.engines.build import BuildRequest, build_engines
+    from ocl_edge_export.engines.build import build_engines
+    from ocl_edge_export.engines.request import BuildRequest
 
     with stage_progress("build") as progress:
         build_engines(bundle, BuildRequest(flavour, tuple(missing), precision=precision or "fp32"), progress)

@@ -12,7 +12,7 @@ from ocl_edge.bundle import Bundle
 from ocl_edge.cli.engines import ensure_engines, forms_of
 from ocl_edge.errors import BackendError, NoValidEngineError
 from ocl_edge_export.engines import build as build_module
-from ocl_edge_export.engines.build import BuildRequest
+from ocl_edge_export.engines.request import BuildRequest
 from ocl_edge_runtime.backends import open_backend, tensorrt_engines
 
 

@@ -9,8 +9,9 @@ import pytest
 from ocl_edge.bundle import Bundle
 from ocl_edge.forms import FORMS
 from ocl_edge.programs import load_program
-from ocl_edge_export.engines.build import BuildRequest, build_engines
+from ocl_edge_export.engines.build import build_engines
 from ocl_edge_export.engines.process import run_worker
+from ocl_edge_export.engines.request import BuildRequest
 from ocl_edge_export.head_step import build_head_step, describe_head
 
 pytestmark = pytest.mark.footage

@@ -17,7 +17,8 @@ from ocl_edge.engine_key import Precision
 from ocl_edge.errors import OclEdgeError
 from ocl_edge.forms import FORMS, FormName
 from ocl_edge.tensorrt_flavours import FLAVOURS, FlavourName
-from ocl_edge_export.engines.build import BuildRequest, build_engines
+from ocl_edge_export.engines.build import build_engines
+from ocl_edge_export.engines.request import BuildRequest
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.backends.engine_device import TorchCudaDevice
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend

@@ -17,7 +17,7 @@ from torch import Tensor
 from ocl_edge._version import __version__
 from ocl_edge.bundle import Bundle, file_sha256
 from ocl_edge.cuda_probe import probe_cuda
-from ocl_edge.engine_key import EngineKey, EngineRecord, Here, Precision, graph_hashes
+from ocl_edge.engine_key import EngineKey, EngineRecord, Here, graph_hashes
 from ocl_edge.engine_store import (
     StoredEngine,
     build_lock,
@@ -27,10 +27,9 @@ from ocl_edge.engine_store import (
     writable_directory,
 )
 from ocl_edge.errors import BackendError, BuildError, UsageError
-from ocl_edge.forms import FORMS, FormName
-from ocl_edge.tensorrt_flavours import FlavourName
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels
 from ocl_edge_export.engines.process import run_worker
+from ocl_edge_export.engines.request import BuildRequest
 from ocl_edge_export.precision import write_converted
 from ocl_edge_export.sample_images import noise_images, read_images
 
@@ -38,52 +37,6 @@ Progress = Callable[[str], None]
 
 DESCRIBE_TIMEOUT_S = 60.0
 CALIBRATION_IMAGES = 16
-
-
-@dataclass(frozen=True)
-class BuildRequest:
-    """What the user asks of a build.
-
-    Attributes:
-        flavour: which TensorRT.
-        forms: which forms to compile.
-        targets: compute capabilities (``sm86``); empty: this machine's GPU.
-        precision: of the graph inside; see `ocl_edge_export.precision`.
-        min_batch: smallest batch that the engine takes.
-        opt_batch: batch that it is tuned for.
-        max_batch: largest batch that it takes.
-        workspace_mib: scratch memory that the builder may plan with, None: no limit.
-        tf32: allow TensorFloat-32 where the graph is float32.
-        timeout_s: of each engine.
-        rebuild: also where a valid engine is there.
-        calibration: directory of images, for int8 ranges and the precision gate.
-        labels: directory of label images (class indices, 255 ignored) of the same names.
-    """
-
-    flavour: FlavourName
-    forms: tuple[FormName, ...] = FORMS
-    targets: tuple[str, ...] = ()
-    precision: Precision = "fp32"
-    min_batch: int = 1
-    opt_batch: int = 1
-    max_batch: int = 2
-    workspace_mib: int | None = None
-    tf32: bool = False
-    timeout_s: float = 1800.0
-    rebuild: bool = False
-    calibration: Path | None = None
-    labels: Path | None = None
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.min_batch <= self.opt_batch <= self.max_batch:
-            raise UsageError(
-                f"batches must rise from 1: --min-batch {self.min_batch}, --opt-batch {self.opt_batch}, "
-                f"--max-batch {self.max_batch}"
-            )
-        if self.precision == "int8" and self.calibration is None:
-            raise UsageError("--precision int8 needs frames to find the value ranges: --calibration DIR")
-        if self.labels is not None and self.calibration is None:
-            raise UsageError("--labels belong to the images of --calibration DIR, which is missing")
 
 
 @dataclass(frozen=True)
@@ -138,7 +91,7 @@ def plan_build(bundle: Bundle, request: BuildRequest) -> list[EngineKey]:
                 min_batch=request.min_batch,
                 opt_batch=request.opt_batch,
                 max_batch=request.max_batch,
-                flags=_flags(request),
+                flags=request.flags,
                 calibration_sha256=_hash_calibration(request),
                 **tuned_for,
             )
@@ -241,11 +194,6 @@ def _timing_cache(key: EngineKey) -> Path:
     """Layer timings of this GPU, shared by all its builds."""
     gpu = re.sub(r"\W+", "-", key.gpu or "")
     return user_cache() / "timings" / f"{key.version}-{key.compute_capabilities[0]}-{gpu}.cache"
-
-
-def _flags(request: BuildRequest) -> tuple[str, ...]:
-    flags = ["tf32"] if request.tf32 else []
-    return (*flags, *([f"workspace={request.workspace_mib}MiB"] if request.workspace_mib else []))
 
 
 def _calibration_images(bundle: Bundle, request: BuildRequest) -> Tensor:

@@ -19,8 +19,9 @@ from ocl_edge.engine_key import Here, reasons_against
 from ocl_edge.engine_store import find_engine, list_engines
 from ocl_edge.errors import BackendError, BuildError, NoValidEngineError, UsageError
 from ocl_edge_export.engines import build as build_module
-from ocl_edge_export.engines.build import BuildRequest, build_engines, plan_build
+from ocl_edge_export.engines.build import build_engines, plan_build
 from ocl_edge_export.engines.process import run_worker
+from ocl_edge_export.engines.request import BuildRequest
 
 SM86_SM89 = BuildRequest("tensorrt-rtx", targets=("sm89", "sm86"))
 
