@@ -152,6 +152,7 @@ def test_two_hundred_kills_leave_a_valid_state_each_time(small_bundle: Bundle, t
         assert process.stdout is not None
         assert process.stdout.readline() == "running\n"
         while not (tmp_path / STATE_FILE).exists():
+            assert process.poll() is None, "the writer died before its first save"
             time.sleep(0.01)
         for moment in range(KILLS):
             time.sleep(chance.uniform(0.0, 0.02))
