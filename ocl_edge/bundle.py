@@ -250,11 +250,11 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     for file in sorted(directory.iterdir()):
         if file.name != MANIFEST:
             files[file.name] = FileSpec(sha256=file_sha256(file), bytes=file.stat().st_size)
-            _flush(file)
+            flush_to_disk(file)
     complete = manifest.model_copy(update={"files": files})
     (directory / MANIFEST).write_text(complete.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    _flush(directory / MANIFEST)
-    _flush(directory)
+    flush_to_disk(directory / MANIFEST)
+    flush_to_disk(directory)
 
 
 def file_sha256(path: Path) -> str:
@@ -277,10 +277,11 @@ def _put_in_place(staging: Path, out: Path) -> None:
         shutil.rmtree(retired)
     else:
         staging.rename(out)
-    _flush(out.absolute().parent)
+    flush_to_disk(out.absolute().parent)
 
 
-def _flush(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file's content, or a directory's entries, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ocl_edge.bundle import ENGINES, Bundle, file_sha256
+from ocl_edge.bundle import ENGINES, Bundle, file_sha256, flush_to_disk
 from ocl_edge.engine_key import EngineKey, EngineRecord, Here, Precision, reasons_against
 from ocl_edge.errors import BuildError, NoValidEngineError
 from ocl_edge.forms import FormName
@@ -145,13 +145,13 @@ def store_engine(bundle: Bundle, directory: Path, built: Path, record: EngineRec
     place.mkdir(parents=True, exist_ok=True)
     target, described = place / f"{record.key.form}.engine", place / f"{record.key.form}.json"
     described.unlink(missing_ok=True)
-    _flush(built)
+    flush_to_disk(built)
     built.replace(target)
     partial = described.with_suffix(".json.partial")
     partial.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    _flush(partial)
+    flush_to_disk(partial)
     partial.replace(described)
-    _flush(place)
+    flush_to_disk(place)
     return StoredEngine(target, record, bundle.path)
 
 
@@ -184,11 +184,3 @@ def build_command(bundle: Path, key: EngineKey, rebuild: bool = False) -> str:
     if key.gpu is None:
         command += f" --targets {','.join(key.compute_capabilities)}"
     return command + (" --rebuild" if rebuild else "")
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

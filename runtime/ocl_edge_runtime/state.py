@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ocl_edge.bundle import flush_to_disk
 from ocl_edge.errors import OutputError, StateError
 from ocl_edge_runtime.realtime import RealtimeEngine
 
@@ -107,11 +108,7 @@ def write_state(path: Path, state: Saved) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        flush_to_disk(path.parent)
     except OSError as error:
         raise OutputError(f"cannot save the state to {path}: {error.strerror}") from error
 
