@@ -65,6 +65,11 @@ def print_rows(title: str, rows: Mapping[str, object]) -> None:
     _print(table)
 
 
+def print_words(*sentences: str) -> None:
+    """Sentences as one paragraph."""
+    _print(" ".join(sentences))
+
+
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     """A table whose first column is text and whose others are numbers."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -106,9 +111,9 @@ def _finite(value: Any) -> Any:
     return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _print(table: Table) -> None:
+def _print(content: Table | str) -> None:
     with _to_standard_output():
-        console().print(table)
+        console().print(content, markup=False)
 
 
 @contextmanager
