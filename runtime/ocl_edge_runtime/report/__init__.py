@@ -30,6 +30,10 @@ from ocl_edge_runtime.report.plots import (
     StackedBars,
     Timeline,
 )
+from ocl_edge_runtime.report.recorder import RunRecorder
+from ocl_edge_runtime.report.run_report import run_page
+from ocl_edge_runtime.report.stages import stage_blocks
+from ocl_edge_runtime.report.what_ran import machine_facts, settings_of, what_ran
 
 __all__ = [
     "Band",
@@ -46,6 +50,7 @@ __all__ = [
     "Moment",
     "Page",
     "Picture",
+    "RunRecorder",
     "Section",
     "Series",
     "Stack",
@@ -55,9 +60,14 @@ __all__ = [
     "Tile",
     "Tiles",
     "Timeline",
+    "machine_facts",
     "mask_uri",
     "overlaid",
     "photo_uri",
     "render_page",
+    "run_page",
+    "settings_of",
+    "stage_blocks",
+    "what_ran",
     "write_page",
 ]

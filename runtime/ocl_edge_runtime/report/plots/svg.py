@@ -190,8 +190,15 @@ class Axes:
     x: Scale
     y: Scale
 
-    def drawn(self, x_name: str, y_name: str, whole_x: bool = False) -> Markup:
-        """Grid lines of y, numbers of both, and their names; ``whole_x``: x counts things."""
+    def drawn(self, x_name: str, y_name: str, whole_x: bool = False, below_px: float = 0) -> Markup:
+        """Grid lines of y, numbers of both axes, and their names.
+
+        Args:
+            x_name: right below the numbers of x.
+            y_name: above those of y.
+            whole_x: x counts things, and has no numbers between them.
+            below_px: room to leave between the plot and the axis of x.
+        """
         left, right, bottom, top = self.x.start, self.x.end, self.y.start, self.y.end
         across, upward = max(2, int((right - left) / 90)), max(2, int((bottom - top) / 42))
         parts = []
@@ -199,6 +206,7 @@ class Axes:
             y = self.y(value)
             parts.append(tag("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
             parts.append(text(left - 6, y + 4, self.y.label(value, upward), "end"))
+        bottom += below_px
         for value in self.x.ticks(across):
             if whole_x and value != round(value):
                 continue

@@ -73,7 +73,9 @@ class Timeline:
 
     def keys(self) -> Sequence[Key]:
         names = {"kept": "update kept", "undone": "update undone by the guard", "late": "mask late"}
-        keys = [Key("to the mask", "mask2"), Key("update, after the mask", "update2")]
+        keys = [Key("to the mask", "mask2")]
+        if any(moment.update_ms for moment in self.moments):
+            keys.append(Key("update, after the mask", "update2"))
         if self._merged:
             keys.append(Key("slowest mask of the group", "worst", "line"))
         if self.deadline_ms:
@@ -92,41 +94,27 @@ class Timeline:
             return empty_drawing(self.title, width, "no frames")
         lanes = self._lanes()
         plot_end = 240 if width > 500 else 190
-        height = plot_end + LANE_PX * len(lanes) + 40
+        lanes_px = LANE_PX * len(lanes)
         starts = np.cumsum([0, *(moment.frames for moment in self.moments)]).tolist()
         x = Scale(0, starts[-1], 50, width - 8)
         y = Scale.over([0.0, self._highest()], plot_end, 24, from_zero=True, margin=0.04)
-        axes = Axes(x, y)
-        places = [(x(a), x(b)) for a, b in pairwise(starts)]
+        axes, places = Axes(x, y), [(x(a), x(b)) for a, b in pairwise(starts)]
         parts = [
-            tag(
-                "path",
-                d=self._area(axes, places, lambda m: m.latency_ms + m.update_ms),
-                class_="area update2",
-            ),
-            tag("path", d=self._area(axes, places, lambda m: m.latency_ms), class_="area mask2"),
+            axes.drawn("frame", "ms", whole_x=True, below_px=lanes_px),
+            self._area(axes, places, lambda m: m.latency_ms + m.update_ms, "update2"),
+            self._area(axes, places, lambda m: m.latency_ms, "mask2"),
         ]
         if self._merged:
-            worst = "".join(
-                f"{'L' if index else 'M'}{left:.1f},{y(min(m.worst_ms, y.high)):.1f}H{right:.1f}"
-                for index, (m, (left, right)) in enumerate(zip(self.moments, places, strict=True))
-            )
-            parts.append(tag("path", d=worst, class_="line worst"))
+            parts.append(self._worst(axes, places))
         if self.deadline_ms and self.deadline_ms <= y.high:
             at = y(self.deadline_ms)
-            parts.append(
-                tag(
-                    "line", x1=x.start, x2=x.end, y1=at, y2=at, stroke_dasharray="6 4", class_="line deadline"
-                )
-            )
-        lane_tops = [plot_end + 4 + LANE_PX * index for index in range(len(lanes))]
-        lowered = Axes(x, Scale(y.low, y.high, plot_end, y.end))
-        parts.append(self._axes(lowered, plot_end + LANE_PX * len(lanes)))
+            across = {"x1": x.start, "x2": x.end, "y1": at, "y2": at}
+            parts.append(tag("line", **across, stroke_dasharray="6 4", class_="line deadline"))
         parts += [
-            self._lane(name, colour, of, places, top)
-            for (name, colour, of), top in zip(lanes, lane_tops, strict=True)
+            self._lane(name, colour, of, places, plot_end + LANE_PX * index)
+            for index, (name, colour, of) in enumerate(lanes)
         ]
-        return drawing(self.title, width, height, *parts)
+        return drawing(self.title, width, plot_end + lanes_px + 40, *parts)
 
     def _highest(self) -> float:
         """Top of the axis: a few outliers far above the rest are cut off, and told in the caption."""
@@ -146,29 +134,25 @@ class Timeline:
         return words
 
     def _area(
-        self, axes: Axes, places: Sequence[tuple[float, float]], value: Callable[[Moment], float]
-    ) -> str:
+        self,
+        axes: Axes,
+        places: Sequence[tuple[float, float]],
+        value: Callable[[Moment], float],
+        colour: str,
+    ) -> Markup:
         steps = "".join(
             f"V{axes.y(min(value(m), axes.y.high)):.1f}H{right:.1f}"
             for m, (_, right) in zip(self.moments, places, strict=True)
         )
-        return f"M{axes.x.start:.1f},{axes.y.start:.1f}{steps}V{axes.y.start:.1f}Z"
+        outline = f"M{axes.x.start:.1f},{axes.y.start:.1f}{steps}V{axes.y.start:.1f}Z"
+        return tag("path", d=outline, class_=f"area {colour}")
 
-    def _axes(self, axes: Axes, bottom: float) -> Markup:
-        """The axes, the numbers of x below the lanes."""
-        across = max(2, int((axes.x.end - axes.x.start) / 90))
-        parts = []
-        for value in axes.y.ticks(4):
-            at = axes.y(value)
-            parts.append(tag("line", x1=axes.x.start, x2=axes.x.end, y1=at, y2=at, class_="grid"))
-            parts.append(text(axes.x.start - 6, at + 4, axes.y.label(value, 4), "end"))
-        for value in axes.x.ticks(across):
-            if value == round(value):
-                parts.append(text(axes.x(value), bottom + 17, axes.x.label(value, across), "middle"))
-        parts.append(tag("line", x1=axes.x.start, x2=axes.x.end, y1=bottom, y2=bottom, class_="axis"))
-        parts.append(text(axes.x.end, bottom + 33, "frame", "end", "name"))
-        parts.append(text(0, 11, "ms", class_="name"))
-        return Markup("").join(parts)
+    def _worst(self, axes: Axes, places: Sequence[tuple[float, float]]) -> Markup:
+        steps = "".join(
+            f"{'L' if index else 'M'}{left:.1f},{axes.y(min(m.worst_ms, axes.y.high)):.1f}H{right:.1f}"
+            for index, (m, (left, right)) in enumerate(zip(self.moments, places, strict=True))
+        )
+        return tag("path", d=steps, class_="line worst")
 
     def _lane(
         self,
@@ -179,13 +163,12 @@ class Timeline:
         top: float,
     ) -> Markup:
         """Marks as high as the share of the moment's frames that they are about."""
-        marks = []
+        marks, bottom = [], top + LANE_PX - 1
         for moment, (left, right) in zip(self.moments, places, strict=True):
             if of(moment):
                 tall = (LANE_PX - 4) * max(0.25, of(moment) / moment.frames)
                 wide = min(6.0, max(0.8, 0.7 * (right - left)))
                 middle = (left + right) / 2
-                marks.append(
-                    f"M{middle - wide / 2:.1f},{top + LANE_PX - 4:.1f}v{-tall:.1f}h{wide:.1f}v{tall:.1f}z"
-                )
-        return text(0, top + LANE_PX - 5, name) + tag("path", d="".join(marks), class_=f"area {colour}")
+                corner = f"M{middle - wide / 2:.1f},{bottom:.1f}"
+                marks.append(f"{corner}v{-tall:.1f}h{wide:.1f}v{tall:.1f}z")
+        return text(0, bottom - 2, name) + tag("path", d="".join(marks), class_=f"area {colour}")
