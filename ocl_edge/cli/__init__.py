@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 import traceback
 
@@ -66,7 +67,8 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; errors go to standard error without a traceback."""
     try:
-        code = cli.main(arguments, prog_name="ocl-edge", standalone_mode=False)
+        typed = shlex.join(["ocl-edge", *arguments])
+        code = cli.main(arguments, prog_name="ocl-edge", standalone_mode=False, obj=typed)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ocl_edge.cli.options import json_option
+from ocl_edge.cli.options import json_option, quiet_option
 
 if TYPE_CHECKING:
     from ocl_edge.bundle import Bundle
@@ -44,9 +44,9 @@ SEED = 0
     help="Length of the drive, ten frames a second.",
 )
 @click.option("--force", is_flag=True, help="Write beside other files that lie in --out.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors, and what --json - asks for.")
 @json_option
-def demo(out: Path, frames: int, force: bool, quiet: bool, json_path: str | None) -> None:
+@quiet_option
+def demo(out: Path, frames: int, force: bool, json_path: str | None) -> None:
     """Drive from a clear day into fog, rain, dusk and night, frozen and adapting.
 
     Exports a small network that was trained on drawn streets by day and ships with ocl-edge,
@@ -63,43 +63,38 @@ def demo(out: Path, frames: int, force: bool, quiet: bool, json_path: str | None
     started = time.monotonic()
     use_threads(THREADS)
     with demo_directory(out, force) as directory:
-        with _bar("draw the drive", frames, quiet) as each:
+        with _bar("draw the drive", frames) as each:
             drawn = products.write_frames(drive(frames, SEED), directory, each)
-        bundle = _export(directory, quiet)
-        with _bar("run both networks", frames, quiet) as each:
+        bundle = _export(directory)
+        with _bar("run both networks", frames) as each:
             comparison = compare(bundle, drawn, each)
-        with _bar("write the video", frames, quiet) as each:
+        with _bar("write the video", frames) as each:
             video = products.write_video(comparison, directory, each)
         products.write_masks(comparison, directory)
         products.write_poster(comparison, directory)
         emit_json(str(directory / MARKER), {"made_by": MADE_BY, **comparison.as_dict()})
     if json_path:
         emit_json(json_path, comparison.as_dict())
-    if json_path != "-" and not quiet:
+    if json_path != "-":
         _show(comparison, out, video.name, time.monotonic() - started)
 
 
-def _export(directory: Path, quiet: bool) -> Bundle:
+def _export(directory: Path) -> Bundle:
     """The shipped checkpoint, gated on frames of the drive."""
     from ocl_edge.cli.output import stage_progress
     from ocl_edge.demo.measure import SHIPPED
     from ocl_edge_export.pipeline import ExportRequest, export_bundle
 
     request = ExportRequest(SHIPPED, directory / "bundle", calibration=directory / "frames")
-    if quiet:
-        return export_bundle(request)
     with stage_progress("demo: export") as progress:
         return export_bundle(request, progress)
 
 
 @contextmanager
-def _bar(stage: str, frames: int, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """What to call after each frame; a line in a log, a bar on a terminal, or nothing."""
+def _bar(stage: str, frames: int) -> Iterator[Callable[[str], None]]:
+    """What to call after each frame; a line in a log, a bar on a terminal too."""
     from ocl_edge.cli.output import frame_progress, note
 
-    if quiet:
-        yield lambda _words: None
-        return
     note(f"demo: {stage}")
     with frame_progress(frames) as progress:
         yield progress

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ocl_edge.cli.options import is_quiet
 from ocl_edge.errors import OutputError
 
 COLUMNS_OF_A_LOG = 100
@@ -27,7 +28,9 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def note(message: str) -> None:
-    """One line on standard error."""
+    """One line on standard error; nothing with --quiet, as all of this module but errors and JSON."""
+    if is_quiet():
+        return
     console(stderr=True).print(message, markup=False, soft_wrap=True)
 
 
@@ -35,7 +38,7 @@ def note(message: str) -> None:
 def stage_progress(verb: str) -> Iterator[Callable[[str], None]]:
     """A function to call as each stage of a long job begins: a spinner, or a line each in a log."""
     screen = console(stderr=True)
-    if not screen.is_terminal:
+    if is_quiet() or not screen.is_terminal:
         yield lambda stage: note(f"{verb}: {stage}")
         return
     with screen.status(verb) as status:
@@ -46,7 +49,7 @@ def stage_progress(verb: str) -> Iterator[Callable[[str], None]]:
 def frame_progress(total: int) -> Iterator[Callable[[str], None]]:
     """A function to call after each frame with a few words; shows a bar on a terminal, nothing in a log."""
     screen = console(stderr=True)
-    if not screen.is_terminal:
+    if is_quiet() or not screen.is_terminal:
         yield lambda _words: None
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
@@ -112,6 +115,8 @@ def _finite(value: Any) -> Any:
 
 
 def _print(content: Table | str) -> None:
+    if is_quiet():
+        return
     with _to_standard_output():
         console().print(content, markup=False)
 
