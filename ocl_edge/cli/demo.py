@@ -53,12 +53,14 @@ def demo(out: Path, frames: int, force: bool, json_path: str | None) -> None:
     runs it over one drawn drive with exact labels, and compares. Takes a minute or two on a
     processor. Writes a report, a video, masks, and a bundle and frames for the other verbs.
     """
-    from ocl_edge.cli.options import use_threads
+    from ocl_edge.cli.options import command_line, use_threads
     from ocl_edge.cli.output import emit_json
-    from ocl_edge.demo.drive import drive
+    from ocl_edge.demo.drive import FRAMES_PER_S, drive
     from ocl_edge_runtime.demo import products
     from ocl_edge_runtime.demo.comparison import THREADS, compare
     from ocl_edge_runtime.demo.directory import MADE_BY, MARKER, demo_directory
+    from ocl_edge_runtime.demo.pictures import video_pictures
+    from ocl_edge_runtime.demo.video import write_video
 
     started = time.monotonic()
     use_threads(THREADS)
@@ -69,14 +71,15 @@ def demo(out: Path, frames: int, force: bool, json_path: str | None) -> None:
         with _bar("run both networks", frames) as each:
             comparison = compare(bundle, drawn, each)
         with _bar("write the video", frames) as each:
-            video = products.write_video(comparison, directory, each)
+            write_video(video_pictures(comparison, each), directory, FRAMES_PER_S)
         products.write_masks(comparison, directory)
         products.write_poster(comparison, directory)
+        products.write_report(comparison, bundle, command_line(), directory, out)
         emit_json(str(directory / MARKER), {"made_by": MADE_BY, **comparison.as_dict()})
     if json_path:
         emit_json(json_path, comparison.as_dict())
     if json_path != "-":
-        _show(comparison, out, video.name, time.monotonic() - started)
+        _show(comparison, out, time.monotonic() - started)
 
 
 def _export(directory: Path) -> Bundle:
@@ -100,9 +103,10 @@ def _bar(stage: str, frames: int) -> Iterator[Callable[[str], None]]:
         yield progress
 
 
-def _show(comparison: Comparison, out: Path, video: str, seconds: float) -> None:
+def _show(comparison: Comparison, out: Path, seconds: float) -> None:
     from ocl_edge.cli.output import print_rows, print_table, print_words
     from ocl_edge_runtime.demo.comparison import speed_in_words, verdict
+    from ocl_edge_runtime.demo.products import contents
 
     numbers = comparison.as_dict()
     scores = {**numbers["stretches"], "whole drive": numbers["whole"]}
@@ -118,21 +122,19 @@ def _show(comparison: Comparison, out: Path, video: str, seconds: float) -> None
     times = {
         "frozen: image to mask": numbers["latency_ms"]["frozen"],
         "adapted: image to mask": numbers["latency_ms"]["adapted"],
-        "adapted: update, after the mask is out": numbers["update_ms"],
     }
+    if numbers["update_ms"]:
+        times["adapted: update, after the mask is out"] = numbers["update_ms"]
     print_table(
         "milliseconds, one thread",
         ["", "p50", "p90", "max"],
         [[name, *(f"{t[key]:.1f}" for key in ("p50", "p90", "max"))] for name, t in times.items()],
     )
     print_words(*speed_in_words(comparison))
+    print_words("Updates:", ", ".join(f"{n} {outcome}" for outcome, n in comparison.outcomes.items()) + ".")
     print_rows(
         f"done in {seconds:.0f} s; look at",
-        {
-            "report": out / "report.html",
-            "video": f"{out / video}: image, frozen, adapted, truth",
-            "masks": f"{out / 'masks'}, with {out / 'frames'} and {out / 'labels'}",
-        },
+        {str(out / name): what for name, what in {"report.html": "everything", **contents(out)}.items()},
     )
     print_rows(
         "next, with your own checkpoint",

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ocl_edge.bundle import Bundle
 from ocl_edge.demo.classes import CLASSES
@@ -18,6 +17,7 @@ from ocl_edge.timings import mask_latency_ms, update_ms
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.frames import FrameResult
 from ocl_edge_runtime.realtime import RealtimeEngine
+from ocl_edge_runtime.report import settings_of
 from ocl_edge_runtime.statistics import Distribution
 
 BACKEND = "onnxruntime"
@@ -33,31 +33,39 @@ class Score:
     """What one network did on the drive.
 
     Attributes:
-        matrix: confusion over the whole drive.
-        by_stretch: confusion in each stretch.
+        results: of every frame: mask, times, and what came of the update.
         frame_miou: of every frame, 0 to 1.
-        masks: uint8 [H, W] class indices of every frame.
-        latency_ms: from image to mask, of every frame.
-        update_ms: time of the update after the mask, of every frame; 0 where there was none.
+        by_stretch: confusion in each stretch.
     """
 
-    matrix: ConfusionMatrix = field(default_factory=lambda: ConfusionMatrix(len(CLASSES)))
-    by_stretch: dict[str, ConfusionMatrix] = field(default_factory=dict)
+    results: list[FrameResult] = field(default_factory=list)
     frame_miou: list[float] = field(default_factory=list)
-    masks: list[NDArray[np.uint8]] = field(default_factory=list)
-    latency_ms: list[float] = field(default_factory=list)
-    update_ms: list[float] = field(default_factory=list)
+    by_stretch: dict[str, ConfusionMatrix] = field(default_factory=dict)
 
     def add(self, frame: DriveFrame, result: FrameResult) -> None:
         alone = ConfusionMatrix(len(CLASSES))
         alone.add(result.mask, frame.labels)
-        stretch = self.by_stretch.setdefault(frame.stretch, ConfusionMatrix(len(CLASSES)))
-        for total in (self.matrix, stretch):
-            total.counts += alone.counts
+        self.by_stretch.setdefault(frame.stretch, ConfusionMatrix(len(CLASSES))).counts += alone.counts
         self.frame_miou.append(alone.miou())
-        self.masks.append(result.mask)
-        self.latency_ms.append(mask_latency_ms(result.timings_ms))
-        self.update_ms.append(update_ms(result.timings_ms))
+        self.results.append(result)
+
+    @property
+    def whole(self) -> ConfusionMatrix:
+        """Confusion over the whole drive."""
+        matrix = ConfusionMatrix(len(CLASSES))
+        for stretch in self.by_stretch.values():
+            matrix.counts += stretch.counts
+        return matrix
+
+    @property
+    def latency_ms(self) -> list[float]:
+        """From image to mask, of every frame."""
+        return [mask_latency_ms(result.timings_ms) for result in self.results]
+
+    @property
+    def update_ms(self) -> list[float]:
+        """After the mask, of every frame; 0 where there was no update."""
+        return [update_ms(result.timings_ms) for result in self.results]
 
 
 @dataclass
@@ -68,20 +76,24 @@ class Comparison:
         frames: of the drive.
         frozen: the network as it was trained.
         adapted: realtime mode, every mask before the update on its frame.
-        results: of realtime mode, frame by frame.
-        facts: what ran: bundle, backend, settings.
+        facts: of the adapting engine: bundle, method, backend, settings.
+        settings: the same in words, for the report.
     """
 
     frames: Sequence[DriveFrame]
     frozen: Score = field(default_factory=Score)
     adapted: Score = field(default_factory=Score)
-    results: list[FrameResult] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
-    def reasons(self) -> dict[str, int]:
-        """Why updates were or were not applied -> how often."""
-        return dict(Counter(result.reason for result in self.results))
+    def scores(self) -> dict[str, Score]:
+        return {"frozen": self.frozen, "adapted": self.adapted}
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """What came of each frame's update -> how often; details of one frame are left out."""
+        return dict(Counter(result.reason.partition(":")[0] for result in self.adapted.results))
 
     def gains(self) -> dict[str, float]:
         """Points of mIoU that adaptation adds in each stretch."""
@@ -101,7 +113,8 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Every number, for JSON: mIoU and IoU in percent, gains in points, times in milliseconds."""
-        miou = {name: 100 * score.matrix.miou() for name, score in self.scores.items()}
+        updates = [ms for ms in self.adapted.update_ms if ms]
+        miou = {name: 100 * score.whole.miou() for name, score in self.scores.items()}
         return {
             "frames": len(self.frames),
             "whole": {**miou, "gain": miou["adapted"] - miou["frozen"]},
@@ -113,22 +126,18 @@ class Comparison:
                 for stretch, gain in self.gains().items()
             },
             "class_iou": {
-                name: dict(zip(CLASSES, (100 * score.matrix.iou()).tolist(), strict=True))
+                name: dict(zip(CLASSES, (100 * score.whole.iou()).tolist(), strict=True))
                 for name, score in self.scores.items()
             },
             "latency_ms": {
                 name: Distribution.of(score.latency_ms).as_dict() for name, score in self.scores.items()
             },
             "latency_ratio": self.latency_ratio(),
-            "update_ms": Distribution.of(self.adapted.update_ms).as_dict(),
-            "updates": self.reasons,
+            "update_ms": Distribution.of(updates).as_dict() if updates else None,
+            "updates": self.outcomes,
             "in_time": self.in_time(),
             **self.facts,
         }
-
-    @property
-    def scores(self) -> dict[str, Score]:
-        return {"frozen": self.frozen, "adapted": self.adapted}
 
 
 def compare(
@@ -155,10 +164,10 @@ def compare(
         mask = adapting.predict(frame.image, frame.index / FRAMES_PER_S)
         result = adapting.result(mask, adapting.adapt())
         comparison.adapted.add(frame, result)
-        comparison.results.append(result)
         pair = (100 * score.frame_miou[-1] for score in comparison.scores.values())
         on_frame("{}: mIoU {:.0f} frozen, {:.0f} adapted".format(frame.stretch, *pair))
     comparison.facts = {"mode": "realtime", **adapting.facts()}
+    comparison.settings = settings_of(adapting)
     for engine in (frozen, adapting):
         engine.close()
     return comparison
@@ -181,16 +190,16 @@ def verdict(gains: dict[str, float]) -> list[str]:
 def speed_in_words(comparison: Comparison) -> list[str]:
     """What adaptation costs, in words."""
     total, period_ms = len(comparison.frames), 1000 / FRAMES_PER_S
-    updates = ", ".join(f"{count} {reason}" for reason, count in comparison.reasons.items())
     return [
         f"An adapted mask takes {comparison.latency_ratio():.2f} times as long as a frozen one.",
-        f"Updates: {updates}.",
         f"Mask and update fit into the {period_ms:.0f} ms between two frames on {comparison.in_time()} of "
         f"{total} frames; the demo waits where they do not, a live run would skip the update.",
     ]
 
 
 def representative(comparison: Comparison) -> int:
-    """The frame whose mIoU, frozen and adapted, is closest to the mean over the drive: not the best one."""
-    miou = np.array([score.frame_miou for score in comparison.scores.values()])
-    return int(np.abs(miou - miou.mean(1, keepdims=True)).sum(0).argmin())
+    """The frame whose mIoU, frozen and adapted, is closest to that of the whole drive."""
+    distances = [
+        np.abs(np.array(score.frame_miou) - score.whole.miou()) for score in comparison.scores.values()
+    ]
+    return int(np.sum(distances, axis=0).argmin())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,18 +46,24 @@ def poster(comparison: Comparison, index: int) -> Image.Image:
     return side_by_side(_panels(comparison, index)[:3])
 
 
-def video_pictures(comparison: Comparison) -> Iterator[NDArray[np.uint8]]:
-    """Image, frozen, adapted and truth of every frame, with its place on the drive: uint8 [H, W, 3]."""
+def video_pictures(
+    comparison: Comparison, on_frame: Callable[[str], None] = lambda _: None
+) -> Iterator[NDArray[np.uint8]]:
+    """Image, frozen, adapted and truth of every frame, with its place on the drive: uint8 [H, W, 3].
+
+    ``on_frame`` is called after each with the name of its stretch.
+    """
     for index in range(len(comparison.frames)):
         picture = side_by_side(_panels(comparison, index), FOOTER)
         _draw_drive(picture, comparison, index)
         yield np.asarray(picture)
+        on_frame(comparison.frames[index].stretch)
 
 
 def _panels(comparison: Comparison, index: int) -> list[Panel]:
     frame = comparison.frames[index]
     masks = [
-        (f"{name}, mIoU {100 * score.frame_miou[index]:.0f} %", colourise(score.masks[index]))
+        (f"{name}, mIoU {100 * score.frame_miou[index]:.0f} %", colourise(score.results[index].mask))
         for name, score in comparison.scores.items()
     ]
     return [(f"image: {frame.stretch}", frame.image), *masks, ("truth", colourise(frame.labels))]

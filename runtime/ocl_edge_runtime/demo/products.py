@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ocl_edge.demo.drive import FRAMES_PER_S, DriveFrame
+from ocl_edge.bundle import Bundle
+from ocl_edge.demo.drive import DriveFrame
 from ocl_edge_runtime.demo.comparison import Comparison, representative
-from ocl_edge_runtime.demo.pictures import poster, video_pictures
-from ocl_edge_runtime.demo.video import why_no_mp4, write_mp4, write_webp
+from ocl_edge_runtime.demo.pictures import poster
+from ocl_edge_runtime.demo.report import demo_page
+from ocl_edge_runtime.demo.video import why_no_mp4
+from ocl_edge_runtime.report import what_ran, write_page
 from ocl_edge_runtime.sinks.files import write_png
 
 OnFrame = Callable[[str], None]
@@ -42,32 +43,45 @@ def write_masks(comparison: Comparison, directory: Path) -> None:
     """
     for name, score in comparison.scores.items():
         (directory / "masks" / name).mkdir(parents=True)
-        for frame, mask in zip(comparison.frames, score.masks, strict=True):
-            write_png(directory / "masks" / name / file_name(frame), mask)
-
-
-def write_video(comparison: Comparison, directory: Path, on_frame: OnFrame) -> Path:
-    """Write ``video.mp4``, or ``video.webp`` where `why_no_mp4` has a reason; returns which.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    path, write = directory / "video.mp4", write_mp4
-    if why_no_mp4():
-        path, write = directory / "video.webp", write_webp
-
-    def pictures() -> Iterator[NDArray[np.uint8]]:
-        for picture in video_pictures(comparison):
-            yield picture
-            on_frame(path.name)
-
-    write(path, pictures(), FRAMES_PER_S)
-    return path
+        for frame, result in zip(comparison.frames, score.results, strict=True):
+            write_png(directory / "masks" / name / file_name(frame), result.mask)
 
 
 def write_poster(comparison: Comparison, directory: Path) -> None:
     """Write ``poster.png``: one frame that is typical of the whole drive."""
     poster(comparison, representative(comparison)).save(directory / "poster.png", optimize=True)
+
+
+def write_report(comparison: Comparison, bundle: Bundle, command: str, directory: Path, out: Path) -> None:
+    """Write ``report.html``.
+
+    Args:
+        comparison: of the drive.
+        bundle: that ran.
+        command: as it was typed.
+        directory: to write into, for now.
+        out: where everything will lie in the end.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    ran = what_ran(command, replace(bundle, path=out / "bundle"), comparison.settings)
+    write_page(demo_page(comparison, ran, contents(directory)), directory / "report.html")
+
+
+def contents(directory: Path) -> dict[str, str]:
+    """What lies in a demo's directory beside the report, file -> what it holds."""
+    reason = why_no_mp4()
+    said = {
+        "video.mp4": "image, frozen, adapted and truth, side by side",
+        "video.webp": f"image, frozen, adapted and truth, side by side; no MP4, because {reason}",
+        "poster.png": "a frame of it",
+        "masks": "class of every pixel, frozen and adapted",
+        "frames": "the drive, for other verbs",
+        "labels": "its exact labels",
+        "bundle": "the exported network",
+    }
+    return {name: what for name, what in said.items() if (directory / name).exists()}
 
 
 def file_name(frame: DriveFrame) -> str:

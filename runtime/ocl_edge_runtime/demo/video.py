@@ -25,12 +25,23 @@ def why_no_mp4() -> str | None:
     return None if CODEC in av.codecs_available else f"this PyAV was built without {CODEC}"
 
 
-def write_mp4(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: float) -> None:
-    """Encode pictures uint8 [H, W, 3] RGB, H and W even, as H.264.
+def write_video(pictures: Iterable[NDArray[np.uint8]], directory: Path, fps: float) -> str:
+    """Write ``video.mp4``, or ``video.webp`` where `why_no_mp4` has a reason; returns the name.
+
+    Args:
+        pictures: uint8 [H, W, 3] RGB, H and W even.
+        directory: of the file.
+        fps: pictures a second.
 
     Raises:
         OSError: it cannot be written.
     """
+    name, write = ("video.webp", _write_webp) if why_no_mp4() else ("video.mp4", _write_mp4)
+    write(directory / name, pictures, fps)
+    return name
+
+
+def _write_mp4(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: float) -> None:
     import av
 
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
@@ -46,12 +57,7 @@ def write_mp4(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: float) -> 
             container.mux(stream.encode())
 
 
-def write_webp(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: float) -> None:
-    """Write pictures uint8 [H, W, 3] RGB as an animation that repeats.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+def _write_webp(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: float) -> None:
     images = (Image.fromarray(picture) for picture in pictures)
     first = next(images)
     first.save(
