@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import shlex
 import sys
 import traceback
 
@@ -65,8 +64,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; errors go to standard error without a traceback."""
     try:
-        typed = shlex.join(["ocl-edge", *arguments])
-        code = cli.main(arguments, prog_name="ocl-edge", standalone_mode=False, obj=typed)
+        code = cli.main(arguments, prog_name="ocl-edge", standalone_mode=False, obj=["ocl-edge", *arguments])
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+LONGEST_COMMAND = 80
 QUIET = "ocl_edge.quiet"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -92,8 +94,12 @@ def is_quiet() -> bool:
 
 
 def command_line() -> str:
-    """The command that runs, as it was typed."""
-    return str(click.get_current_context().find_root().obj)
+    """The command that runs, as it was typed; a long one has a line for each option."""
+    words = [shlex.quote(word) for word in click.get_current_context().find_root().obj]
+    line = " ".join(words)
+    if len(line) <= LONGEST_COMMAND:
+        return line
+    return "".join(f" \\\n    {word}" if word.startswith("--") else f" {word}" for word in words).strip()
 
 
 def adaptation_options(command: Command) -> Command:

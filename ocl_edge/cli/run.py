@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ocl_edge_runtime.frames import Frame, FrameResult
     from ocl_edge_runtime.loop import RunReport
     from ocl_edge_runtime.realtime import RealtimeOptions
-    from ocl_edge_runtime.report import RunRecorder
+    from ocl_edge_runtime.report.recorder import RunRecorder
 
 EXAMPLES = """
 \b
@@ -266,7 +266,7 @@ def _keeping(
 def _recorder(html_path: Path | None) -> RunRecorder | None:
     if html_path is None:
         return None
-    from ocl_edge_runtime.report import RunRecorder
+    from ocl_edge_runtime.report.recorder import RunRecorder
 
     return RunRecorder()
 
@@ -302,7 +302,9 @@ def _write_html(
     path: Path, engine: Engine, report: RunReport, recorder: RunRecorder, deadline_s: float | None
 ) -> None:
     from ocl_edge.cli.options import command_line
-    from ocl_edge_runtime.report import run_page, settings_of, what_ran, write_page
+    from ocl_edge_runtime.report import write_page
+    from ocl_edge_runtime.report.run_report import run_page
+    from ocl_edge_runtime.report.what_ran import settings_of, what_ran
 
     ran = what_ran(command_line(), engine.bundle, settings_of(engine))
     write_page(run_page(engine, report, recorder, ran, deadline_s and 1000 * deadline_s), path)
