@@ -192,7 +192,7 @@ class RealtimeEngine(Engine):
         )
         self.watch.lap("flipped view")
         if not trusted and not distance <= self.realtime.statistics_limit:
-            return Update(None, False, f"statistics are {distance:.2f} away from the source's")
+            return Update(None, False, f"statistics refused: {distance:.2f} away from the source's")
         pair = [torch.cat((a, b)) for a, b in zip(ours, flipped, strict=True)]
         update = adapt_step(self.head, self.head.logits(pair), self.method.loss, self.watch)
         if not self.realtime.guarded:
@@ -227,7 +227,7 @@ class RealtimeEngine(Engine):
         distance = statistics_distance(outputs["statistics"], self.source.statistics)
         if not distance <= self.realtime.statistics_limit:
             self.refused_statistics += 1
-            return features, f"statistics are {distance:.2f} away from the source's"
+            return features, f"statistics refused: {distance:.2f} away from the source's"
         self.running.add(outputs["statistics"], arrived_at)
         own = self.realtime.norm_every == 1
         assert self.running.average is not None
