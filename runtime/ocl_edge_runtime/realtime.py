@@ -155,6 +155,8 @@ class RealtimeEngine(Engine):
             features, problem = self._measured(view, arrived_at)
         else:
             features = self._named_features("modulated", {"image": view, "norm_vectors": self._vectors})
+        if problem is None and not all(bool(f.sum().isfinite()) for f in features):
+            problem = "the backbone's output is not finite"
         self.watch.lap("backbone")
         with torch.no_grad():
             logits = self.head.logits(features)
@@ -169,11 +171,11 @@ class RealtimeEngine(Engine):
         current, self._current = self._current, None
         if current is None or self.method.loss is None:
             return None
+        if current.problem:
+            return Update(None, False, current.problem)
         slot = self.scheduler.ask(self.index, current.arrived_at)
         if not slot.granted:
             return Update(None, False, slot.reason)
-        if current.problem:
-            return Update(None, False, current.problem)
         if not self.guard.may_update():
             return Update(None, False, "frozen by the guard")
         self.watch.resume()
