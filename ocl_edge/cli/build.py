@@ -22,17 +22,19 @@ EXAMPLES = """
 Examples:
   ocl-edge build bundle --backend tensorrt --precision fp16 --calibration frames/
   ocl-edge build bundle --backend tensorrt-rtx --targets sm86,sm89
+  ocl-edge build bundle --backend tensorrt-rtx --targets sm89 --forms head,head_step
   ocl-edge build bundle --backend tensorrt-rtx --targets sm89 --forms plain --dry-run
 """
 
-ALL_FORMS = "plain,modulated,measured"
+FORMS = "plain,modulated,measured"
+ALL_GRAPHS = f"{FORMS},head,head_step"
 
 
 def parse_forms(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
     forms = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
-    unknown = [form for form in forms if form not in ALL_FORMS.split(",")]
+    unknown = [form for form in forms if form not in ALL_GRAPHS.split(",")]
     if unknown:
-        raise click.BadParameter(f"unknown form {unknown[0]!r}; known: {ALL_FORMS}")
+        raise click.BadParameter(f"unknown form {unknown[0]!r}; known: {ALL_GRAPHS}")
     return forms
 
 
@@ -53,7 +55,13 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
     type=click.Choice(["tensorrt", "tensorrt-rtx"]),
     help="tensorrt builds on the device for the device; tensorrt-rtx also ahead of time, without a GPU.",
 )
-@click.option("--forms", callback=parse_forms, default=ALL_FORMS, show_default=True, help="Which to compile.")
+@click.option(
+    "--forms",
+    callback=parse_forms,
+    default=FORMS,
+    show_default=True,
+    help="Which to compile; head and head_step are for run --head engine, always in float32.",
+)
 @click.option(
     "--targets",
     callback=parse_targets,

@@ -66,6 +66,13 @@ backend_option = click.option(
     ),
     help="What runs the backbone; auto takes the fastest that works here.",
 )
+head_option = click.option(
+    "--head",
+    default="torch",
+    show_default=True,
+    type=click.Choice(["torch", "engine"]),
+    help="What runs and trains the head: PyTorch, or the backend, as graphs (convolutional heads, OCL).",
+)
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads of one operator. Default: all cores."
 )

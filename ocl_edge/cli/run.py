@@ -13,6 +13,7 @@ from ocl_edge.cli.options import (
     adaptation_options,
     backend_option,
     bundle_argument,
+    head_option,
     html_option,
     json_option,
     quiet_option,
@@ -77,6 +78,7 @@ def parse_interval(_ctx: click.Context, _param: click.Parameter, value: str) -> 
 @click.option(
     "--no-build", is_flag=True, help="Refuse, rather than build, where no TensorRT engine is valid here."
 )
+@head_option
 @adaptation_options
 @click.option(
     "--sink",
@@ -145,6 +147,7 @@ def run(
     backend: str,
     precision: Precision | None,
     no_build: bool,
+    head: Literal["torch", "engine"],
     prior: float | None,
     lr: float | None,
     restoration: float | None,
@@ -168,7 +171,7 @@ def run(
     A frame that cannot be read is reported, skipped and counted.
     """
     from ocl_edge.bundle import Bundle
-    from ocl_edge.cli.engines import ensure_engines, forms_of
+    from ocl_edge.cli.engines import ensure_engines, graphs_of
     from ocl_edge.cli.options import use_threads
     from ocl_edge.cli.output import emit_json, frame_progress, note
     from ocl_edge_runtime.engine import EngineOptions
@@ -184,8 +187,8 @@ def run(
     images = ImageSource(source, limit, _on_skip(recorder))
     opened = Bundle.open(bundle)
     name = "frozen" if mode == "frozen" else method or "ocl-head"
-    options = EngineOptions(name, views, backend, prior, lr, restoration, seed, threads, precision)
-    ensure_engines(opened, backend, forms_of(mode, name), precision, no_build)
+    options = EngineOptions(name, views, backend, prior, lr, restoration, seed, threads, precision, head)
+    ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
     deadline_s = deadline_ms / 1000 if deadline_ms else (1 / fps if fps else None)
     realtime = RealtimeOptions(norm_every, adapt_every, deadline_s)
     engine = _open_engine(opened, mode, options, realtime)
@@ -309,6 +312,7 @@ def _show(engine: Engine, report: RunReport) -> None:
         + (", stopped by a signal" if report.stopped else ""),
         "method": f"{engine.method.name}, {'view pair' if engine.views == 'pair' else 'single view'}",
         "backend": engine.backend_name,
+        "head": "PyTorch" if engine.head_kind == "torch" else "in the backend",
     }
     if report.seconds:
         rows["speed"] = f"{report.frames / report.seconds:.2f} frames/s, from file to update"
