@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ocl_edge.errors import OutputError
+from ocl_edge.finite import finite
 
 COLUMNS_OF_A_LOG = 100
 
@@ -86,7 +86,7 @@ def emit_json(target: str, content: Mapping[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(finite(content), indent=2, allow_nan=False) + "\n"
     if target == "-":
         with _to_standard_output():
             sys.stdout.write(text)
@@ -99,14 +99,6 @@ def emit_json(target: str, content: Mapping[str, Any]) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(each) for name, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _print(table: Table) -> None:

@@ -286,10 +286,9 @@ def _keeping(
     engine: Engine, journal: Path | None, state: Path | None, save_every: float, resume: str
 ) -> Iterator[Callable[[Frame, FrameResult], None]]:
     """Journal and state: what to call after each frame; the state is saved at exit too."""
-    import time
-
     from ocl_edge.cli.output import note
     from ocl_edge_runtime.journal import Journal
+    from ocl_edge_runtime.keeper import Keeper
     from ocl_edge_runtime.realtime import RealtimeEngine
     from ocl_edge_runtime.state import StateStore
 
@@ -301,19 +300,9 @@ def _keeping(
             note(done)
             if log:
                 log.write("resume", result=done)
-        saved_at = time.monotonic()
-
-        def after_frame(frame: Frame, result: FrameResult) -> None:
-            nonlocal saved_at
-            if log:
-                log.frame(frame, result)
-            if store and time.monotonic() - saved_at >= save_every:
-                store.save()
-                saved_at = time.monotonic()
-
-        yield after_frame
-        if store:
-            store.save()
+        keeper = Keeper(log, store, save_every, note)
+        yield keeper.after_frame
+        keeper.finish()
 
 
 def _each_frame(

@@ -19,6 +19,9 @@ from ocl_edge_runtime.sinks import Sink
 from ocl_edge_runtime.sources import Source
 from ocl_edge_runtime.statistics import Distribution
 
+RECENT_FRAMES = 10_000
+"""A report holds times and losses of at least so many of the last frames: a run may last for weeks."""
+
 
 @dataclass
 class RunReport:
@@ -32,10 +35,10 @@ class RunReport:
         updates: updates that were applied.
         stopped: whether a signal ended the run early.
         source_failure: how a live source failed, None where it did not.
-        reasons: why updates were or were not applied -> how often.
-        latency_ms: from the decoded frame to its mask, per frame.
-        update_ms: time of the update after the mask, per adapted frame.
-        losses: the loss before each update; may hold values that are not finite.
+        reasons: why updates were or were not applied, without details -> how often.
+        latency_ms: from the decoded frame to its mask, per recent frame (`RECENT_FRAMES`).
+        update_ms: time of the update after the mask, per recent frame that was adapted on.
+        losses: the loss before each recent update; may hold values that are not finite.
         seconds: wall-clock time of the whole loop, decoding and sinks included.
     """
 
@@ -65,13 +68,14 @@ class RunReport:
 
     def add(self, result: FrameResult) -> None:
         self.frames += 1
-        self.latency_ms.append(mask_latency_ms(result.timings_ms))
-        self.reasons[result.reason] = self.reasons.get(result.reason, 0) + 1
+        _append(self.latency_ms, mask_latency_ms(result.timings_ms))
+        kind = result.reason.partition(":")[0]
+        self.reasons[kind] = self.reasons.get(kind, 0) + 1
         if result.loss is not None:
-            self.losses.append(result.loss)
+            _append(self.losses, result.loss)
         if result.adapted:
             self.updates += 1
-            self.update_ms.append(update_ms(result.timings_ms))
+            _append(self.update_ms, update_ms(result.timings_ms))
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -90,6 +94,12 @@ class RunReport:
             "update_ms": Distribution.of(self.update_ms).as_dict() if self.update_ms else None,
             "losses": self.losses,
         }
+
+
+def _append(recent: list[float], value: float) -> None:
+    recent.append(value)
+    if len(recent) == 2 * RECENT_FRAMES:
+        del recent[:RECENT_FRAMES]
 
 
 def run_stream(

@@ -155,6 +155,8 @@ class RealtimeEngine(Engine):
             features, problem = self._measured(view, arrived_at)
         else:
             features = self._named_features("modulated", {"image": view, "norm_vectors": self._vectors})
+        if problem is None and not all(bool(f.sum().isfinite()) for f in features):
+            problem = "the backbone's output is not finite"
         self.watch.lap("backbone")
         with torch.no_grad():
             logits = self.head.logits(features)
@@ -169,11 +171,11 @@ class RealtimeEngine(Engine):
         current, self._current = self._current, None
         if current is None or self.method.loss is None:
             return None
+        if current.problem:
+            return Update(None, False, current.problem)
         slot = self.scheduler.ask(self.index, current.arrived_at)
         if not slot.granted:
             return Update(None, False, slot.reason)
-        if current.problem:
-            return Update(None, False, current.problem)
         if not self.guard.may_update():
             return Update(None, False, "frozen by the guard")
         self.watch.resume()
@@ -192,7 +194,7 @@ class RealtimeEngine(Engine):
         )
         self.watch.lap("flipped view")
         if not trusted and not distance <= self.realtime.statistics_limit:
-            return Update(None, False, f"statistics are {distance:.2f} away from the source's")
+            return Update(None, False, f"statistics refused: {distance:.2f} away from the source's")
         pair = [torch.cat((a, b)) for a, b in zip(ours, flipped, strict=True)]
         update = adapt_step(self.head, self.head.logits(pair), self.method.loss, self.watch)
         if not self.realtime.guarded:
@@ -227,7 +229,7 @@ class RealtimeEngine(Engine):
         distance = statistics_distance(outputs["statistics"], self.source.statistics)
         if not distance <= self.realtime.statistics_limit:
             self.refused_statistics += 1
-            return features, f"statistics are {distance:.2f} away from the source's"
+            return features, f"statistics refused: {distance:.2f} away from the source's"
         self.running.add(outputs["statistics"], arrived_at)
         own = self.realtime.norm_every == 1
         assert self.running.average is not None
