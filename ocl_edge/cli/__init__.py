@@ -70,7 +70,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; errors go to standard error without a traceback."""
     try:
-        code = cli.main(arguments, prog_name="ocl-edge", standalone_mode=False)
+        code = cli.main(arguments, prog_name="ocl-edge", standalone_mode=False, obj=["ocl-edge", *arguments])
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from ocl_edge.cli.options import quiet_option
+
 EXAMPLES = """
 \b
 Examples:
@@ -94,6 +96,7 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--trust-pickle", is_flag=True, help="Load a pickled module. Runs code from the file.")
 @click.option("--json", "json_path", metavar="FILE", help="Write a summary as JSON; - is standard output.")
+@quiet_option
 def export(
     checkpoint: Path,
     out: Path,

@@ -14,7 +14,9 @@ from ocl_edge.cli.options import (
     adaptation_options,
     backend_option,
     bundle_argument,
+    html_option,
     json_option,
+    quiet_option,
     threads_option,
 )
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ocl_edge_runtime.frames import Frame, FrameResult
     from ocl_edge_runtime.loop import RunReport
     from ocl_edge_runtime.realtime import RealtimeOptions
+    from ocl_edge_runtime.report.recorder import RunRecorder
 
 EXAMPLES = """
 \b
@@ -36,6 +39,7 @@ Examples:
   ocl-edge run bundle --source drive.mp4 --fps own --update background
   ocl-edge run bundle --source 'drive/*.png' --mode frozen --views pair
   ocl-edge run bundle --source frames/ --mode paper --prior 0.7 --lr 0.05 --json -
+  ocl-edge run bundle --source frames/ --fps 10 --html report.html --quiet
 """
 
 
@@ -183,6 +187,8 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
 )
 @threads_option
 @json_option
+@html_option
+@quiet_option
 def run(
     bundle: Path,
     source: str,
@@ -211,6 +217,7 @@ def run(
     resume: str,
     threads: int | None,
     json_path: str | None,
+    html_path: Path | None,
 ) -> None:
     """Segment every frame of a source; adapt to it after each mask is out.
 
@@ -231,10 +238,9 @@ def run(
 
     _check(mode, method, state, resume)
     use_threads(threads)
+    recorder = _recorder(html_path)
     chosen = SourceOptions(limit, fps, source_timeout, reconnect, source_options)
-    frames = open_source(
-        source, chosen, RealClock(), lambda name, reason: note(f"skipped {name}: {reason}"), note
-    )
+    frames = open_source(source, chosen, RealClock(), _on_skip(recorder), note)
     opened = Bundle.open(bundle)
     name = "frozen" if mode == "frozen" else method or "ocl-head"
     options = EngineOptions(name, views, backend, prior, lr, restoration, seed, threads, precision)
@@ -249,9 +255,11 @@ def run(
         stack.callback(frames.close)
         keep = stack.enter_context(_keeping(engine, journal, state, save_every, resume))
         progress = stack.enter_context(frame_progress(frames.total))
-        report = run_stream(engine, frames, outlets, _each_frame(keep, progress), deadline_s)
+        report = run_stream(engine, frames, outlets, _each_frame(keep, progress, recorder), deadline_s)
     if json_path:
         emit_json(json_path, {**engine.facts(), **report.as_dict()})
+    if html_path and recorder:
+        _write_html(html_path, engine, report, recorder, deadline_s)
     if json_path != "-":
         _show(engine, report)
     engine.close()
@@ -305,16 +313,51 @@ def _keeping(
         keeper.finish()
 
 
+def _recorder(html_path: Path | None) -> RunRecorder | None:
+    if html_path is None:
+        return None
+    from ocl_edge_runtime.report.recorder import RunRecorder
+
+    return RunRecorder()
+
+
+def _on_skip(recorder: RunRecorder | None) -> Callable[[str, str], None]:
+    from ocl_edge.cli.output import note
+
+    def skipped(name: str, reason: str) -> None:
+        note(f"skipped {name}: {reason}")
+        if recorder:
+            recorder.skip(name, reason)
+
+    return skipped
+
+
 def _each_frame(
-    keep: Callable[[Frame, FrameResult], None], progress: Callable[[str], None]
+    keep: Callable[[Frame, FrameResult], None],
+    progress: Callable[[str], None],
+    recorder: RunRecorder | None,
 ) -> Callable[[Frame, FrameResult], None]:
     from ocl_edge.timings import mask_latency_ms
 
     def each(frame: Frame, result: FrameResult) -> None:
         keep(frame, result)
+        if recorder:
+            recorder.frame(frame, result)
         progress(f"{mask_latency_ms(result.timings_ms):.0f} ms")
 
     return each
+
+
+def _write_html(
+    path: Path, engine: Engine, report: RunReport, recorder: RunRecorder, deadline_s: float | None
+) -> None:
+    from ocl_edge.cli.options import command_line
+    from ocl_edge_runtime.report import write_page
+    from ocl_edge_runtime.report.run_report import run_page
+    from ocl_edge_runtime.report.what_ran import settings_of, what_ran
+
+    ran = what_ran(command_line(), engine.bundle, settings_of(engine))
+    write_page(run_page(engine, report, recorder, ran, deadline_s and 1000 * deadline_s), path)
 
 
 def _show(engine: Engine, report: RunReport) -> None:

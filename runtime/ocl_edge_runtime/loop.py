@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from ocl_edge.errors import FrameError, SourceError
@@ -68,6 +68,7 @@ class RunReport:
 
     def add(self, result: FrameResult) -> None:
         self.frames += 1
+        self.late += result.late
         _append(self.latency_ms, mask_latency_ms(result.timings_ms))
         kind = result.reason.partition(":")[0]
         self.reasons[kind] = self.reasons.get(kind, 0) + 1
@@ -133,8 +134,8 @@ def run_stream(
                 for sink in sinks:
                     sink.emit(frame, mask)
                 engine.watch.lap("emit")
-                report.late += deadline_s is not None and time.monotonic() > frame.captured_at + deadline_s
-                result = engine.result(mask, engine.adapt())
+                late = deadline_s is not None and time.monotonic() > frame.captured_at + deadline_s
+                result = replace(engine.result(mask, engine.adapt()), late=late)
                 result.timings_ms["decode"] = frame.decode_ms
                 report.add(result)
                 on_frame(frame, result)
