@@ -53,8 +53,11 @@ def stage_progress(verb: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def frame_progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A function to call after each frame with a few words; shows a bar on a terminal, nothing in a log."""
+def frame_progress(total: int | None) -> Iterator[Callable[[str], None]]:
+    """A function to call after each frame with a few words; shows a bar on a terminal, nothing in a log.
+
+    Without a total the bar only moves.
+    """
     screen = console(stderr=True)
     if is_quiet() or not screen.is_terminal:
         yield lambda _words: None

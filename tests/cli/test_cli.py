@@ -66,6 +66,9 @@ def test_every_verb_has_help_with_examples_and_json(verb: str, capsys: pytest.Ca
         ["run", "bundle", "--source", "x", "--lr", "nan"],
         ["run", "bundle", "--source", "x", "--lr", "inf"],
         ["run", "bundle", "--source", "x", "--prior", "nan"],
+        ["run", "bundle", "--source", "x", "--fps", "fast"],
+        ["run", "bundle", "--source", "x", "--fps", "0"],
+        ["run", "bundle", "--source", "x", "--source-option", "video_size"],
         ["export", "model.pth"],
         ["export", "model.pth", "--out", "b", "--input-size", "384"],
         ["export", "model.pth", "--out", "b", "--stat-rows", "0"],
@@ -85,8 +88,9 @@ def test_failures_exit_with_one_and_without_a_traceback(
     error = capsys.readouterr().err
     assert "error: there is no checkpoint" in error
     assert "Traceback" not in error
-    assert run(["--debug", *arguments]) == 1
-    assert "Traceback" in capsys.readouterr().err
+    for debugged in (["--debug", *arguments], [*arguments, "--debug"]):
+        assert run(debugged) == 1
+        assert "Traceback" in capsys.readouterr().err
     assert run(["inspect", str(tmp_path / "nothing")]) == 1
     assert "is not a bundle" in capsys.readouterr().err
 
