@@ -4,7 +4,7 @@ The pages speak of the same few files everywhere. A sandbox is a directory that 
 that commands run letter by letter as they are printed:
 
     net.py          the network of docs/your-own-model.md, as printed there
-    model.pth       random weights of it, which say of themselves how to build it
+    model.pth       random weights of it, statistics of the pictures below; it says how it is built
     bundle/         its bundle, for pages that do not export one themselves
     frames/ images/ drive/    the same six small pictures, frame_00.png to frame_05.png
     labels/         class maps of those names
@@ -23,6 +23,8 @@ import torch
 from PIL import Image
 
 import docs_pages
+from ocl_edge.bundle import InputSpec
+from ocl_edge.preprocess import Preprocessor
 
 FRAMES = 6
 HEIGHT, WIDTH = 48, 64
@@ -44,7 +46,6 @@ def printed_network() -> str:
 def furnish(directory: Path) -> None:
     """Put everything but the bundle into an empty directory."""
     (directory / "net.py").write_text(printed_network(), encoding="utf-8")
-    _write_checkpoint(directory)
     generator = np.random.default_rng(0)
     (directory / "labels").mkdir()
     for name in PICTURES:
@@ -59,6 +60,7 @@ def furnish(directory: Path) -> None:
     names = {"classes": [f"class_{index}" for index in range(CLASSES)], "ignore_index": 255}
     (directory / "classes.json").write_text(json.dumps(names))
     (directory / "map.json").write_text(json.dumps(list(range(CLASSES))))
+    _write_checkpoint(directory)
 
 
 def copy_of(world: Path, directory: Path) -> Path:
@@ -72,9 +74,15 @@ def _write_checkpoint(directory: Path) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    pictures = [np.array(Image.open(file)) for file in sorted((directory / "frames").iterdir())]
+    spec_of_input = InputSpec(height=HEIGHT, width=WIDTH)
+    images = torch.cat([Preprocessor(spec_of_input).single(picture) for picture in pictures])
     state = torch.random.get_rng_state()
     torch.manual_seed(0)
     network = module.build(classes=CLASSES, width=32)
     torch.random.set_rng_state(state)
+    with torch.no_grad():
+        for _ in range(50):  # far from these statistics, nothing would be learned from
+            network(images)
     says = {"arch": ARCH, "input_size": [HEIGHT, WIDTH]}
     torch.save({"state_dict": network.state_dict(), "ocl_edge": says}, directory / "model.pth")

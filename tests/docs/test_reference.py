@@ -70,8 +70,11 @@ def test_the_reference_has_every_option_with_its_default(verb: str) -> None:
     (table,) = (t for t in tables(COMMAND_LINE) if t.heading == f"`ocl-edge {verb}`")
     written = {code_spans(row[0])[0].split()[0]: code_spans(row[1]) for row in table.rows}
     options = options_of(verb_named(verb))
-    assert written.keys() == options.keys(), f"{COMMAND_LINE}, {verb}: {written.keys() ^ options.keys()}"
-    assert written == {name: default_of(option) for name, option in options.items()}
+    missing, unknown = options.keys() - written.keys(), written.keys() - options.keys()
+    assert not missing, f"add to {COMMAND_LINE}, {verb}: {', '.join(sorted(missing))}"
+    assert not unknown, f"{COMMAND_LINE}, {verb}: there is no {', '.join(sorted(unknown))}"
+    for name, option in options.items():
+        assert written[name] == default_of(option), f"{COMMAND_LINE}, {verb} {name}"
 
 
 def default_of(option: click.Option) -> list[str]:
