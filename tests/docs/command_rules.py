@@ -56,17 +56,11 @@ class Rule:
     why_not_run: str = ""
 
 
-def check(command: str) -> Rule:
-    """Check one command by the first rule that fits it.
-
-    Returns:
-        That rule.
-    """
-    for rule in RULES:
-        if re.search(rule.pattern, command):
-            rule.check(shlex.split(command, comments=True))
-            return rule
-    raise AssertionError(f"no rule in tests/docs/command_rules.py for: {command}")
+def check(command: str) -> None:
+    """Check one command by the first rule that fits it."""
+    rule = next((rule for rule in RULES if re.search(rule.pattern, command)), None)
+    assert rule is not None, f"no rule in tests/docs/command_rules.py for: {command}"
+    rule.check(shlex.split(command, comments=True))
 
 
 def run_ocl_edge(words: Words) -> None:
@@ -150,8 +144,11 @@ def read_requirements(words: Words) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     known = [*project["dependencies"], *(each for listed in extras.values() for each in listed)]
-    assert words[1] == "install"
-    for word in (word for word in words[2:] if word not in ("-e", "--upgrade")):
+    wanted_words = words[2:]
+    if "-c" in wanted_words:
+        constraints = wanted_words.pop(wanted_words.index("-c") + 1)
+        assert (ROOT / constraints).is_file(), constraints
+    for word in (word for word in wanted_words if not word.startswith("-")):
         wanted = Requirement(re.sub(r"^\.(?=\[|$)", project["name"], word))
         assert wanted.name in {project["name"], *(Requirement(each).name for each in known)}, word
         if wanted.name == project["name"]:
