@@ -50,6 +50,13 @@ def test_the_index_lists_every_page() -> None:
     assert not missing, f"add to docs/README.md: {', '.join(sorted(missing))}"
 
 
+def test_the_gains_on_the_method_page_are_the_readmes() -> None:
+    table = next(t for t in tables("docs/method.md") if t.heading == "What each part gains")
+    numbers = {number for row in table.rows for cell in row for number in re.findall(r"\d+\.\d+", cell)}
+    assert numbers
+    assert numbers <= set(re.findall(r"\d+\.\d+", read("README.md")))
+
+
 def test_every_option_in_the_text_exists() -> None:
     known = {option for verb in VERBS for option in options_of(verb_named(verb))} | {"--help", "--version"}
     known |= {*options_of(cli), *OPTIONS_OF_OTHERS}
