@@ -88,12 +88,13 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
 @click.option(
     "--method",
     metavar="NAME",
-    help="What adapts: norm, ocl-head (default), ocl-norm, ocl-full, tent, tent-head.",
+    help="What adapts: ocl-head (default), norm, tent-head; in paper mode also ocl-norm, ocl-full, tent.",
 )
 @click.option(
     "--views",
     type=click.Choice(["single", "pair"]),
-    help="pair: average the logits of the image and its flip. Paper mode always does; frozen: single.",
+    help="pair: average the logits of the image and its flip. Paper mode always does, realtime never; "
+    "frozen: single.",
 )
 @backend_option
 @click.option(

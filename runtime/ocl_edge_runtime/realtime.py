@@ -83,7 +83,7 @@ class RealtimeEngine(Engine):
         clock: replaced in tests.
 
     Raises:
-        UsageError: another method.
+        UsageError: another method, or the view pair.
     """
 
     def __init__(
@@ -96,6 +96,10 @@ class RealtimeEngine(Engine):
         super().__init__(bundle, options)
         if self.method.trains not in ("head", "nothing") or not self.method.modulates_norms:
             raise UsageError(f"realtime mode runs norm, ocl-head and tent-head, not {self.method.name}")
+        if options is not None and options.views == "pair":
+            raise UsageError(
+                "realtime mode works on a single view; leave out --views pair, or take --mode paper"
+            )
         self.views = "single"
         self.realtime = realtime or RealtimeOptions()
         self.clock: Clock = clock or RealClock()

@@ -287,6 +287,7 @@ def test_options_that_contradict_each_other_are_refused(
     assert run([*arguments, "--resume", "yes"]) == 2
     assert run([*arguments, "--mode", "frozen", "--method", "tent"]) == 2
     assert run([*arguments, "--norm-every", "0"]) == 2
+    assert run([*arguments, "--views", "pair"]) == 2
 
 
 def test_the_python_api_opens_a_bundle_and_names_wrong_options(small_bundle: Bundle) -> None:
