@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+LONGEST_COMMAND = 80
 QUIET = "ocl_edge.quiet"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -64,6 +66,13 @@ backend_option = click.option(
     ),
     help="What runs the backbone; auto takes the fastest that works here.",
 )
+head_option = click.option(
+    "--head",
+    default="torch",
+    show_default=True,
+    type=click.Choice(["torch", "engine"]),
+    help="What runs and trains the head: PyTorch, or the backend, as graphs (convolutional heads, OCL).",
+)
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads of one operator. Default: all cores."
 )
@@ -92,21 +101,29 @@ def is_quiet() -> bool:
 
 
 def command_line() -> str:
-    """The command that runs, as it was typed."""
-    return str(click.get_current_context().find_root().obj)
+    """The command that runs, as it was typed; a long one has a line for each option."""
+    words = [shlex.quote(word) for word in click.get_current_context().find_root().obj]
+    line = " ".join(words)
+    if len(line) <= LONGEST_COMMAND:
+        return line
+    return "".join(f" \\\n    {word}" if word.startswith("--") else f" {word}" for word in words).strip()
 
 
 def adaptation_options(command: Command) -> Command:
     """--prior, --lr, --restoration, --seed."""
     options = (
         click.option(
-            "--prior", type=FiniteRange(0, 1), help="Weight of the source statistics; 1 = frozen norms."
+            "--prior",
+            type=FiniteRange(0, 1),
+            help="Weight of the source statistics; 1 = frozen norms. Default: the bundle's.",
         ),
-        click.option("--lr", type=FiniteRange(min=0), help="Learning rate of the head."),
+        click.option(
+            "--lr", type=FiniteRange(min=0), help="Learning rate. Default: the method's or bundle's."
+        ),
         click.option(
             "--restoration",
             type=FiniteRange(0, 1),
-            help="Probability that a weight returns to its source value after a step.",
+            help="Probability that a weight returns to its source value after a step. Default: likewise.",
         ),
         click.option("--seed", type=int, default=0, show_default=True, help="Of the restoration."),
     )

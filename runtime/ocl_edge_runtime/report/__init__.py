@@ -1,4 +1,8 @@
-"""Reports as one HTML file each: `Page` and its blocks, plots, pictures, and a page a verb."""
+"""Reports as one HTML file each: a `Page` of blocks, plots and pictures.
+
+What the verbs make of it is in `run_report`, `profile_report` and `evaluate_report`; `what_ran` is the
+section that all of them end with.
+"""
 
 from ocl_edge_runtime.report.page import (
     Block,
@@ -30,10 +34,7 @@ from ocl_edge_runtime.report.plots import (
     StackedBars,
     Timeline,
 )
-from ocl_edge_runtime.report.recorder import RunRecorder
-from ocl_edge_runtime.report.run_report import run_page
 from ocl_edge_runtime.report.stages import stage_blocks
-from ocl_edge_runtime.report.what_ran import machine_facts, settings_of, what_ran
 
 __all__ = [
     "Band",
@@ -50,7 +51,6 @@ __all__ = [
     "Moment",
     "Page",
     "Picture",
-    "RunRecorder",
     "Section",
     "Series",
     "Stack",
@@ -60,14 +60,10 @@ __all__ = [
     "Tile",
     "Tiles",
     "Timeline",
-    "machine_facts",
     "mask_uri",
     "overlaid",
     "photo_uri",
     "render_page",
-    "run_page",
-    "settings_of",
     "stage_blocks",
-    "what_ran",
     "write_page",
 ]

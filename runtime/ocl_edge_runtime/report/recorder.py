@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -184,9 +184,3 @@ class RunRecorder:
 
 def _said(frame: Frame) -> str:
     return f"{frame.index} ({frame.name})"
-
-
-def evenly(count: int, wanted: int) -> Sequence[int]:
-    """Indices in the middle of ``wanted`` equal parts of ``count`` things; all where there are fewer."""
-    wanted = min(count, wanted)
-    return [(2 * part + 1) * count // (2 * wanted) for part in range(wanted)]

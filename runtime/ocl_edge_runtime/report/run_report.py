@@ -24,6 +24,7 @@ from ocl_edge_runtime.report.pictures import overlaid, photo_uri
 from ocl_edge_runtime.report.plots import Histogram, Series, Timeline
 from ocl_edge_runtime.report.recorder import Events, Reservoir, RunRecorder
 from ocl_edge_runtime.report.stages import stage_blocks
+from ocl_edge_runtime.report.what_ran import network_name
 from ocl_edge_runtime.statistics import Distribution
 
 MOST_OUTCOMES = 12
@@ -43,7 +44,7 @@ def run_page(
     """
     manifest = engine.bundle.manifest
     return Page(
-        f"Run of {manifest.architecture.partition(':')[0]}",
+        f"Run of {network_name(engine.bundle)}",
         lead=_lead(engine, report),
         tiles=_tiles(report, recorder),
         sections=[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from ocl_edge.bundle import Bundle
@@ -34,6 +35,11 @@ def what_ran(command: str, bundle: Bundle, settings: Mapping[str, Any]) -> Secti
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z"),
     }
     return Section("What ran", [Facts(rows)])
+
+
+def network_name(bundle: Bundle) -> str:
+    """Of the architecture, without its options or the path of its file."""
+    return Path(bundle.manifest.architecture.partition(":")[0]).stem
 
 
 def settings_of(engine: Engine) -> dict[str, str]:

@@ -60,7 +60,7 @@ class StackedBars:
         return drawing(self.title, width, ROW_PX * len(self.stacks), *rows)
 
     def _row(self, stack: Stack, scale: Scale, top: float, width: int) -> Markup:
-        total = f"{sum(stack.parts.values()):,.1f} {self.unit}"
+        total = f"{sum(stack.parts.values()):.1f} {self.unit}"
         parts = [
             text(0, top + 13, shortened(stack.name, width - text_px(total) - 12), class_="strong"),
             text(width, top + 13, total, "end", "strong"),

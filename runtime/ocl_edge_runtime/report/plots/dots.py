@@ -12,6 +12,7 @@ from ocl_edge_runtime.report.plots.svg import (
     SHAPES,
     Key,
     Scale,
+    Shape,
     drawing,
     empty_drawing,
     marker,
@@ -45,10 +46,11 @@ class Dots:
     Attributes:
         title: see `Plot`.
         x_name: with the unit.
-        series: names, in the order of the rows' values; the first is the baseline (grey).
+        series: names, in the order of the rows' values.
         rows: from top to bottom.
         low: where the axis starts, if not by the values.
         high: where it ends, likewise.
+        colours: of the series as in `Series`; default: 0, 1, ... with a baseline first.
         absent: words in a row that has no value.
         unit: after the numbers that appear under the pointer.
     """
@@ -59,11 +61,16 @@ class Dots:
     rows: Sequence[DotRow]
     low: float | None = None
     high: float | None = None
+    colours: Sequence[int] = ()
     absent: str = "no value"
     unit: str = "%"
 
     def keys(self) -> Sequence[Key]:
-        return [Key(name, series_class(i), SHAPES[i % len(SHAPES)]) for i, name in enumerate(self.series)]
+        return [Key(name, *self._look(index)) for index, name in enumerate(self.series)]
+
+    def _look(self, index: int) -> tuple[str, Shape]:
+        colour = self.colours[index] if self.colours else index
+        return series_class(colour), SHAPES[colour % len(SHAPES)]
 
     def svg(self, width: int) -> Markup:
         finite = [v for row in self.rows for v in row.values if v is not None and math.isfinite(v)]
@@ -109,7 +116,8 @@ class Dots:
         parts.append(tag("line", x1=min(places), x2=max(places), y1=y, y2=y, class_="joint"))
         for index, value in known:
             said = tag("title", f"{row.name}, {self.series[index]}: {value:.1f} {self.unit}")
-            parts.append(marker(SHAPES[index % len(SHAPES)], x(value), y, series_class(index), said))
+            colour, shape = self._look(index)
+            parts.append(marker(shape, x(value), y, colour, said))
         if row.note:
             parts.append(text(width, y + 4, row.note, "end", "strong"))
         return Markup("").join(parts)
