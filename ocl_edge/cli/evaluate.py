@@ -76,7 +76,9 @@ Examples:
     help="A stream of these frames, corrupted; clean = as they are (default). May be repeated.",
 )
 @backend_option
-@click.option("--prior", type=FiniteRange(0, 1), help="Weight of the source statistics.")
+@click.option(
+    "--prior", type=FiniteRange(0, 1), help="Weight of the source statistics. Default: the bundle's."
+)
 @click.option("--lr", type=FiniteRange(min=0), help="Learning rate of every method. Default: each its own.")
 @click.option("--restoration", type=FiniteRange(0, 1), help="Likewise.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds of the restoration, as in 0,1,2.")

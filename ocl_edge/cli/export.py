@@ -11,8 +11,8 @@ from ocl_edge.cli.options import quiet_option
 EXAMPLES = """
 \b
 Examples:
-  ocl-edge export espnetv2_s_2.0_city_1024x512.pth --input-size 384x512 --out bundle
-  ocl-edge export model.pth --arch net.py:build:classes=11 --input-size 512x1024 --out bundle
+  ocl-edge export model.pth --input-size 384x512 --out bundle
+  ocl-edge export model.pth --arch net.py:build:classes=11,width=32 --input-size 512x1024 --out bundle
   ocl-edge export model.pth --calibration frames/ --split decoder.classifier --out bundle
 """
 

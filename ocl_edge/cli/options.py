@@ -66,6 +66,13 @@ backend_option = click.option(
     ),
     help="What runs the backbone; auto takes the fastest that works here.",
 )
+head_option = click.option(
+    "--head",
+    default="torch",
+    show_default=True,
+    type=click.Choice(["torch", "engine"]),
+    help="What runs and trains the head: PyTorch, or the backend, as graphs (convolutional heads, OCL).",
+)
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads of one operator. Default: all cores."
 )
@@ -106,13 +113,17 @@ def adaptation_options(command: Command) -> Command:
     """--prior, --lr, --restoration, --seed."""
     options = (
         click.option(
-            "--prior", type=FiniteRange(0, 1), help="Weight of the source statistics; 1 = frozen norms."
+            "--prior",
+            type=FiniteRange(0, 1),
+            help="Weight of the source statistics; 1 = frozen norms. Default: the bundle's.",
         ),
-        click.option("--lr", type=FiniteRange(min=0), help="Learning rate of the head."),
+        click.option(
+            "--lr", type=FiniteRange(min=0), help="Learning rate. Default: the method's or bundle's."
+        ),
         click.option(
             "--restoration",
             type=FiniteRange(0, 1),
-            help="Probability that a weight returns to its source value after a step.",
+            help="Probability that a weight returns to its source value after a step. Default: likewise.",
         ),
         click.option("--seed", type=int, default=0, show_default=True, help="Of the restoration."),
     )

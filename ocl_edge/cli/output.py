@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from ocl_edge.cli.options import is_quiet
 from ocl_edge.errors import OutputError
+from ocl_edge.finite import finite
 
 COLUMNS_OF_A_LOG = 80
 
@@ -53,8 +53,11 @@ def stage_progress(verb: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def frame_progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A function to call after each frame with a few words; shows a bar on a terminal, nothing in a log."""
+def frame_progress(total: int | None) -> Iterator[Callable[[str], None]]:
+    """A function to call after each frame with a few words; shows a bar on a terminal, nothing in a log.
+
+    Without a total the bar only moves.
+    """
     screen = console(stderr=True)
     if is_quiet() or not screen.is_terminal:
         yield lambda _words: None
@@ -101,7 +104,7 @@ def emit_json(target: str, content: Mapping[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(finite(content), indent=2, allow_nan=False) + "\n"
     if target == "-":
         with _to_standard_output():
             sys.stdout.write(text)
@@ -114,14 +117,6 @@ def emit_json(target: str, content: Mapping[str, Any]) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(each) for name, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _print(table: Table) -> None:

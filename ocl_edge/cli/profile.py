@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -11,6 +11,7 @@ from ocl_edge.cli.options import (
     adaptation_options,
     backend_option,
     bundle_argument,
+    head_option,
     html_option,
     json_option,
     quiet_option,
@@ -26,6 +27,7 @@ EXAMPLES = """
 Examples:
   ocl-edge profile bundle --source frames/
   ocl-edge profile bundle --frames 200 --trace trace.json --html profile.html
+  ocl-edge profile bundle --source frames/ --head engine
 """
 
 
@@ -35,6 +37,7 @@ Examples:
 @click.option("--frames", type=click.IntRange(min=1), default=50, show_default=True, help="Frames measured.")
 @click.option("--warmup", type=click.IntRange(min=0), default=5, show_default=True, help="Frames run before.")
 @backend_option
+@head_option
 @adaptation_options
 @threads_option
 @click.option("--trace", metavar="FILE", help="Write a Chrome trace, to open in Perfetto.")
@@ -47,6 +50,7 @@ def profile(
     frames: int,
     warmup: int,
     backend: str,
+    head: Literal["torch", "engine"],
     prior: float | None,
     lr: float | None,
     restoration: float | None,
@@ -78,15 +82,21 @@ def profile(
         if source
         else NoiseSource(size.height, size.width, min(frames + warmup, 32))
     )
-    off = Engine(opened, EngineOptions("frozen", None, backend, threads=threads))
-    on = Engine(opened, EngineOptions("ocl-head", None, backend, prior, lr, restoration, seed, threads))
+    off = Engine(opened, EngineOptions("frozen", None, backend, threads=threads, head=head))
+    adapting = EngineOptions("ocl-head", None, backend, prior, lr, restoration, seed, threads, head=head)
+    on = Engine(opened, adapting)
     wanted = islice(repeated(stream), frames + warmup)
     with frame_progress(frames + warmup) as progress:
         result = run_profile(off, on, wanted, (), warmup, lambda: progress(""))
     if trace:
         emit_json(trace, result.trace())
     if json_path:
-        facts = {"bundle": opened.identity, "backend": on.backend_name, "source": source or "noise"}
+        facts = {
+            "bundle": opened.identity,
+            "backend": on.backend_name,
+            "head": head,
+            "source": source or "noise",
+        }
         emit_json(json_path, {**facts, **result.as_dict()})
     if html_path:
         _write_html(html_path, on, result, source or "noise")
