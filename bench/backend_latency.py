@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ocl_edge.bundle import Bundle
-from ocl_edge.forms import FormName
+from ocl_edge.forms import FORMS, FormName
 from ocl_edge_export.engines.form_inputs import inputs_of_form
 from ocl_edge_export.sample_images import noise_images
 from ocl_edge_runtime.backends import BACKENDS, open_backend
@@ -39,7 +39,7 @@ def time_once(backend: Backend, form: FormName, inputs: dict[str, Tensor]) -> fl
 
 def measure(bundle: Bundle, backend: Backend, runs: int) -> dict[str, Any]:
     images = noise_images(bundle.manifest.input, count=1)
-    inputs = {form: inputs_of_form(bundle, form, images) for form in backend.describe()}
+    inputs = {form: inputs_of_form(bundle, form, images) for form in FORMS if form in backend.describe()}
     reference = OnnxRuntimeBackend(bundle)
     report: dict[str, Any] = {}
     times: dict[FormName, list[float]] = {form: [] for form in inputs}

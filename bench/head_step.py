@@ -1,9 +1,10 @@
-"""One OCL step of a bundle's head: eager PyTorch against the head step graph in ONNX Runtime.
+"""The head in PyTorch against the head in the backend: one OCL step, forward pass, whole realtime frames.
 
-    python bench/head_step.py BUNDLE [--rounds N] [--threads N]
+    python bench/head_step.py BUNDLE [--backend onnxruntime] [--rounds N] [--threads N]
 
-Both start from the features of a view pair and end with the new weights, restoration
-included; interleaved in one process, medians with 10th and 90th percentile.
+Steps and forward passes start from features and end with new weights (restoration
+included) or logits; frames are noise, with statistics and an update on each. All take
+turns in one process; medians with 10th and 90th percentile, ratios round by round.
 """
 
 from __future__ import annotations
@@ -11,93 +12,96 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
+from torch import Tensor
 
-from ocl_edge.adapter import adapt_step
 from ocl_edge.bundle import Bundle
-from ocl_edge.head import TrainableHead
-from ocl_edge.methods import find_method
+from ocl_edge.head import Head, TrainableHead
+from ocl_edge.methods.base import ocl
 from ocl_edge.programs import load_program
 from ocl_edge.timings import Stopwatch
-from ocl_edge_export.head_step import build_head_step, describe_head
+from ocl_edge_runtime.backends import open_backend
+from ocl_edge_runtime.engine import EngineOptions, HeadKind
+from ocl_edge_runtime.engine_head import EngineHead
+from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
+
+KINDS: tuple[HeadKind, ...] = ("torch", "engine")
+STRIDE = RealtimeOptions().loss_stride
+WARM_UP = 3
+
+Work = Callable[[], object]
 
 
-def eager_step(bundle: Bundle, features: torch.Tensor) -> Callable[[], None]:
-    settings = bundle.manifest.adaptation
-    head = TrainableHead(load_program(bundle.file("head.pt2")), settings)
-    loss = find_method("ocl-head").loss
-    assert loss is not None
+def head_works(bundle: Bundle, backend: str, threads: int) -> dict[str, dict[HeadKind, Work]]:
+    settings, shape = bundle.manifest.adaptation, bundle.manifest.features[0]
+    heads: dict[HeadKind, Head] = {
+        "torch": TrainableHead(load_program(bundle.file("head.pt2")), settings),
+        "engine": EngineHead(bundle, open_backend(bundle, backend, threads).backend, settings),
+    }
+    pair = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     watch = Stopwatch()
 
-    def step() -> None:
-        watch.start()
-        adapt_step(head, head.logits([features]), loss, watch)
+    @torch.no_grad()
+    def forward(head: Head) -> object:
+        return head.logits([pair[:1]])
 
-    return step
+    def step(features: Tensor) -> Callable[[Head], object]:
+        return lambda head: head.adapt([features], ocl, watch)
 
-
-def graph_step(bundle: Bundle, features: torch.Tensor, threads: int) -> Callable[[], None]:
-    settings = bundle.manifest.adaptation
-    module = load_program(bundle.file("head.pt2"))
-    head = describe_head(module)
-    height, width = features.shape[2:]
-    graph = build_head_step(head, height, width, settings.pos_coeff, settings.neg_coeff)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    state = {n: p.detach().numpy() for n, p in zip(head.parameters, module.parameters(), strict=True)}
-    feeds = {f"{name}_source": value for name, value in state.items()}
-    feeds |= {
-        "lr": np.array([settings.lr], np.float32),
-        "momentum": np.array([settings.momentum], np.float32),
+    works = {
+        "forward pass, all pixels": forward,
+        "step, all pixels": step(pair),
+        f"step, every {STRIDE}th pixel": step(pair[:, :, ::STRIDE, ::STRIDE]),
     }
-    feeds |= {"weight_decay": np.array([settings.weight_decay], np.float32), "features": features.numpy()}
-    state |= {f"{name}_momentum": np.zeros_like(value) for name, value in state.items()}
-    names = [output.name for output in session.get_outputs()]
-    generator, shapes = np.random.default_rng(0), head.parameters
+    return {name: {kind: partial(work, head) for kind, head in heads.items()} for name, work in works.items()}
 
-    def step() -> None:
-        nonlocal state
-        masks = {f"{n}_restored": generator.random(s) < settings.restoration for n, s in shapes.items()}
-        outputs = dict(zip(names, session.run(names, {**feeds, **state, **masks}), strict=True))
-        state = {name: outputs[f"new_{name}"] for name in state}
 
-    return step
+def frame_works(bundle: Bundle, backend: str, threads: int) -> dict[HeadKind, Work]:
+    images = np.random.default_rng(0).integers(0, 256, (4, 360, 480, 3), dtype=np.uint8)
+
+    def frames(kind: HeadKind) -> Work:
+        engine = RealtimeEngine(
+            bundle,
+            EngineOptions(backend=backend, threads=threads, head=kind),
+            RealtimeOptions(adapt_every=1, statistics_limit=float("inf")),
+        )
+        turn = iter(range(1 << 30))
+        return lambda: engine.step(images[next(turn) % len(images)])
+
+    return {kind: frames(kind) for kind in KINDS}
+
+
+def measure(what: str, works: dict[HeadKind, Work], rounds: int) -> None:
+    times: dict[HeadKind, list[float]] = {kind: [] for kind in KINDS}
+    for index in range(rounds + WARM_UP):
+        for kind in KINDS[:: 1 if index % 2 else -1]:
+            start = time.perf_counter()
+            works[kind]()
+            times[kind] += [(time.perf_counter() - start) * 1e3] if index >= WARM_UP else []
+    ratio = np.percentile(np.array(times["engine"]) / np.array(times["torch"]), (50, 10, 90))
+    cells = [np.percentile(times[kind], (50, 10, 90)) for kind in KINDS]
+    texts = [f"{middle:7.2f} ({low:.2f} to {high:.2f})" for middle, low, high in cells]
+    print(f"{what:26}{texts[0]:>28}{texts[1]:>28}   {ratio[0]:.2f} ({ratio[1]:.2f} to {ratio[2]:.2f})")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("bundle", type=Path)
+    parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    bundle = Bundle.open(arguments.bundle)
-    features = torch.randn(2, *bundle.manifest.features[0], generator=torch.Generator().manual_seed(0))
-    steps = {
-        "eager": eager_step(bundle, features),
-        "graph": graph_step(bundle, features, arguments.threads),
-    }
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for index in range(arguments.rounds + 3):
-        for name in list(steps)[:: 1 if index % 2 else -1]:
-            start = time.perf_counter()
-            steps[name]()
-            times[name].append((time.perf_counter() - start) * 1e3)
-    shape = list(features.shape)
-    print(f"head step, features {shape}, {arguments.threads} thread(s), {arguments.rounds} rounds")
-    for name, values in times.items():
-        low, middle, high = np.percentile(values[3:], (10, 50, 90))
-        print(f"  {name}: {middle:.1f} ms ({low:.1f} to {high:.1f})")
-    ratios = np.array(times["graph"][3:]) / np.array(times["eager"][3:])
-    print("  graph / eager: {:.2f} ({:.2f} to {:.2f})".format(*np.percentile(ratios, (50, 10, 90))))
+    bundle, backend, threads = Bundle.open(arguments.bundle), arguments.backend, arguments.threads
+    print(f"{backend}, {threads} thread(s), {arguments.rounds} rounds, ms")
+    print(f"{'':26}{'head in PyTorch':>28}{'head in the backend':>28}   backend / PyTorch")
+    for what, works in head_works(bundle, backend, threads).items():
+        measure(what, works, arguments.rounds)
+    measure("whole realtime frame", frame_works(bundle, backend, threads), arguments.rounds)
 
 
 if __name__ == "__main__":

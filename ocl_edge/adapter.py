@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ocl_edge.bundle import AdaptationDefaults
-from ocl_edge.head import TrainableWeights
 from ocl_edge.timings import Stopwatch
+
+if TYPE_CHECKING:
+    from ocl_edge.head import TrainableWeights
 
 Loss = Callable[[Tensor, Tensor, AdaptationDefaults], Tensor]
 

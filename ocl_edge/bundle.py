@@ -6,6 +6,7 @@
     backbone.pt2             the plain backbone as a torch.export program (torch backend)
     head.pt2, tail.pt2       the head; the tail where it is more than a bilinear resize
     head.safetensors         source weights of the head
+    head.onnx, head_step.onnx  a convolutional head and its OCL step, weights as inputs
     norms.safetensors        source mean, var, weight, bias, eps of every norm, packed
     engines/                 compiled later, on the device; not hashed here
 
@@ -30,7 +31,10 @@ from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.norms import DEFAULT_PRIOR
 from ocl_edge.ocl import NEG_COEFF, POS_COEFF
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 had no head graphs."""
+
 MANIFEST = "manifest.json"
 ENGINES = "engines"
 
@@ -50,7 +54,7 @@ class InputSpec(_Strict):
 
 
 class TensorSpec(_Strict):
-    """Name, dtype and shape of a graph's input or output; -1 is the free batch size."""
+    """Name, dtype and shape of a graph's input or output; -1 is a free size (the batch; see docs)."""
 
     name: str
     dtype: str = "float32"
@@ -61,6 +65,18 @@ class FormSpec(_Strict):
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+
+class HeadGraphs(_Strict):
+    """The head as graphs whose weights are inputs: what ``--head engine`` runs.
+
+    Attributes:
+        parameters: ``weight`` and ``bias`` of the graphs -> names in the head.
+        graphs: ``head`` (forward) and ``head_step`` (one OCL step).
+    """
+
+    parameters: dict[str, str]
+    graphs: dict[str, FormSpec]
 
 
 class NormSpec(_Strict):
@@ -92,7 +108,10 @@ class FileSpec(_Strict):
 
 
 class Manifest(_Strict):
-    """Everything that is known about a bundle without opening its other files."""
+    """Everything that is known about a bundle without opening its other files.
+
+    ``no_head_graphs`` is the reason where ``head_graphs`` is None.
+    """
 
     schema_version: int = SCHEMA_VERSION
     created_with: dict[str, str]
@@ -110,6 +129,8 @@ class Manifest(_Strict):
     stat_rows: int = Field(ge=1)
     norms: tuple[NormSpec, ...]
     forms: dict[str, FormSpec]
+    head_graphs: HeadGraphs | None = None
+    no_head_graphs: str | None = None
     parity: dict[str, Any]
     adaptation: AdaptationDefaults = AdaptationDefaults()
     files: dict[str, FileSpec] = {}
@@ -125,6 +146,11 @@ class Manifest(_Strict):
     @property
     def norm_channels(self) -> int:
         return sum(norm.channels for norm in self.norms)
+
+    @property
+    def graphs(self) -> dict[str, FormSpec]:
+        """Everything that an engine can be built from: the forms, and the head graphs where there are any."""
+        return {**self.forms, **(self.head_graphs.graphs if self.head_graphs else {})}
 
 
 @dataclass(frozen=True)
@@ -189,6 +215,17 @@ class Bundle:
             )
         return self.path / name
 
+    def require_head_graphs(self) -> HeadGraphs:
+        """The head graphs.
+
+        Raises:
+            BundleError: there are none; with the reason and what to do.
+        """
+        if self.manifest.head_graphs is None:
+            reason = self.manifest.no_head_graphs or "an older ocl-edge exported it; export it again"
+            raise BundleError(f"{self.path} has no head graphs ({reason}); --head torch needs none")
+        return self.manifest.head_graphs
+
 
 def read_manifest(raw: bytes, path: Path) -> Manifest:
     """Validate the text of a manifest.
@@ -203,7 +240,7 @@ def read_manifest(raw: bytes, path: Path) -> Manifest:
         version = fields["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path / MANIFEST} is damaged: {error}") from error
-    if version != SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
         raise BundleError(
             f"{path} has bundle schema {version}, this ocl-edge reads {SCHEMA_VERSION}: "
             + ("upgrade ocl-edge" if version > SCHEMA_VERSION else "export the bundle again")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ocl_edge.bundle import Bundle
 from ocl_edge.cuda_probe import CudaDriver
-from ocl_edge.forms import FormName
+from ocl_edge.forms import HEAD_GRAPHS, GraphName
 from ocl_edge.tensorrt_flavours import FlavourName
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -29,9 +29,9 @@ class EngineKey(BaseModel):
     """Everything that an engine depends on.
 
     Attributes:
-        form: form of the backbone.
+        form: form of the backbone, or a head graph.
         onnx_sha256: of the bundle's ONNX file, before any conversion to ``precision``.
-        weights_sha256: of the bundle's shared weight file.
+        weights_sha256: of the bundle's shared weight file; empty for a head graph.
         flavour: which TensorRT.
         version: its full version.
         compute_capabilities: GPUs that it runs on, ``smXY``.
@@ -50,7 +50,7 @@ class EngineKey(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    form: FormName
+    form: GraphName
     onnx_sha256: str
     weights_sha256: str
     flavour: FlavourName
@@ -120,22 +120,33 @@ def major(version: str) -> str:
     return version.partition(".")[0]
 
 
-def graph_hashes(bundle: Bundle, form: FormName) -> tuple[str, str]:
-    """sha256 of a form's ONNX file and of the weight file, as the manifest has them."""
+def graph_hashes(bundle: Bundle, form: GraphName) -> tuple[str, str]:
+    """sha256 of a graph's ONNX file and of the weight file, as the manifest has them.
+
+    Raises:
+        BundleError: the bundle has no head graphs, and one is asked for.
+    """
+    if form in HEAD_GRAPHS:
+        bundle.require_head_graphs()
     files = bundle.manifest.files
-    weights = files.get("backbone.weights")
-    return files[bundle.manifest.forms[form].file].sha256, weights.sha256 if weights else ""
+    weights = None if form in HEAD_GRAPHS else files.get("backbone.weights")
+    return files[bundle.manifest.graphs[form].file].sha256, weights.sha256 if weights else ""
+
+
+def precision_of(form: GraphName, asked: Precision) -> Precision:
+    """The precision that a graph is compiled in: head graphs hold what is learned and stay float32."""
+    return "fp32" if form in HEAD_GRAPHS else asked
 
 
 def reasons_against(
-    key: EngineKey, bundle: Bundle, form: FormName, here: Here, precision: Precision | None = None
+    key: EngineKey, bundle: Bundle, form: GraphName, here: Here, precision: Precision | None = None
 ) -> list[str]:
     """Why an engine cannot be used for a form of a bundle on this device; empty: it can.
 
     Args:
         key: of the engine.
         bundle: the bundle to run.
-        form: the form to run.
+        form: the graph to run.
         here: this device.
         precision: the wanted one, None: any.
     """
@@ -151,7 +162,7 @@ def reasons_against(
         ("GPU", key.gpu, here.gpu if key.gpu is not None else None),
         ("CUDA", key.cuda, here.cuda if key.cuda is not None else None),
         ("driver", key.driver, here.driver if key.driver is not None else None),
-        ("precision", key.precision, precision or key.precision),
+        ("precision", key.precision, precision_of(form, precision or key.precision)),
     ]
     reasons = [f"{field}: built for {built}, here {now}" for field, built, now in checks if built != now]
     if here.compute_capability not in key.compute_capabilities:

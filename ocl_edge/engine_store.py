@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from ocl_edge.bundle import ENGINES, Bundle, file_sha256, flush_to_disk
 from ocl_edge.engine_key import EngineKey, EngineRecord, Here, Precision, reasons_against
 from ocl_edge.errors import BuildError, NoValidEngineError
-from ocl_edge.forms import FormName
+from ocl_edge.forms import GraphName
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def list_engines(bundle: Bundle) -> list[StoredEngine]:
 
 
 def find_engine(
-    bundle: Bundle, form: FormName, here: Here, precision: Precision | None = None
+    bundle: Bundle, form: GraphName, here: Here, precision: Precision | None = None
 ) -> StoredEngine:
     """The newest engine that is valid for a form here.
 

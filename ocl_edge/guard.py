@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ocl_edge.head import TrainableWeights
+from ocl_edge.head import AdaptedWeights
 
 Action = Literal["commit", "roll back", "freeze", "reset"]
 
@@ -114,7 +114,7 @@ class Guard:
         limits: see `GuardLimits`.
     """
 
-    def __init__(self, weights: TrainableWeights, limits: GuardLimits | None = None) -> None:
+    def __init__(self, weights: AdaptedWeights, limits: GuardLimits | None = None) -> None:
         self.limits = limits or GuardLimits()
         self.frozen_for = 0
         self.rollbacks = 0

@@ -1,35 +1,97 @@
-"""What trains: some weights, one step of gradient descent on them, restoration; and the head."""
+"""What adapts: some weights, one step of gradient descent on them, restoration; and the head."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from ocl_edge.adapter import Loss, Update, adapt_step
 from ocl_edge.bundle import AdaptationDefaults
+from ocl_edge.timings import Stopwatch
 
 
-class TrainableWeights:
-    """Weights that adapt, their source values, their optimiser and their random generator.
+class AdaptedWeights(ABC):
+    """Weights that adapt, their source values, and the random generator of their restoration.
 
-    SGD as in the OCL paper; after a step every single weight returns to its source value
-    with a small probability (stochastic restoration, Wang et al. 2022, CoTTA).
+    After a step every single weight returns to its source value with a small probability
+    (stochastic restoration, Wang et al. 2022, CoTTA).
 
     Args:
-        parameters: trained in place, by name.
+        parameters: changed in place, by name.
         settings: lr, momentum, weight decay, restoration.
         seed: of the generator that chooses the weights to restore.
     """
 
-    def __init__(
-        self, parameters: Mapping[str, nn.Parameter], settings: AdaptationDefaults, seed: int = 0
-    ) -> None:
-        self.parameters = dict(parameters)
+    def __init__(self, parameters: Mapping[str, Tensor], settings: AdaptationDefaults, seed: int = 0) -> None:
+        self.parameters = parameters
         self.settings = settings
         self.source = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.generator = torch.Generator().manual_seed(seed)
+
+    def draw_restored(self) -> dict[str, Tensor]:
+        """Which single weights return to their source values after the next step: bool, by name."""
+        share = self.settings.restoration
+        if share == 0:
+            return {name: torch.zeros(p.shape, dtype=torch.bool) for name, p in self.parameters.items()}
+        return {
+            name: torch.rand(p.shape, generator=self.generator) < share for name, p in self.parameters.items()
+        }
+
+    def reset(self) -> None:
+        """Source weights, no momentum. The generator goes on."""
+        self.load(self.source)
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of the weights, on the CPU."""
+        return {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over weights of the same names and shapes, and forget the momentum."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(weights[name])
+        self.forget_momentum()
+
+    @abstractmethod
+    def forget_momentum(self) -> None:
+        """Go on as if there had been no step before."""
+
+    @abstractmethod
+    def momentum(self) -> dict[str, Tensor]:
+        """Momentum buffers by weight, on the CPU; zeros before the first step."""
+
+    @abstractmethod
+    def load_momentum(self, momentum: Mapping[str, Tensor]) -> None:
+        """Take over momentum buffers; all zeros equal none."""
+
+    @torch.no_grad()
+    def distance_from_source(self) -> float:
+        """Euclidean distance of all weights from their source values, over the norm of those."""
+        moved = sum(float((p - self.source[name]).square().sum()) for name, p in self.parameters.items())
+        size = sum(float(p.square().sum()) for p in self.source.values())
+        return float((moved / size) ** 0.5) if size else 0.0
+
+    def weights_sha256(self) -> str:
+        """Hash of all weights, to compare two adaptations bit for bit."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.snapshot().items()):
+            digest.update(name.encode() + weight.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+class TrainableWeights(AdaptedWeights):
+    """Weights that PyTorch trains in place: SGD as in the OCL paper. See `AdaptedWeights`."""
+
+    parameters: dict[str, nn.Parameter]
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], settings: AdaptationDefaults, seed: int = 0
+    ) -> None:
+        super().__init__(dict(parameters), settings, seed)
         self.optimizer = torch.optim.SGD(
             self.parameters.values(),
             lr=settings.lr,
@@ -51,32 +113,14 @@ class TrainableWeights:
     @torch.no_grad()
     def restore_toward_source(self) -> None:
         """Each single weight returns to its source value with probability ``settings.restoration``."""
-        if self.settings.restoration == 0:
-            return
-        for name, parameter in self.parameters.items():
-            draw = torch.rand(parameter.shape, generator=self.generator)
-            parameter.copy_(torch.where(draw < self.settings.restoration, self.source[name], parameter))
+        for name, restored in self.draw_restored().items():
+            parameter = self.parameters[name]
+            parameter.copy_(torch.where(restored, self.source[name], parameter))
 
-    @torch.no_grad()
-    def reset(self) -> None:
-        """Source weights, no momentum. The generator goes on."""
-        for name, parameter in self.parameters.items():
-            parameter.copy_(self.source[name])
-        self.optimizer.state.clear()
-
-    def snapshot(self) -> dict[str, Tensor]:
-        """A copy of the weights."""
-        return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
-
-    @torch.no_grad()
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over weights of the same names and shapes, and forget the momentum."""
-        for name, parameter in self.parameters.items():
-            parameter.copy_(weights[name])
+    def forget_momentum(self) -> None:
         self.optimizer.state.clear()
 
     def momentum(self) -> dict[str, Tensor]:
-        """Momentum buffers by weight; zeros before the first step."""
         states = {name: self.optimizer.state.get(p, {}) for name, p in self.parameters.items()}
         return {
             name: torch.zeros_like(self.parameters[name])
@@ -86,31 +130,42 @@ class TrainableWeights:
         }
 
     def load_momentum(self, momentum: Mapping[str, Tensor]) -> None:
-        """Take over momentum buffers; all zeros equal a fresh optimiser."""
         for name, parameter in self.parameters.items():
             self.optimizer.state[parameter] = {"momentum_buffer": momentum[name].clone()}
 
-    @torch.no_grad()
-    def distance_from_source(self) -> float:
-        """Euclidean distance of all weights from their source values, over the norm of those."""
-        moved = sum(float((p - self.source[name]).square().sum()) for name, p in self.parameters.items())
-        size = sum(float(p.square().sum()) for p in self.source.values())
-        return float((moved / size) ** 0.5) if size else 0.0
 
-    def weights_sha256(self) -> str:
-        """Hash of all weights, to compare two adaptations bit for bit."""
-        digest = hashlib.sha256()
-        for name in sorted(self.parameters):
-            digest.update(name.encode() + self.parameters[name].detach().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+class Head(AdaptedWeights):
+    """Features -> logits, and how it learns from a view pair."""
+
+    @abstractmethod
+    def logits(self, features: Sequence[Tensor]) -> Tensor:
+        """Features, each [N, F, h, w] -> logits [N, C, h, w]."""
+
+    @abstractmethod
+    def source_logits(self, features: Sequence[Tensor]) -> Tensor:
+        """As `logits`, with the source weights and without gradients."""
+
+    @abstractmethod
+    def adapt(self, features: Sequence[Tensor], loss_of: Loss, watch: Stopwatch) -> Update:
+        """One step of gradient descent on a view pair, then restoration.
+
+        Args:
+            features: of the image and its flip, each [2, F, h, w].
+            loss_of: see `ocl_edge.adapter.adapt_step`.
+            watch: receives the laps of the step.
+
+        Returns:
+            What happened. A loss or gradient that is not finite leaves the weights, the
+            momentum and the generator as they were.
+        """
 
 
-class TrainableHead(TrainableWeights):
-    """A head module whose parameters adapt.
+class TrainableHead(TrainableWeights, Head):
+    """A head module that PyTorch trains.
 
     Args:
         module: features -> logits; its parameters are trained in place.
-        settings: as for `TrainableWeights`.
+        settings: as for `AdaptedWeights`.
         seed: likewise.
     """
 
@@ -118,17 +173,17 @@ class TrainableHead(TrainableWeights):
         super().__init__(dict(module.named_parameters()), settings, seed)
         self.module = module
 
+    def logits(self, features: Sequence[Tensor]) -> Tensor:
+        """See `Head.logits`; differentiable."""
+        return _only_output(self.module(*features))
+
     @torch.no_grad()
     def source_logits(self, features: Sequence[Tensor]) -> Tensor:
-        """As `logits`, with the source weights."""
-        output = torch.func.functional_call(self.module, self.source, tuple(features))
-        logits = output[0] if isinstance(output, tuple | list) else output
-        assert isinstance(logits, Tensor)
-        return logits
+        return _only_output(torch.func.functional_call(self.module, self.source, tuple(features)))
 
-    def logits(self, features: Sequence[Tensor]) -> Tensor:
-        """Features, each [N, F, h, w] -> logits [N, C, h, w], differentiable."""
-        output = self.module(*features)
-        logits = output[0] if isinstance(output, tuple | list) else output
-        assert isinstance(logits, Tensor)
-        return logits
+    def adapt(self, features: Sequence[Tensor], loss_of: Loss, watch: Stopwatch) -> Update:
+        return adapt_step(self, self.logits(features), loss_of, watch)
+
+
+def _only_output(output: Tensor | Sequence[Tensor]) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]

@@ -1,16 +1,19 @@
-"""One OCL step of a convolutional head as one ONNX graph: the road to a device without PyTorch.
+"""A convolutional head as two ONNX graphs, forward and one OCL step, whose weights are inputs.
 
-Weights and momentum are inputs and outputs, so nothing in an engine is refitted: what a
-step returns is what the next one gets. The gradient is written out (see `ocl_edge.ocl`),
-because engines have no automatic differentiation.
+Nothing in an engine is refitted: what a step returns is what the next one gets. The
+gradient is written out (see `ocl_edge.ocl`), because engines have no automatic
+differentiation. All tensors are float32.
 
-    features [2, F, h, w]   of the view pair (image, horizontal flip)
-    weight, bias            and weight_momentum, bias_momentum, weight_source, bias_source
-    weight_restored, ...    bool: which single weights return to their source values
-    lr, momentum, weight_decay   [1] each
-    -> loss [1], new_weight, new_bias, new_weight_momentum, new_bias_momentum
+    head       features [N, F, h, w], weight, bias -> logits [N, C, h, w]
 
-The caller looks at ``loss`` and keeps the old weights where it is not finite.
+    head_step  features [2, F, h, w]   of the view pair (image, horizontal flip)
+               weight, bias            and weight_momentum, bias_momentum, weight_source, bias_source
+               weight_restored, ...    not 0: this single weight returns to its source value
+               lr, momentum, weight_decay   [1] each
+               -> loss [1], new_weight, new_bias, new_weight_momentum, new_bias_momentum
+
+Height and width are free where the head is pointwise, else fixed. The caller looks at what
+a step returned and keeps the old weights where it is not finite.
 """
 
 from __future__ import annotations
@@ -52,6 +55,26 @@ class ConvolutionHead:
     bias: bool = True
 
     @property
+    def pointwise(self) -> bool:
+        """Whether a pixel's logits depend on that pixel's features alone."""
+        return self.kernel == (1, 1) and self.padding == (0, 0)
+
+    def spatial(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the graphs' features: -1, free, where the head is pointwise."""
+        return (-1, -1) if self.pointwise else (height, width)
+
+    def spatial_of_logits(self, height: int, width: int) -> tuple[int, int]:
+        """Likewise of their logits."""
+        if self.pointwise:
+            return -1, -1
+        grown = (height + 2 * self.padding[0], width + 2 * self.padding[1])
+        rows, columns = (
+            side - dilation * (kernel - 1)
+            for side, dilation, kernel in zip(grown, self.dilation, self.kernel, strict=True)
+        )
+        return rows, columns
+
+    @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of what trains."""
         weight: dict[str, tuple[int, ...]] = {"weight": (self.classes, self.features, *self.kernel)}
@@ -64,30 +87,52 @@ def describe_head(head: fx.GraphModule) -> ConvolutionHead:
     Raises:
         SplitError: it is something else than one ungrouped convolution of stride 1.
     """
-    calls = [node for node in head.graph.nodes if node.op == "call_function"]
-    named = {name: tuple(parameter.shape) for name, parameter in head.named_parameters()}
-    if len(calls) != 1 or calls[0].target not in CONVOLUTIONS:
-        what = ", ".join(str(node.target) for node in calls)
-        raise SplitError(f"a head step in the engine needs a head of one convolution, this one is: {what}")
-    arguments = [*calls[0].args, *[None] * 9]
+    call = _only_call(head)
+    arguments = [*call.args, *[None] * 9]
     # input, weight, bias, stride, padding, dilation, groups
     stride, padding, dilation = (_pair(arguments[i], default) for i, default in ((3, 1), (4, 0), (5, 1)))
-    groups = arguments[6] if calls[0].target is CONVOLUTIONS[0] else arguments[8]
-    shape = named[str(arguments[1].target)]
+    groups = arguments[6] if call.target is CONVOLUTIONS[0] else arguments[8]
+    shape = tuple(head.get_parameter(name_parameters(head)["weight"]).shape)
     if stride != (1, 1) or groups not in (None, 1) or len(shape) != 4:
         found = f"stride {stride} and {groups} groups"
         raise SplitError(f"a head step in the engine needs stride 1 and one group, this one has {found}")
     return ConvolutionHead(shape[0], shape[1], shape[2:], padding, dilation, arguments[2] is not None)
 
 
+def name_parameters(head: fx.GraphModule) -> dict[str, str]:
+    """``weight`` and ``bias`` of the graphs -> names in the captured head.
+
+    Raises:
+        SplitError: see `describe_head`.
+    """
+    found = zip(("weight", "bias"), _only_call(head).args[1:3], strict=False)
+    return {name: str(node.target) for name, node in found if isinstance(node, fx.Node)}
+
+
+def _only_call(head: fx.GraphModule) -> fx.Node:
+    calls: list[fx.Node] = [node for node in head.graph.nodes if node.op == "call_function"]
+    if len(calls) != 1 or calls[0].target not in CONVOLUTIONS:
+        what = ", ".join(str(node.target) for node in calls)
+        raise SplitError(f"a head step in the engine needs a head of one convolution, this one is: {what}")
+    return calls[0]
+
+
 def _pair(value: Any, default: int) -> tuple[int, int]:
     return (default, default) if value is None else (int(value[0]), int(value[1]))
+
+
+def build_head(head: ConvolutionHead, height: int, width: int) -> onnx.ModelProto:
+    """The forward graph; ``height`` and ``width`` are those of the features."""
+    graph = GraphBuilder()
+    _forward(graph, head, "logits")
+    logits: Value = ("logits", (-1, head.classes, *head.spatial_of_logits(height, width)))
+    return graph.model("head", [_features(head, -1, height, width), *head.parameters.items()], [logits])
 
 
 def build_head_step(
     head: ConvolutionHead, height: int, width: int, pos_coeff: float = POS_COEFF, neg_coeff: float = NEG_COEFF
 ) -> onnx.ModelProto:
-    """The step for features of one size.
+    """The step's graph.
 
     Args:
         head: what trains.
@@ -97,28 +142,31 @@ def build_head_step(
         neg_coeff: weight of the collapse term.
     """
     graph = GraphBuilder()
-    logits = _forward(graph, head)
-    rows = height + 2 * head.padding[0] - head.dilation[0] * (head.kernel[0] - 1)
-    columns = width + 2 * head.padding[1] - head.dilation[1] * (head.kernel[1] - 1)
-    loss, slope = _loss_and_slope(graph, head, logits, rows, columns, pos_coeff, neg_coeff)
-    gradients = _gradients(graph, head, slope, rows, columns)
-    outputs: list[Value] = [("loss", TensorProto.FLOAT, (1,))]
+    loss, slope = _loss_and_slope(graph, head, _forward(graph, head), pos_coeff, neg_coeff)
+    gradients = _gradients(graph, head, slope, head.spatial_of_logits(height, width))
+    outputs: list[Value] = [("loss", (1,))]
     graph.add("Reshape", [loss, graph.integers([1])], "loss")
     for name, shape in head.parameters.items():
         _descend_and_restore(graph, name, gradients[name])
-        outputs += [(f"new_{n}", TensorProto.FLOAT, shape) for n in (name, f"{name}_momentum")]
-    inputs: list[Value] = [("features", TensorProto.FLOAT, (2, head.features, height, width))]
+        outputs += [(f"new_{n}", shape) for n in (name, f"{name}_momentum")]
+    inputs = [_features(head, 2, height, width)]
     for name, shape in head.parameters.items():
-        inputs += [(n, TensorProto.FLOAT, shape) for n in (name, f"{name}_momentum", f"{name}_source")]
-        inputs.append((f"{name}_restored", TensorProto.BOOL, shape))
-    inputs += [(name, TensorProto.FLOAT, (1,)) for name in HYPERPARAMETERS]
+        inputs += [
+            (n, shape) for n in (name, *(f"{name}_{what}" for what in ("momentum", "source", "restored")))
+        ]
+    inputs += [(name, (1,)) for name in HYPERPARAMETERS]
     return graph.model("head_step", inputs, outputs)
 
 
-def _forward(graph: GraphBuilder, head: ConvolutionHead) -> str:
+def _features(head: ConvolutionHead, batch: int, height: int, width: int) -> Value:
+    return "features", (batch, head.features, *head.spatial(height, width))
+
+
+def _forward(graph: GraphBuilder, head: ConvolutionHead, output: str | None = None) -> str:
     return graph.add(
         "Conv",
         ["features", *head.parameters],
+        output,
         pads=[*head.padding, *head.padding],
         dilations=list(head.dilation),
         kernel_shape=list(head.kernel),
@@ -126,7 +174,7 @@ def _forward(graph: GraphBuilder, head: ConvolutionHead) -> str:
 
 
 def _loss_and_slope(
-    graph: GraphBuilder, head: ConvolutionHead, logits: str, rows: int, columns: int, pos: float, neg: float
+    graph: GraphBuilder, head: ConvolutionHead, logits: str, pos: float, neg: float
 ) -> tuple[str, str]:
     """Loss, and its derivative by the logits, flat [2, C, pixels] in the order of the convolution.
 
@@ -134,9 +182,8 @@ def _loss_and_slope(
     normalisation pass a gradient g back as q * (g - q <q, g>), see `ocl_edge.ocl`; here
     <q, g> is put together from what the loss needs anyway.
     """
-    pixels = rows * columns
     view, flipped = graph.split(logits, 2, 0)
-    flat = graph.integers([1, head.classes, pixels])
+    flat, image = graph.integers([1, head.classes, -1]), graph.add("Shape", [view])
     views = [
         _unit_predictions(graph, graph.add("Reshape", [value, flat]))
         for value in (view, graph.mirrored(flipped))
@@ -152,7 +199,6 @@ def _loss_and_slope(
         across = graph.add("Sub", [g, graph.add("Mul", [q, along])])
         slopes.append(graph.add("Mul", [q, across]))
         spread.append(graph.sum(graph.add("Mul", [mean, mean]), [1]))
-    image = graph.integers([1, head.classes, rows, columns])
     mirrored = graph.mirrored(graph.add("Reshape", [slopes[1], image]))
     slope = graph.add("Concat", [slopes[0], graph.add("Reshape", [mirrored, flat])], axis=0)
     negative = graph.times(graph.add("Add", spread), neg / 2)
@@ -167,14 +213,14 @@ def _unit_predictions(graph: GraphBuilder, logits: str) -> str:
 
 
 def _gradients(
-    graph: GraphBuilder, head: ConvolutionHead, slope: str, rows: int, columns: int
+    graph: GraphBuilder, head: ConvolutionHead, slope: str, spatial: tuple[int, int]
 ) -> dict[str, str]:
     """Slope of the logits -> gradient of weight and bias.
 
     For each position of the kernel, one product of [C, pixels] with [pixels, F], summed
     over the views. The mean over the pixels comes last, where little is left to divide.
     """
-    source = "features"
+    source, (rows, columns) = "features", spatial
     if head.padding != (0, 0):
         (top, left), end = head.padding, head.padding
         source = graph.add("Pad", ["features", graph.integers([0, 0, top, left, 0, 0, *end])])
@@ -186,7 +232,7 @@ def _gradients(
             if head.kernel != (1, 1):
                 bounds = ([top, left], [top + rows, left + columns], [2, 3])
                 window = graph.add("Slice", [source, *(graph.integers(bound) for bound in bounds)])
-            pixels = graph.add("Reshape", [window, graph.integers([2, head.features, rows * columns])])
+            pixels = graph.add("Reshape", [window, graph.integers([2, head.features, -1])])
             product = graph.add("MatMul", [slope, graph.add("Transpose", [pixels], perm=[0, 2, 1])])
             parts.append(graph.add("Reshape", [product, graph.integers([2, head.classes, head.features, 1])]))
     stacked = parts[0] if len(parts) == 1 else graph.add("Concat", parts, axis=3)
@@ -194,7 +240,9 @@ def _gradients(
     gradients = {"weight": graph.add("Reshape", [weight, graph.integers(list(head.parameters["weight"]))])}
     if head.bias:
         gradients["bias"] = graph.add("ReduceSum", [slope, graph.integers([0, 2])], keepdims=0)
-    return {name: graph.times(gradient, 1 / (rows * columns)) for name, gradient in gradients.items()}
+    values = graph.add("Cast", [graph.add("Size", [slope])], to=TensorProto.FLOAT)
+    pixels = graph.times(values, 1 / (2 * head.classes))
+    return {name: graph.add("Div", [gradient, pixels]) for name, gradient in gradients.items()}
 
 
 def _descend_and_restore(graph: GraphBuilder, name: str, gradient: str) -> None:
@@ -203,4 +251,5 @@ def _descend_and_restore(graph: GraphBuilder, name: str, gradient: str) -> None:
     kept = graph.add("Mul", ["momentum", f"{name}_momentum"])
     velocity = graph.add("Add", [kept, decayed], f"new_{name}_momentum")
     stepped = graph.add("Sub", [name, graph.add("Mul", ["lr", velocity])])
-    graph.add("Where", [f"{name}_restored", f"{name}_source", stepped], f"new_{name}")
+    restored = graph.add("Cast", [f"{name}_restored"], to=TensorProto.BOOL)
+    graph.add("Where", [restored, f"{name}_source", stepped], f"new_{name}")

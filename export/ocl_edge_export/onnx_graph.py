@@ -10,8 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ocl_edge_export.onnx_forms import OPSET
 
-Value = tuple[str, int, tuple[int, ...]]
-"""Name, type and shape of an input or output."""
+Value = tuple[str, tuple[int, ...]]
+"""Name and shape of an input or output, float32; -1 is a free size."""
+
+FREE_SIZES = ("batch", "channels", "height", "width")
 
 
 class GraphBuilder:
@@ -55,12 +57,12 @@ class GraphBuilder:
         return name
 
     def model(self, name: str, inputs: list[Value], outputs: list[Value]) -> onnx.ModelProto:
-        """The checked model."""
+        """The checked model; free sizes on the same axis are the same."""
         graph = helper.make_graph(
             self.nodes,
             name,
-            [helper.make_tensor_value_info(*value) for value in inputs],
-            [helper.make_tensor_value_info(*value) for value in outputs],
+            [_declare(*value) for value in inputs],
+            [_declare(*value) for value in outputs],
             self.constants,
         )
         opset = helper.make_opsetid("", OPSET)
@@ -68,3 +70,8 @@ class GraphBuilder:
         model.ir_version = 9  # of opset 20; newer ones are refused by older runtimes
         onnx.checker.check_model(model, full_check=True)
         return model
+
+
+def _declare(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
+    sizes = [FREE_SIZES[axis] if side == -1 else side for axis, side in enumerate(shape)]
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes)

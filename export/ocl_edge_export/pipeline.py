@@ -25,13 +25,15 @@ from ocl_edge.bundle import (
     new_bundle_directory,
     write_manifest,
 )
-from ocl_edge.errors import UsageError
+from ocl_edge.errors import CaptureError, SplitError, UsageError
 from ocl_edge.forms import FORMS, FormName, list_norms, source_tensors
-from ocl_edge.programs import save_program
+from ocl_edge.programs import load_program, save_program
+from ocl_edge.tail import MOST_CLASSES
 from ocl_edge.zoo import Spec
 from ocl_edge_export.capture import LARGEST_BATCH, capture
 from ocl_edge_export.checkpoint import Checkpoint, load_network, read_checkpoint
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
+from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
 from ocl_edge_export.lowering import lower_adaptive_pooling
 from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, input_names, output_names, write_forms
 from ocl_edge_export.parity import Tolerances, check_parity
@@ -102,6 +104,10 @@ def export_bundle(
         frame = _input_spec(request, checkpoint, spec)
         progress("capture and split")
         split = split_network(capture(network, frame.height, frame.width), request.split)
+        if split.logits[0] > MOST_CLASSES:
+            raise CaptureError(
+                f"the network has {split.logits[0]} classes; a mask has 8 bits, so {MOST_CLASSES} is the most"
+            )
         classes = _classes(request, checkpoint, split.logits[0], spec)
         images = read_images(request.calibration, frame) if request.calibration else noise_images(frame)
         _write_forms(split, frame, request.stat_rows, directory, progress)
@@ -117,7 +123,8 @@ def export_bundle(
         parity["images_from"] = "calibration" if request.calibration else "noise"
         progress("write bundle")
         _write_programs(split, frame, directory)
-        write_manifest(directory, _manifest(request, spec, split, frame, classes, parity))
+        manifest = _manifest(request, spec, split, frame, classes, parity)
+        write_manifest(directory, manifest.model_copy(update=_head_graphs(split, directory, images, parity)))
     return Bundle.open(request.out)
 
 
@@ -178,6 +185,20 @@ def _write_programs(split: SplitNetwork, frame: InputSpec, directory: Path) -> N
     weights = {name: p.detach().contiguous() for name, p in split.head.named_parameters()}
     save_file(weights, directory / "head.safetensors")
     save_file(source_tensors(split.backbone), directory / "norms.safetensors")
+
+
+def _head_graphs(
+    split: SplitNetwork, directory: Path, images: Tensor, parity: dict[str, object]
+) -> dict[str, object]:
+    """Manifest fields of the head's graphs, written and checked, or why there are none."""
+    try:
+        graphs = write_head_graphs(load_program(directory / "head.pt2"), split.features[0], directory)
+    except SplitError as error:
+        return {"no_head_graphs": str(error)}
+    with torch.no_grad():
+        pairs = [split.backbone(torch.stack((image, image.flip(2))))[0] for image in images]
+    report = check_head_graphs(directory, graphs, pairs)
+    return {"head_graphs": graphs, "parity": {**parity, "head": report}}
 
 
 def _save(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:

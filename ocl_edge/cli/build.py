@@ -22,17 +22,19 @@ EXAMPLES = """
 Examples:
   ocl-edge build bundle --backend tensorrt --precision fp16 --calibration frames/
   ocl-edge build bundle --backend tensorrt-rtx --targets sm86,sm89
+  ocl-edge build bundle --backend tensorrt-rtx --targets sm89 --forms head,head_step
   ocl-edge build bundle --backend tensorrt-rtx --targets sm89 --forms plain --dry-run
 """
 
-ALL_FORMS = "plain,modulated,measured"
+FORMS = "plain,modulated,measured"
+ALL_GRAPHS = f"{FORMS},head,head_step"
 
 
 def parse_forms(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
     forms = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
-    unknown = [form for form in forms if form not in ALL_FORMS.split(",")]
+    unknown = [form for form in forms if form not in ALL_GRAPHS.split(",")]
     if unknown:
-        raise click.BadParameter(f"unknown form {unknown[0]!r}; known: {ALL_FORMS}")
+        raise click.BadParameter(f"unknown form {unknown[0]!r}; known: {ALL_GRAPHS}")
     return forms
 
 
@@ -53,7 +55,13 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
     type=click.Choice(["tensorrt", "tensorrt-rtx"]),
     help="tensorrt builds on the device for the device; tensorrt-rtx also ahead of time, without a GPU.",
 )
-@click.option("--forms", callback=parse_forms, default=ALL_FORMS, show_default=True, help="Which to compile.")
+@click.option(
+    "--forms",
+    callback=parse_forms,
+    default=FORMS,
+    show_default=True,
+    help="Which to compile; head and head_step are for run --head engine, always in float32.",
+)
 @click.option(
     "--targets",
     callback=parse_targets,
@@ -68,12 +76,16 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
     help="Inside the engine; inputs, outputs, norm vectors and statistics stay float32.",
 )
 @click.option("--input-size", callback=parse_size, metavar="HxW", help="Checked against the bundle's.")
-@click.option("--min-batch", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
-    "--opt-batch", type=click.IntRange(min=1), default=1, show_default=True, help="Tuned for this one."
+    "--min-batch", type=click.IntRange(min=1), default=1, show_default=True, help="Smallest that is taken."
 )
-@click.option("--max-batch", type=click.IntRange(min=1), default=2, show_default=True, help="2: a view pair.")
-@click.option("--workspace-mib", type=click.IntRange(min=1), metavar="N", help="Scratch memory of a layer.")
+@click.option(
+    "--opt-batch", type=click.IntRange(min=1), default=1, show_default=True, help="The one it is tuned for."
+)
+@click.option(
+    "--max-batch", type=click.IntRange(min=1), default=2, show_default=True, help="Largest; 2: a view pair."
+)
+@click.option("--workspace-mib", type=click.IntRange(min=1), metavar="N", help="Scratch memory to plan with.")
 @click.option("--tf32", is_flag=True, help="Let float32 layers compute in TensorFloat-32.")
 @click.option(
     "--calibration",
@@ -86,7 +98,13 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
     help="Directory of class-index PNGs (255: ignored) named as the images: the gate also compares mIoU.",
 )
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=1), default=1800, show_default=True, metavar="S"
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1),
+    default=1800,
+    show_default=True,
+    metavar="S",
+    help="Seconds for each engine.",
 )
 @click.option("--rebuild", is_flag=True, help="Build also where a valid engine is there.")
 @click.option("--dry-run", is_flag=True, help="Say what would be built, and build nothing.")

@@ -7,12 +7,17 @@ from ocl_edge.cli.output import note, stage_progress
 from ocl_edge.engine_key import Precision
 from ocl_edge.engine_store import find_engine
 from ocl_edge.errors import NoValidEngineError
-from ocl_edge.forms import FormName
+from ocl_edge.forms import FormName, GraphName
 from ocl_edge.tensorrt_flavours import FLAVOURS, as_flavour
 
 
-def forms_of(mode: str, method: str) -> tuple[FormName, ...]:
-    """The forms of the backbone that a mode runs."""
+def graphs_of(mode: str, method: str, head: str = "torch") -> tuple[GraphName, ...]:
+    """The forms of the backbone that a mode runs, and the head graphs with ``head`` engine."""
+    forms = _forms_of(mode, method)
+    return (*forms, "head", "head_step") if head == "engine" else forms
+
+
+def _forms_of(mode: str, method: str) -> tuple[FormName, ...]:
     from ocl_edge.methods import find_method
 
     if not find_method(method).modulates_norms:
@@ -21,7 +26,7 @@ def forms_of(mode: str, method: str) -> tuple[FormName, ...]:
 
 
 def ensure_engines(
-    bundle: Bundle, backend: str, forms: tuple[FormName, ...], precision: Precision | None, no_build: bool
+    bundle: Bundle, backend: str, forms: tuple[GraphName, ...], precision: Precision | None, no_build: bool
 ) -> None:
     """Build the engines that a named TensorRT backend lacks; other backends need none.
 
@@ -30,7 +35,7 @@ def ensure_engines(
     Args:
         bundle: to run.
         backend: as on the command line.
-        forms: that will run.
+        forms: graphs that will run.
         precision: wanted; None: any that is there, and fp32 where none is.
         no_build: refuse where an engine is missing.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -11,18 +11,23 @@ from ocl_edge.cli.options import (
     adaptation_options,
     backend_option,
     bundle_argument,
+    head_option,
+    html_option,
     json_option,
+    quiet_option,
     threads_option,
 )
 
 if TYPE_CHECKING:
+    from ocl_edge_runtime.engine import Engine
     from ocl_edge_runtime.profile import Profile
 
 EXAMPLES = """
 \b
 Examples:
   ocl-edge profile bundle --source frames/
-  ocl-edge profile bundle --frames 200 --trace trace.json
+  ocl-edge profile bundle --frames 200 --trace trace.json --html profile.html
+  ocl-edge profile bundle --source frames/ --head engine
 """
 
 
@@ -32,16 +37,20 @@ Examples:
 @click.option("--frames", type=click.IntRange(min=1), default=50, show_default=True, help="Frames measured.")
 @click.option("--warmup", type=click.IntRange(min=0), default=5, show_default=True, help="Frames run before.")
 @backend_option
+@head_option
 @adaptation_options
 @threads_option
 @click.option("--trace", metavar="FILE", help="Write a Chrome trace, to open in Perfetto.")
 @json_option
+@html_option
+@quiet_option
 def profile(
     bundle: Path,
     source: str | None,
     frames: int,
     warmup: int,
     backend: str,
+    head: Literal["torch", "engine"],
     prior: float | None,
     lr: float | None,
     restoration: float | None,
@@ -49,6 +58,7 @@ def profile(
     threads: int | None,
     trace: str | None,
     json_path: str | None,
+    html_path: Path | None,
 ) -> None:
     """Measure every stage of a frame, adaptation on against off, frames interleaved.
 
@@ -72,18 +82,36 @@ def profile(
         if source
         else NoiseSource(size.height, size.width, min(frames + warmup, 32))
     )
-    off = Engine(opened, EngineOptions("frozen", None, backend, threads=threads))
-    on = Engine(opened, EngineOptions("ocl-head", None, backend, prior, lr, restoration, seed, threads))
+    off = Engine(opened, EngineOptions("frozen", None, backend, threads=threads, head=head))
+    adapting = EngineOptions("ocl-head", None, backend, prior, lr, restoration, seed, threads, head=head)
+    on = Engine(opened, adapting)
     wanted = islice(repeated(stream), frames + warmup)
     with frame_progress(frames + warmup) as progress:
         result = run_profile(off, on, wanted, (), warmup, lambda: progress(""))
     if trace:
         emit_json(trace, result.trace())
     if json_path:
-        facts = {"bundle": opened.identity, "backend": on.backend_name, "source": source or "noise"}
+        facts = {
+            "bundle": opened.identity,
+            "backend": on.backend_name,
+            "head": head,
+            "source": source or "noise",
+        }
         emit_json(json_path, {**facts, **result.as_dict()})
+    if html_path:
+        _write_html(html_path, on, result, source or "noise")
     if json_path != "-":
         _show(result, on.backend_name)
+
+
+def _write_html(path: Path, on: Engine, result: Profile, source: str) -> None:
+    from ocl_edge.cli.options import command_line
+    from ocl_edge_runtime.report import write_page
+    from ocl_edge_runtime.report.profile_report import profile_page
+    from ocl_edge_runtime.report.what_ran import settings_of, what_ran
+
+    ran = what_ran(command_line(), on.bundle, {"frames": source, **settings_of(on)})
+    write_page(profile_page(result, on, ran), path)
 
 
 def _show(result: Profile, backend: str) -> None:

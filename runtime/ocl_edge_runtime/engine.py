@@ -16,17 +16,21 @@ from ocl_edge.bundle import Bundle
 from ocl_edge.engine_key import Precision
 from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.forms import BATCH_NORM, build_form
-from ocl_edge.head import TrainableHead, TrainableWeights
+from ocl_edge.head import AdaptedWeights, Head, TrainableHead, TrainableWeights
 from ocl_edge.methods import find_method
+from ocl_edge.methods.base import ocl
 from ocl_edge.norms import SourceNorms
 from ocl_edge.preprocess import Preprocessor
 from ocl_edge.programs import load_program
 from ocl_edge.tail import MOST_CLASSES, Tail
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import open_backend
+from ocl_edge_runtime.backends.base import Backend
+from ocl_edge_runtime.engine_head import EngineHead
 from ocl_edge_runtime.frames import FrameResult
 
 Views = Literal["single", "pair"]
+HeadKind = Literal["torch", "engine"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class EngineOptions:
         seed: of the restoration.
         threads: for one operator of the backend.
         precision: of a compiled engine; None takes the newest valid one.
+        head: ``torch`` trains it in PyTorch; ``engine`` runs its forward pass and its OCL
+            step in the backend, as graphs that the bundle holds for a convolutional head.
     """
 
     method: str = "ocl-head"
@@ -55,6 +61,7 @@ class EngineOptions:
     seed: int = 0
     threads: int | None = None
     precision: Precision | None = None
+    head: HeadKind = "torch"
 
 
 class Engine:
@@ -85,7 +92,6 @@ class Engine:
         self.settings = bundle.manifest.adaptation.model_copy(
             update={**self.method.defaults, **{name: v for name, v in given.items() if v is not None}}
         )
-        self.head = TrainableHead(load_program(bundle.file("head.pt2")), self.settings, options.seed)
         self.source = SourceNorms(**load_file(bundle.file("norms.safetensors")))
         self.watch = Stopwatch()
         tail = load_program(bundle.file("tail.pt2")) if "tail.pt2" in bundle.manifest.files else None
@@ -95,20 +101,34 @@ class Engine:
             "anchor_statistics": self.source.statistics,
             "anchor_weight": torch.tensor([self.settings.prior]),
         }
-        self._logits: Tensor | None = None
-        self._open_backbone(options)
-
-    def _open_backbone(self, options: EngineOptions) -> None:
-        """Either a backend, or the measured form in PyTorch where gradients reach the backbone."""
+        self.head_kind = options.head
+        self._pair: tuple[list[Tensor], Tensor] | None = None
         self._network: nn.Module | None = None
-        self.weights: TrainableWeights = self.head
-        if not self.method.needs_pytorch_backbone:
-            choice = open_backend(self.bundle, options.backend, options.threads, options.precision)
-            self.passed_over, self.backend_name = choice.passed_over, choice.backend.name
-            self._backend = choice.backend
+        if self.method.needs_pytorch_backbone:
+            self._open_network(options)
             return
-        if options.backend not in ("auto", "torch"):
-            raise UsageError(f"{self.method.name} trains the backbone, which only --backend torch can")
+        in_engine = options.head == "engine"
+        choice = open_backend(bundle, options.backend, options.threads, options.precision, in_engine)
+        self.passed_over, self.backend_name = choice.passed_over, choice.backend.name
+        self._backend = choice.backend
+        self.head: Head = self._open_head(choice.backend, options)
+        self.weights: AdaptedWeights = self.head
+
+    def _open_head(self, backend: Backend, options: EngineOptions) -> Head:
+        if options.head == "torch":
+            return TrainableHead(load_program(self.bundle.file("head.pt2")), self.settings, options.seed)
+        if self.method.loss not in (None, ocl):
+            raise UsageError(f"--head engine has the OCL as its loss; {self.method.name} needs --head torch")
+        return EngineHead(self.bundle, backend, self.settings, options.seed)
+
+    def _open_network(self, options: EngineOptions) -> None:
+        """The measured form in PyTorch, where gradients reach the backbone."""
+        if options.backend not in ("auto", "torch") or options.head != "torch":
+            raise UsageError(
+                f"{self.method.name} trains the backbone, which only --backend torch --head torch can"
+            )
+        head = TrainableHead(load_program(self.bundle.file("head.pt2")), self.settings, options.seed)
+        self.head = head
         plain = load_program(self.bundle.file("backbone.pt2"))
         affine = {
             str(a.target) for n in plain.graph.nodes if n.target is BATCH_NORM for a in n.args[1:3] if a
@@ -122,7 +142,7 @@ class Engine:
         for name, parameter in self._network.named_parameters():
             parameter.requires_grad_(f"backbone.{name}" in wanted)
         if self.method.trains == "all":
-            wanted |= {f"head.{name}": parameter for name, parameter in self.head.parameters.items()}
+            wanted |= {f"head.{name}": parameter for name, parameter in head.parameters.items()}
         self.weights = TrainableWeights(wanted, self.settings, options.seed)
         self.passed_over, self.backend_name = {}, "torch"
 
@@ -147,7 +167,7 @@ class Engine:
         self.watch.lap("backbone")
         with torch.set_grad_enabled(self.method.loss is not None):
             logits = self.head.logits(features)
-        self._logits = logits if self.method.loss is not None else None
+        self._pair = (features, logits) if self.method.loss is not None else None
         averaged = mean_of_views(logits) if pair else logits.detach()
         self.watch.lap("head")
         mask = self._tail.mask(averaged, image.shape[0], image.shape[1])
@@ -165,11 +185,13 @@ class Engine:
 
     def adapt(self) -> Update | None:
         """Update on the frame of the last `predict`; None where there is nothing to adapt on."""
-        if self._logits is None or self.method.loss is None:
+        if self._pair is None or self.method.loss is None:
             return None
-        logits, self._logits = self._logits, None
+        (features, logits), self._pair = self._pair, None
         self.watch.resume()
-        return adapt_step(self.weights, logits, self.method.loss, self.watch)
+        if isinstance(self.weights, TrainableWeights):
+            return adapt_step(self.weights, logits, self.method.loss, self.watch)
+        return self.head.adapt(features, self.method.loss, self.watch)
 
     def step(self, image: NDArray[np.uint8]) -> FrameResult:
         """`predict` and `adapt` in one call."""
@@ -190,6 +212,7 @@ class Engine:
             "method": self.method.name,
             "views": self.views,
             "backend": self.backend_name,
+            "head": self.head_kind,
             "settings": self.settings.model_dump(),
             "weights_sha256": self.weights.weights_sha256(),
             "weights_distance": self.weights.distance_from_source(),

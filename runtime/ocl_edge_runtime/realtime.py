@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ocl_edge.adapter import Update, adapt_step
+from ocl_edge.adapter import Update
 from ocl_edge.bundle import Bundle
 from ocl_edge.errors import StateError, UsageError
 from ocl_edge.guard import Decision, Guard, GuardLimits, compare_heads
@@ -83,7 +83,7 @@ class RealtimeEngine(Engine):
         clock: replaced in tests.
 
     Raises:
-        UsageError: another method.
+        UsageError: another method, or the view pair.
     """
 
     def __init__(
@@ -96,6 +96,10 @@ class RealtimeEngine(Engine):
         super().__init__(bundle, options)
         if self.method.trains not in ("head", "nothing") or not self.method.modulates_norms:
             raise UsageError(f"realtime mode runs norm, ocl-head and tent-head, not {self.method.name}")
+        if options is not None and options.views == "pair":
+            raise UsageError(
+                "realtime mode works on a single view; leave out --views pair, or take --mode paper"
+            )
         self.views = "single"
         self.realtime = realtime or RealtimeOptions()
         self.clock: Clock = clock or RealClock()
@@ -188,7 +192,7 @@ class RealtimeEngine(Engine):
         assert self.method.loss is not None
         ours = self._grid.sample(current.features)
         outputs = self._backend.infer("measured", self._under(current.statistics, current.view.flip(3)))
-        distance = statistics_distance(outputs["statistics"], self.source.statistics)
+        distance = statistics_distance(outputs["statistics"].cpu(), self.source.statistics)
         flipped = self._grid.sample(
             [outputs[f"features_{i}"] for i in range(len(current.features))], flip=True
         )
@@ -196,7 +200,7 @@ class RealtimeEngine(Engine):
         if not trusted and not distance <= self.realtime.statistics_limit:
             return Update(None, False, f"statistics refused: {distance:.2f} away from the source's")
         pair = [torch.cat((a, b)) for a, b in zip(ours, flipped, strict=True)]
-        update = adapt_step(self.head, self.head.logits(pair), self.method.loss, self.watch)
+        update = self.head.adapt(pair, self.method.loss, self.watch)
         if not self.realtime.guarded:
             return update
         self.decision = self._judge(update, ours)
@@ -226,16 +230,15 @@ class RealtimeEngine(Engine):
         outputs = self._backend.infer("measured", {"image": view, **self._anchor})
         self._measured_s.add(self.clock.now() - started)
         features = [outputs[f"features_{i}"].clone() for i in range(len(self.bundle.manifest.features))]
-        distance = statistics_distance(outputs["statistics"], self.source.statistics)
+        statistics = outputs["statistics"].cpu()
+        distance = statistics_distance(statistics, self.source.statistics)
         if not distance <= self.realtime.statistics_limit:
             self.refused_statistics += 1
             return features, f"statistics refused: {distance:.2f} away from the source's"
-        self.running.add(outputs["statistics"], arrived_at)
+        self.running.add(statistics, arrived_at)
         own = self.realtime.norm_every == 1
         assert self.running.average is not None
-        self._mixed = self.source.mixed_with(
-            outputs["statistics"] if own else self.running.average, self.settings.prior
-        )
+        self._mixed = self.source.mixed_with(statistics if own else self.running.average, self.settings.prior)
         self._vectors = self.source.vectors(self._mixed)
         return features, None
 

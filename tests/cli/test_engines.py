@@ -9,7 +9,7 @@ import pytest
 from fake_tensorrt import fake_library, store_fake_engines
 
 from ocl_edge.bundle import Bundle
-from ocl_edge.cli.engines import ensure_engines, forms_of
+from ocl_edge.cli.engines import ensure_engines, graphs_of
 from ocl_edge.errors import BackendError, NoValidEngineError
 from ocl_edge_export.engines import build as build_module
 from ocl_edge_export.engines.request import BuildRequest
@@ -43,7 +43,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[BuildRequest]:
     ],
 )
 def test_a_mode_needs_its_forms_only(mode: str, method: str, forms: tuple[str, ...]) -> None:
-    assert forms_of(mode, method) == forms
+    assert graphs_of(mode, method) == forms
 
 
 def test_valid_engines_are_used(small_bundle: Bundle, builds: list[BuildRequest]) -> None:

@@ -19,6 +19,7 @@ from ocl_edge_export.engines.process import run_worker
 from ocl_edge_export.head_step import ConvolutionHead, build_head_step, describe_head
 
 HEIGHT, WIDTH, STEPS = 12, 18, 200
+SIDES = {"min": (1, 1), "opt": (HEIGHT // 4, WIDTH // 4), "max": (HEIGHT, WIDTH)}
 LR, MOMENTUM, DECAY, RESTORATION = 0.2, 0.9, 5e-4, 0.05
 ONE_BY_ONE = ConvolutionHead(20, 10, (1, 1))
 HEADS = [
@@ -83,7 +84,7 @@ def test_two_hundred_chained_steps_equal_autograd_in_float64(head: ConvolutionHe
         with torch.no_grad():
             for name, parameter in module.named_parameters():
                 parameter.copy_(torch.where(masks[name], source[name], parameter))
-        restored = {f"{name}_restored": mask.numpy() for name, mask in masks.items()}
+        restored = {f"{name}_restored": mask.numpy().astype(np.float32) for name, mask in masks.items()}
         values = session.run(names, {"features": features.numpy(), **state, **restored, **feeds})
         outputs = dict(zip(names, values, strict=True))
         assert outputs["loss"][0] == pytest.approx(loss.item(), abs=2e-6), step
@@ -114,6 +115,8 @@ def test_tensorrt_rtx_compiles_it(head: ConvolutionHead, tmp_path: Path) -> None
     onnx = tmp_path / "head_step.onnx"
     onnx.write_bytes(build_head_step(head, HEIGHT, WIDTH).SerializeToString())
     job = {"job": "build", "flavour": "tensorrt-rtx", "onnx": str(onnx), "engine": str(tmp_path / "engine")}
-    fixed = {"image": None, "targets": ["sm86", "sm89"], "workspace_mib": None, "tf32": False}
+    free = {which: [2, head.features, *sides] for which, sides in SIDES.items()}
+    shapes = {"features": free} if head.pointwise else {}
+    fixed = {"shapes": shapes, "targets": ["sm86", "sm89"], "workspace_mib": None, "tf32": False}
     done = run_worker({**job, **fixed}, 120)
     assert (tmp_path / "engine").stat().st_size == done["bytes"] > 1000

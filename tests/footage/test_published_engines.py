@@ -36,7 +36,7 @@ def test_its_head_step_compiles(published_bundle: Bundle, tmp_path: Path) -> Non
     head = describe_head(load_program(published_bundle.file("head.pt2")))
     assert (head.classes, head.features, head.kernel) == (20, 10, (1, 1))
     (tmp_path / "step.onnx").write_bytes(build_head_step(head, 192, 256).SerializeToString())
-    fixed = {"image": None, "targets": list(TARGETS), "workspace_mib": None, "tf32": False}
+    fixed = {"shapes": {}, "targets": list(TARGETS), "workspace_mib": None, "tf32": False}
     job = {"job": "build", "flavour": "tensorrt-rtx", "onnx": str(tmp_path / "step.onnx"), **fixed}
     done = run_worker({**job, "engine": str(tmp_path / "step.engine")}, 300)
     assert done["bytes"] > 1000

@@ -23,7 +23,6 @@ from torch import Tensor
 from ocl_edge.bundle import Bundle, file_sha256
 from ocl_edge.engine_key import EngineKey, EngineRecord, Here, graph_hashes
 from ocl_edge.engine_store import StoredEngine, store_engine, user_cache
-from ocl_edge.forms import FORMS
 from ocl_edge.tensorrt_flavours import FlavourName
 from ocl_edge_runtime.backends.engine_device import Buffer, Enqueue
 from ocl_edge_runtime.backends.tensorrt_engines import EngineLibrary
@@ -75,6 +74,7 @@ class Engine:
         self.tensors += [(o, TensorIOMode.OUTPUT) for o in self.session.get_outputs()]
         self.max_batch = description["max_batch"]
         self.contexts: list[Context] = []
+        self.executions: list[dict[str, int]] = []
 
     @property
     def num_io_tensors(self) -> int:
@@ -124,7 +124,7 @@ class RuntimeCache:
 
 
 class Context:
-    """``executions`` holds the addresses of every run; ``capturing`` collects instead of running."""
+    """``executions`` holds the addresses of every run, as the engine's does of all its contexts."""
 
     profiler: Any = None
     enqueue_emits_profile = True
@@ -139,15 +139,16 @@ class Context:
     def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
         declared = self.engine.get_tensor_shape(name)
         fits = len(declared) == len(shape) and all(
-            d in (-1, s) and (d != -1 or s <= self.engine.max_batch)
-            for d, s in zip(declared, shape, strict=True)
+            d in (-1, s) and (d != -1 or axis > 0 or s <= self.engine.max_batch)
+            for axis, (d, s) in enumerate(zip(declared, shape, strict=True))
         )
         self.shapes.update({name: tuple(shape)} if fits else {})
         return fits
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        batch = next(shape[0] for tensor, shape in self.shapes.items() if tensor == "image")
-        return tuple(batch if side == -1 else side for side in self.engine.get_tensor_shape(name))
+        declared = self.engine.get_tensor_shape
+        sizes = next((shape for tensor, shape in self.shapes.items() if -1 in declared(tensor)), ())
+        return tuple(sizes[axis] if side == -1 else side for axis, side in enumerate(declared(name)))
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -181,6 +182,7 @@ def _bound_run(context: Context, addresses: dict[str, int]) -> Callable[[], None
 
     def run() -> None:
         context.executions.append(addresses)
+        context.engine.executions.append(addresses)
         feeds = {name: array(name).copy() for name in context.shapes}
         outputs = [output.name for output in context.engine.session.get_outputs()]
         for name, value in zip(outputs, context.engine.session.run(outputs, feeds), strict=True):
@@ -241,10 +243,10 @@ def fake_library(flavour: FlavourName = "tensorrt", **here: str) -> EngineLibrar
 def store_fake_engines(
     bundle: Bundle, flavour: FlavourName = "tensorrt", content: bytes | None = None, **changed: Any
 ) -> list[StoredEngine]:
-    """Engines of every form in the user's cache (set XDG_CACHE_HOME first); the bundle is not touched."""
+    """Engines of every graph in the user's cache (set XDG_CACHE_HOME first); the bundle is not touched."""
     directory = user_cache() / "engines" / bundle.identity[:24]
     directory.mkdir(parents=True, exist_ok=True)
-    return [_store(bundle, directory, flavour, form, content, changed) for form in FORMS]
+    return [_store(bundle, directory, flavour, form, content, changed) for form in bundle.manifest.graphs]
 
 
 def _store(
@@ -270,7 +272,7 @@ def _store(
     if flavour == "tensorrt":
         fields = {"gpu": HERE["gpu"], "cuda": HERE["cuda"], "driver": HERE["driver"], **fields}
     key = EngineKey(**fields)
-    description = {"onnx": str(bundle.file(bundle.manifest.forms[form].file)), "max_batch": key.max_batch}
+    description = {"onnx": str(bundle.file(bundle.manifest.graphs[form].file)), "max_batch": key.max_batch}
     built = directory / f"{form}.building"
     built.write_bytes(MAGIC + json.dumps(description).encode() if content is None else content)
     record = EngineRecord(
@@ -278,7 +280,7 @@ def _store(
         sha256=file_sha256(built),
         bytes=built.stat().st_size,
         build_s=1.0,
-        built_at=f"2026-01-01T00:00:0{FORMS.index(form)}",
+        built_at=f"2026-01-01T00:00:0{list(bundle.manifest.graphs).index(form)}",
         created_with={},
     )
     return store_engine(bundle, directory, built, record)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from backend_contract import BackendContract, inputs_of
+from backend_contract import BackendContract, HeadBackendContract, inputs_of
 
 from ocl_edge.bundle import Bundle
 from ocl_edge.errors import BackendError, MissingExtraError, UsageError
@@ -23,7 +23,7 @@ class TestTorch(BackendContract):
         return TorchBackend(bundle)
 
 
-class TestOnnxRuntime(BackendContract):
+class TestOnnxRuntime(HeadBackendContract):
     @pytest.fixture
     def backend(self, bundle: Bundle) -> Backend:
         return OnnxRuntimeBackend(bundle, threads=2)

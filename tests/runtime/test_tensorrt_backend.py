@@ -6,6 +6,7 @@ import gc
 import json
 import sys
 import weakref
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -13,18 +14,23 @@ import fake_pycuda
 import numpy as np
 import pytest
 import torch
-from backend_contract import BackendContract, inputs_of
+from backend_contract import HeadBackendContract, inputs_of
 from fake_tensorrt import CudaGraphStrategy, HostDevice, fake_library, store_fake_engines
 from PIL import Image
 
-from ocl_edge.bundle import Bundle
+from ocl_edge.bundle import AdaptationDefaults, Bundle
 from ocl_edge.cli import run
 from ocl_edge.errors import BackendError, MissingExtraError, NoValidEngineError
+from ocl_edge.head import TrainableHead
+from ocl_edge.methods.base import ocl
+from ocl_edge.programs import load_program
+from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.backends.tensorrt_backend import TensorRtBackend
 from ocl_edge_runtime.backends.tensorrt_engines import open_library
 from ocl_edge_runtime.backends.tensorrt_pycuda import PyCudaDevice
 from ocl_edge_runtime.backends.torch_backend import TorchBackend
+from ocl_edge_runtime.engine_head import EngineHead
 
 
 @pytest.fixture(autouse=True)
@@ -42,14 +48,14 @@ def pycuda(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return driver
 
 
-class TestClassicWithGraphs(BackendContract):
+class TestClassicWithGraphs(HeadBackendContract):
     @pytest.fixture
     def backend(self, bundle: Bundle) -> Backend:
         store_fake_engines(bundle)
         return TensorRtBackend(bundle, "tensorrt", library=fake_library(), device=HostDevice())
 
 
-class TestClassicWithoutGraphs(BackendContract):
+class TestClassicWithoutGraphs(HeadBackendContract):
     @pytest.fixture
     def backend(self, bundle: Bundle) -> Backend:
         store_fake_engines(bundle)
@@ -58,7 +64,7 @@ class TestClassicWithoutGraphs(BackendContract):
         )
 
 
-class TestRtx(BackendContract):
+class TestRtx(HeadBackendContract):
     @pytest.fixture
     def backend(self, bundle: Bundle) -> Backend:
         store_fake_engines(bundle, "tensorrt-rtx")
@@ -67,7 +73,7 @@ class TestRtx(BackendContract):
         )
 
 
-class TestPyCuda(BackendContract):
+class TestPyCuda(HeadBackendContract):
     @pytest.fixture
     def backend(self, bundle: Bundle, pycuda: ModuleType) -> Backend:
         store_fake_engines(bundle)
@@ -142,6 +148,31 @@ def test_inputs_live_until_the_next_infer(small_bundle: Bundle) -> None:
     backend.infer("plain", inputs_of(small_bundle, "plain", 1))
     gc.collect()
     assert alive() is None
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_the_two_sets_of_a_heads_weights_stay_on_the_device(small_bundle: Bundle, graphs: bool) -> None:
+    """Weights and momentum are bound where they lie, in turns; no copy but of what is new at each step."""
+    device = HostDevice()
+    backend = opened(small_bundle, device, graphs)
+    head = EngineHead(small_bundle, backend, AdaptationDefaults())
+    watch, steps = Stopwatch(), 6
+    pairs = [[torch.randn(2, 6, 6, 8)] for _ in range(steps)]
+    for pair in pairs:
+        assert head.adapt(pair, ocl, watch).applied
+    assert device.uploads == 0  # the double binds CPU tensors as a GPU binds its own
+    runs = backend._loaded["head_step"].executions
+    assert len(runs) == steps
+    for now, after in pairwise(runs):
+        for name in ("weight", "bias", "weight_momentum", "bias_momentum"):
+            assert now[f"new_{name}"] == after[name]
+            assert now[name] == after[f"new_{name}"]
+    assert device.captures == (2 if graphs else 0)
+    expected = TrainableHead(load_program(small_bundle.file("head.pt2")), AdaptationDefaults())
+    for pair in pairs:
+        expected.adapt(pair, ocl, watch)
+    for name, weight in expected.snapshot().items():
+        assert torch.allclose(head.parameters[name], weight, atol=1e-5)
 
 
 def test_pycuda_shares_the_primary_context_and_lets_it_go(small_bundle: Bundle, pycuda: ModuleType) -> None:
@@ -254,7 +285,7 @@ def test_a_form_without_an_engine_is_refused_when_it_is_asked_for(small_bundle: 
         if stored.record.key.form == "measured":
             stored.path.with_suffix(".json").unlink()
     backend = TensorRtBackend(small_bundle, "tensorrt", library=fake_library(), device=HostDevice())
-    assert list(backend.describe()) == ["plain", "modulated"]
+    assert list(backend.describe()) == ["plain", "modulated", "head", "head_step"]
     with pytest.raises(NoValidEngineError, match="--forms measured"):
         backend.infer("measured", inputs_of(small_bundle, "measured", 1))
 
@@ -310,7 +341,9 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 def on_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("tensorrt_backend", "tensorrt_engines"):
         monkeypatch.setattr(f"ocl_edge_runtime.backends.{module}.open_library", fake_library)
-    monkeypatch.setattr("ocl_edge_runtime.backends.tensorrt_backend.open_device", HostDevice)
+    monkeypatch.setattr(
+        "ocl_edge_runtime.backends.tensorrt_backend.open_device", lambda on_host: HostDevice()
+    )
 
 
 @pytest.mark.usefixtures("on_fakes")

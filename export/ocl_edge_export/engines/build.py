@@ -17,7 +17,7 @@ from torch import Tensor
 from ocl_edge._version import __version__
 from ocl_edge.bundle import Bundle, file_sha256
 from ocl_edge.cuda_probe import probe_cuda
-from ocl_edge.engine_key import EngineKey, EngineRecord, Here, graph_hashes
+from ocl_edge.engine_key import EngineKey, EngineRecord, Here, graph_hashes, precision_of
 from ocl_edge.engine_store import (
     StoredEngine,
     build_lock,
@@ -27,6 +27,7 @@ from ocl_edge.engine_store import (
     writable_directory,
 )
 from ocl_edge.errors import BackendError, BuildError, UsageError
+from ocl_edge.forms import HEAD_GRAPHS
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels
 from ocl_edge_export.engines.process import run_worker
 from ocl_edge_export.engines.request import BuildRequest
@@ -37,6 +38,8 @@ Progress = Callable[[str], None]
 
 DESCRIBE_TIMEOUT_S = 60.0
 CALIBRATION_IMAGES = 16
+USUAL_STRIDE = 4
+"""Realtime mode's loss takes every 4th pixel; a head step is tuned for that."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def plan_build(bundle: Bundle, request: BuildRequest) -> list[EngineKey]:
                 flavour=request.flavour,
                 version=version,
                 compute_capabilities=tuple(sorted(set(targets), key=lambda name: int(name[2:]))),
-                precision=request.precision,
+                precision=precision_of(form, request.precision),
                 height=frame.height,
                 width=frame.width,
                 min_batch=request.min_batch,
@@ -137,9 +140,9 @@ def _build_once(
 def _build(
     bundle: Bundle, request: BuildRequest, key: EngineKey, directory: Path, staging: Path, tell: Progress
 ) -> BuiltEngine:
-    onnx = bundle.file(bundle.manifest.forms[key.form].file)
+    onnx = bundle.file(bundle.manifest.graphs[key.form].file)
     parity = None
-    if key.precision != "fp32":
+    if key.form != "head" and key.form != "head_step" and key.precision != "fp32":
         tell(f"convert to {key.precision}")
         calibration = _calibration_images(bundle, request)
         converted = write_converted(bundle, key.form, key.precision, staging, calibration)
@@ -153,7 +156,7 @@ def _build(
         onnx = converted
     engine = staging / f"{key.form}.engine"
     start = time.monotonic()
-    done = run_worker(_job(onnx, engine, key, request), request.timeout_s, tell)
+    done = run_worker(_job(bundle, onnx, engine, key, request), request.timeout_s, tell)
     record = EngineRecord(
         key=key,
         sha256=file_sha256(engine),
@@ -166,20 +169,40 @@ def _build(
     return BuiltEngine(store_engine(bundle, directory, engine, record), True, tuple(done["warnings"]))
 
 
-def _job(onnx: Path, engine: Path, key: EngineKey, request: BuildRequest) -> dict[str, Any]:
-    def image(batch: int) -> list[int]:
-        return [batch, 3, key.height, key.width]
-
+def _job(bundle: Bundle, onnx: Path, engine: Path, key: EngineKey, request: BuildRequest) -> dict[str, Any]:
     return {
         "job": "build",
         "flavour": key.flavour,
         "onnx": str(onnx),
         "engine": str(engine),
-        "image": {"min": image(key.min_batch), "opt": image(key.opt_batch), "max": image(key.max_batch)},
+        "shapes": _shapes(bundle, key),
         "targets": list(key.compute_capabilities) if key.flavour == "tensorrt-rtx" else [],
         "workspace_mib": request.workspace_mib,
-        "tf32": request.tf32,
+        "tf32": request.tf32 and key.form not in HEAD_GRAPHS,
         "timing_cache": str(_timing_cache(key)) if key.flavour == "tensorrt" else None,
+    }
+
+
+def _shapes(bundle: Bundle, key: EngineKey) -> dict[str, dict[str, list[int]]]:
+    """Least, usual and largest shape of the input that has free sizes: the image, or a head's features.
+
+    A head runs on all pixels and on every n-th in both directions, and learns on the latter.
+    """
+    free = bundle.manifest.graphs[key.form].inputs[0]
+    if -1 not in free.shape:
+        return {}
+    full = (0, 3, key.height, key.width) if free.name == "image" else (0, *bundle.manifest.features[0])
+    usual = [-(-side // USUAL_STRIDE) for side in full] if key.form == "head_step" else full
+    sides = {"min": [1] * 4, "opt": usual, "max": full}
+    batches = {"min": key.min_batch, "opt": key.opt_batch, "max": key.max_batch}
+    return {
+        free.name: {
+            which: [
+                side if side != -1 else batches[which] if axis == 0 else sides[which][axis]
+                for axis, side in enumerate(free.shape)
+            ]
+            for which in batches
+        }
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ocl_edge.engine_key import Precision
 from ocl_edge.errors import UsageError
-from ocl_edge.forms import FORMS, FormName
+from ocl_edge.forms import FORMS, GraphName
 from ocl_edge.tensorrt_flavours import FlavourName
 
 
@@ -17,9 +17,9 @@ class BuildRequest:
 
     Attributes:
         flavour: which TensorRT.
-        forms: which forms to compile.
+        forms: which forms and head graphs to compile.
         targets: compute capabilities (``sm86``); empty: this machine's GPU.
-        precision: of the graph inside; see `ocl_edge_export.precision`.
+        precision: of the forms; see `ocl_edge_export.precision`. Head graphs are float32 in all.
         min_batch: smallest batch that the engine takes.
         opt_batch: batch that it is tuned for.
         max_batch: largest batch that it takes.
@@ -32,7 +32,7 @@ class BuildRequest:
     """
 
     flavour: FlavourName
-    forms: tuple[FormName, ...] = FORMS
+    forms: tuple[GraphName, ...] = FORMS
     targets: tuple[str, ...] = ()
     precision: Precision = "fp32"
     min_batch: int = 1

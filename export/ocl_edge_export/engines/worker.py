@@ -70,8 +70,8 @@ def describe_library(library: Any) -> dict[str, Any]:
 def build_engine(library: Any, job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Parse, configure, build, write.
 
-    Job fields: ``onnx``, ``engine`` (paths), ``image`` (shapes ``min``, ``opt``, ``max``
-    of the input of that name), ``targets``, ``workspace_mib``, ``tf32``; optional
+    Job fields: ``onnx``, ``engine`` (paths), ``shapes`` (name of an input with free sizes
+    -> shapes ``min``, ``opt``, ``max``), ``targets``, ``workspace_mib``, ``tf32``; optional
     ``timing_cache`` (path): what one form measured, the next one need not measure again.
     """
     messages: list[str] = []
@@ -117,9 +117,10 @@ def _configure(library: Any, builder: Any, job: dict[str, Any]) -> Any:
         config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, job["workspace_mib"] << 20)
     if not job["tf32"]:
         config.clear_flag(library.BuilderFlag.TF32)  # float32 that is asked for is float32
-    if job["image"]:
+    if job["shapes"]:
         profile = builder.create_optimization_profile()
-        profile.set_shape("image", *(tuple(job["image"][which]) for which in ("min", "opt", "max")))
+        for name, shapes in job["shapes"].items():
+            profile.set_shape(name, *(tuple(shapes[which]) for which in ("min", "opt", "max")))
         config.add_optimization_profile(profile)
     if job["targets"]:
         config.num_compute_capabilities = len(job["targets"])

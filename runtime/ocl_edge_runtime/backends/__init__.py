@@ -9,7 +9,7 @@ from ocl_edge.bundle import Bundle
 from ocl_edge.cuda_probe import driver_is_installed
 from ocl_edge.engine_key import Precision
 from ocl_edge.errors import BackendError, MissingExtraError, OclEdgeError, UsageError
-from ocl_edge.tensorrt_flavours import FLAVOURS
+from ocl_edge.tensorrt_flavours import FLAVOURS, FlavourName
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend, import_onnxruntime
 from ocl_edge_runtime.backends.onnxruntime_gpu import OnnxRuntimeGpuBackend, require_provider
@@ -17,13 +17,35 @@ from ocl_edge_runtime.backends.tensorrt_backend import TensorRtBackend
 from ocl_edge_runtime.backends.tensorrt_engines import open_library
 from ocl_edge_runtime.backends.torch_backend import TorchBackend
 
-BACKENDS: dict[str, Callable[[Bundle, int | None, Precision | None], Backend]] = {
-    "tensorrt": lambda bundle, _threads, precision: TensorRtBackend(bundle, "tensorrt", precision),
-    "tensorrt-rtx": lambda bundle, _threads, precision: TensorRtBackend(bundle, "tensorrt-rtx", precision),
-    "onnxruntime-cuda": lambda bundle, _threads, _precision: OnnxRuntimeGpuBackend(bundle, "cuda"),
-    "onnxruntime-tensorrt": lambda bundle, _threads, _precision: OnnxRuntimeGpuBackend(bundle, "tensorrt"),
-    "onnxruntime": lambda bundle, threads, _precision: OnnxRuntimeBackend(bundle, threads),
-    "torch": lambda bundle, _threads, _precision: TorchBackend(bundle),
+
+@dataclass(frozen=True)
+class Wanted:
+    """How a backend is opened.
+
+    Attributes:
+        threads: for one operator, on the CPU.
+        precision: of compiled engines; None takes the newest valid one.
+        on_device: leave outputs where they are computed, for a head that runs there too.
+    """
+
+    threads: int | None = None
+    precision: Precision | None = None
+    on_device: bool = False
+
+
+def _tensorrt(flavour: FlavourName) -> Callable[[Bundle, Wanted], Backend]:
+    return lambda bundle, wanted: TensorRtBackend(
+        bundle, flavour, wanted.precision, on_device=wanted.on_device
+    )
+
+
+BACKENDS: dict[str, Callable[[Bundle, Wanted], Backend]] = {
+    "tensorrt": _tensorrt("tensorrt"),
+    "tensorrt-rtx": _tensorrt("tensorrt-rtx"),
+    "onnxruntime-cuda": lambda bundle, _: OnnxRuntimeGpuBackend(bundle, "cuda"),
+    "onnxruntime-tensorrt": lambda bundle, _: OnnxRuntimeGpuBackend(bundle, "tensorrt"),
+    "onnxruntime": lambda bundle, wanted: OnnxRuntimeBackend(bundle, wanted.threads),
+    "torch": lambda bundle, _: TorchBackend(bundle),
 }
 """Fastest first: the order in which ``auto`` tries them."""
 
@@ -41,30 +63,35 @@ class Choice:
 
 
 def open_backend(
-    bundle: Bundle, name: str = "auto", threads: int | None = None, precision: Precision | None = None
+    bundle: Bundle,
+    name: str = "auto",
+    threads: int | None = None,
+    precision: Precision | None = None,
+    on_device: bool = False,
 ) -> Choice:
     """Open a backend by name; ``auto`` takes the first of `BACKENDS` that works here.
 
     Without an NVIDIA driver library ``auto`` does not look at the backends of `ON_GPU`.
-    ``precision`` chooses among compiled engines; None takes the newest valid one.
+    The other arguments are those of `Wanted`.
 
     Raises:
         UsageError: no backend of that name.
         MissingExtraError: its library is not installed (named backends only).
         BackendError: it cannot load the bundle.
     """
+    wanted = Wanted(threads, precision, on_device)
     if name != "auto":
         if name not in BACKENDS:
             raise UsageError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}")
         if precision is not None and name not in FLAVOURS:
             raise UsageError(f"--precision chooses among compiled engines, which {name} does not use")
-        return Choice(BACKENDS[name](bundle, threads, precision), {})
+        return Choice(BACKENDS[name](bundle, wanted), {})
     passed_over: dict[str, str] = {}
     for candidate, opener in BACKENDS.items():
         if candidate == BUILDS_WHILE_RUNNING or (candidate in ON_GPU and not driver_is_installed()):
             continue
         try:
-            return Choice(opener(bundle, threads, precision), passed_over)
+            return Choice(opener(bundle, wanted), passed_over)
         except (MissingExtraError, BackendError) as error:
             passed_over[candidate] = str(error)
     raise AssertionError("the torch backend needs nothing but PyTorch")

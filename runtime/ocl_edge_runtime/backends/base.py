@@ -9,6 +9,8 @@ Contract (tests/runtime/backend_contract.py holds every backend to it):
 * Outputs belong to the backend: they are valid until the next `infer` of the same form.
   Clone what must live longer.
 * A backend is used from one thread at a time.
+
+A `HeadBackend` also runs the head graphs, into tensors of the caller's.
 """
 
 from __future__ import annotations
@@ -19,17 +21,20 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle import FormSpec
+from ocl_edge.bundle import Bundle, FormSpec, TensorSpec
 from ocl_edge.errors import BackendError
-from ocl_edge.forms import FormName
+from ocl_edge.forms import FORMS, HEAD_GRAPHS, FormName, GraphName
+
+Sizes = tuple[int, ...]
+"""Shape of the input of a graph that has free sizes; an output's free size is that of the same axis."""
 
 
 @runtime_checkable
 class Backend(Protocol):
     name: str
 
-    def describe(self) -> Mapping[FormName, FormSpec]:
-        """Inputs and outputs of every form that this backend can run."""
+    def describe(self) -> Mapping[GraphName, FormSpec]:
+        """Inputs and outputs of every form, and of every head graph, that this backend can run."""
 
     def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run a form; loads it at first use."""
@@ -38,11 +43,32 @@ class Backend(Protocol):
         """Free what the backend holds. Calling it twice is fine."""
 
 
-def check_inputs(form: FormName, spec: FormSpec, inputs: Mapping[str, Tensor]) -> int:
-    """Compare tensors with what a form declares.
+@runtime_checkable
+class HeadBackend(Backend, Protocol):
+    """A backend that runs the head graphs where `describe` names them."""
+
+    head_device: torch.device
+    """Where the tensors of a head lie that need no copy."""
+
+    def infer_into(
+        self, graph: GraphName, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+    ) -> None:
+        """Run a graph and write every output into the caller's tensors.
+
+        Args:
+            graph: any of `describe`.
+            inputs: as for `infer`; they may also lie on ``head_device``.
+            outputs: every output by name: float32, contiguous, of the right shape, on
+                ``head_device``. None may share memory with an input. They are complete for
+                what the caller enqueues next on its device, on the CPU when this returns.
+        """
+
+
+def check_inputs(form: GraphName, spec: FormSpec, inputs: Mapping[str, Tensor]) -> Sizes:
+    """Compare tensors with what a graph declares.
 
     Returns:
-        The batch size.
+        The free sizes; with `shape_of` they give the shape of every output.
 
     Raises:
         BackendError: naming the first tensor that is missing, unknown, or of a wrong
@@ -51,7 +77,7 @@ def check_inputs(form: FormName, spec: FormSpec, inputs: Mapping[str, Tensor]) -
     expected = {tensor.name: tensor for tensor in spec.inputs}
     if inputs.keys() != expected.keys():
         raise BackendError(f"{form} takes {sorted(expected)}, got {sorted(inputs)}")
-    batch = -1
+    sizes: Sizes = ()
     for name, tensor in inputs.items():
         want = expected[name].shape
         fits = tensor.dim() == len(want) and all(
@@ -64,6 +90,36 @@ def check_inputs(form: FormName, spec: FormSpec, inputs: Mapping[str, Tensor]) -
             )
         if not tensor.is_contiguous():
             raise BackendError(f"{form}: {name} must be contiguous; call .contiguous() on it")
-        if want and want[0] == -1:
-            batch = int(tensor.shape[0])
-    return batch
+        if -1 in want:
+            sizes = tuple(tensor.shape)
+    return sizes
+
+
+def shape_of(tensor: TensorSpec, sizes: Sizes) -> tuple[int, ...]:
+    """Shape of an input or output under these free sizes."""
+    return tuple(sizes[axis] if side == -1 else side for axis, side in enumerate(tensor.shape))
+
+
+def check_outputs(graph: GraphName, spec: FormSpec, sizes: Sizes, outputs: Mapping[str, Tensor]) -> None:
+    """Compare the caller's tensors with what a graph writes.
+
+    Raises:
+        BackendError: naming the first that is missing, unknown, or of a wrong dtype, shape or layout.
+    """
+    expected = {tensor.name: shape_of(tensor, sizes) for tensor in spec.outputs}
+    if outputs.keys() != expected.keys():
+        raise BackendError(f"{graph} gives {sorted(expected)}, got places for {sorted(outputs)}")
+    for name, tensor in outputs.items():
+        if tensor.dtype is not torch.float32 or tuple(tensor.shape) != expected[name]:
+            raise BackendError(
+                f"{graph}: the place for {name} must be float32 {list(expected[name])}, "
+                f"got {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+            )
+        if not tensor.is_contiguous():
+            raise BackendError(f"{graph}: the place for {name} must be contiguous")
+
+
+def graphs_of(bundle: Bundle) -> dict[GraphName, FormSpec]:
+    """Every form of a bundle, and its head graphs where it has any."""
+    graphs = bundle.manifest.graphs
+    return {name: graphs[name] for name in (*FORMS, *HEAD_GRAPHS) if name in graphs}

@@ -133,15 +133,18 @@ class TorchCudaDevice:
         current.wait_stream(self._stream)
 
 
-def open_device() -> EngineDevice:
-    """PyTorch's CUDA where it has one, else pycuda; both hand outputs out on the CPU.
+def open_device(on_host: bool = True) -> EngineDevice:
+    """PyTorch's CUDA where it has one, else pycuda, which hands outputs out on the CPU always.
+
+    Args:
+        on_host: of `TorchCudaDevice`.
 
     Raises:
         BackendError: neither works here.
         MissingExtraError: PyTorch has no CUDA and pycuda is not installed.
     """
     if torch.cuda.is_available():
-        return TorchCudaDevice()
+        return TorchCudaDevice(on_host=on_host)
     from ocl_edge_runtime.backends.tensorrt_pycuda import PyCudaDevice
 
     return PyCudaDevice()

@@ -12,7 +12,7 @@ from ocl_edge.bundle import Bundle
 from ocl_edge.cuda_probe import probe_cuda
 from ocl_edge.engine_store import user_cache
 from ocl_edge.errors import BackendError
-from ocl_edge.forms import FormName
+from ocl_edge.forms import GraphName
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend, import_onnxruntime
 
 ProviderName = Literal["cuda", "tensorrt"]
@@ -54,7 +54,7 @@ class OnnxRuntimeGpuBackend(OnnxRuntimeBackend):
             providers.insert(0, (self._provider, cache))
         return self._library.InferenceSession(path, options, providers=providers)
 
-    def _check_session(self, session: Any, form: FormName) -> None:
+    def _check_session(self, session: Any, form: GraphName) -> None:
         if session.get_providers()[0] != self._provider:
             raise BackendError(
                 f"asked ONNX Runtime for {self._provider}, it runs {', '.join(session.get_providers())}; "

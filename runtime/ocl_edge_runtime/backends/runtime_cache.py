@@ -17,11 +17,12 @@ class RuntimeCache:
         config: the engine's runtime configuration; takes over the cache.
         stored: the engine.
         here: the device.
-        batch: of the context.
+        sizes: free sizes of the context.
     """
 
-    def __init__(self, config: Any, stored: StoredEngine, here: Here, batch: int) -> None:
-        tied_to = (stored.record.sha256[:24], here.compute_capability, here.version, here.cuda, f"b{batch}")
+    def __init__(self, config: Any, stored: StoredEngine, here: Here, sizes: tuple[int, ...]) -> None:
+        shape = "x".join(map(str, sizes)) or "fixed"
+        tied_to = (stored.record.sha256[:24], here.compute_capability, here.version, here.cuda, shape)
         self.path = user_cache() / "runtime" / f"{'-'.join(tied_to)}.cache"
         self._cache = config.create_runtime_cache()
         with contextlib.suppress(OSError):

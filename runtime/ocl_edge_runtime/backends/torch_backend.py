@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from ocl_edge.bundle import Bundle, FormSpec
-from ocl_edge.forms import FORMS, FormName, build_form
+from ocl_edge.forms import FORMS, FormName, GraphName, build_form
 from ocl_edge.programs import load_program
 from ocl_edge_runtime.backends.base import check_inputs
 
@@ -19,12 +19,12 @@ class TorchBackend:
     name = "torch"
 
     def __init__(self, bundle: Bundle) -> None:
-        self._forms: dict[FormName, FormSpec] = {form: bundle.manifest.forms[form] for form in FORMS}
+        self._forms: dict[GraphName, FormSpec] = {form: bundle.manifest.forms[form] for form in FORMS}
         self._stat_rows = bundle.manifest.stat_rows
         self._backbone = load_program(bundle.file("backbone.pt2"))
         self._modules: dict[FormName, fx.GraphModule] = {}
 
-    def describe(self) -> Mapping[FormName, FormSpec]:
+    def describe(self) -> Mapping[GraphName, FormSpec]:
         return self._forms
 
     @torch.no_grad()

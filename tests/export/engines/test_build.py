@@ -140,7 +140,7 @@ def test_layer_timings_are_kept_for_the_next_build(bundle: Bundle, tmp_path: Pat
     onnx = bundle.file(bundle.manifest.forms["plain"].file)
     shapes = {"min": [1, 3, 48, 64], "opt": [1, 3, 48, 64], "max": [2, 3, 48, 64]}
     for _ in range(2):
-        job = {**job_for(onnx, tmp_path), "image": shapes, "timing_cache": str(timings)}
+        job = {**job_for(onnx, tmp_path), "shapes": {"image": shapes}, "timing_cache": str(timings)}
         assert run_worker(job, 60)["bytes"] > 1000
         assert timings.stat().st_size > 0
 
@@ -199,7 +199,7 @@ def test_a_graph_that_cannot_run_on_a_target_fails_with_what_the_library_said(tm
 
 
 def job_for(onnx: Path, directory: Path) -> dict[str, Any]:
-    fixed = {"image": None, "targets": ["sm86"], "workspace_mib": None, "tf32": False}
+    fixed = {"shapes": {}, "targets": ["sm86"], "workspace_mib": None, "tf32": False}
     return {
         "job": "build",
         "flavour": "tensorrt-rtx",

@@ -1,0 +1,151 @@
+"""The head's graphs in a bundle, and their gate: against PyTorch, on real features, step after step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, fx
+
+from ocl_edge.bundle import AdaptationDefaults, FormSpec, HeadGraphs, TensorSpec
+from ocl_edge.errors import ParityError
+from ocl_edge.head import TrainableHead
+from ocl_edge.methods.base import ocl
+from ocl_edge.programs import load_program
+from ocl_edge.timings import Stopwatch
+from ocl_edge_export.head_step import (
+    HYPERPARAMETERS,
+    build_head,
+    build_head_step,
+    describe_head,
+    name_parameters,
+)
+from ocl_edge_export.parity import Tolerances, run_onnx
+
+STEPS_AN_IMAGE = 5
+
+
+def write_head_graphs(head: fx.GraphModule, features: list[int], directory: Path) -> HeadGraphs:
+    """Write ``head.onnx`` and ``head_step.onnx``.
+
+    Args:
+        head: as loaded from the bundle's program; the order of its parameters is the order
+            in which restoration draws for them.
+        features: shape [F, h, w] of its input for one image.
+        directory: of the bundle.
+
+    Raises:
+        SplitError: the head is no convolution that the graphs can express.
+    """
+    convolution, names = describe_head(head), name_parameters(head)
+    _, height, width = features
+    defaults = AdaptationDefaults()
+    models = {
+        "head": build_head(convolution, height, width),
+        "head_step": build_head_step(convolution, height, width, defaults.pos_coeff, defaults.neg_coeff),
+    }
+    for name, model in models.items():
+        (directory / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+    short = {full: name for name, full in names.items()}
+    return HeadGraphs(
+        parameters={short[full]: full for full, _ in head.named_parameters()},
+        graphs={name: _spec(model, f"{name}.onnx") for name, model in models.items()},
+    )
+
+
+def _spec(model: onnx.ModelProto, file: str) -> FormSpec:
+    def tensors(values: Any) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(name=value.name, shape=_shape(value)) for value in values)
+
+    return FormSpec(file=file, inputs=tensors(model.graph.input), outputs=tensors(model.graph.output))
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    return tuple(-1 if side.dim_param else side.dim_value for side in value.type.tensor_type.shape.dim)
+
+
+def check_head_graphs(
+    directory: Path, graphs: HeadGraphs, pairs: list[Tensor], tolerances: Tolerances | None = None
+) -> dict[str, Any]:
+    """Run both graphs and PyTorch on the same features; the steps are chained, restoration included.
+
+    Args:
+        directory: of the bundle: the graphs and ``head.pt2``.
+        graphs: that `write_head_graphs` wrote.
+        pairs: features of view pairs, each [2, F, h, w].
+        tolerances: the defaults of `Tolerances` if None.
+
+    Returns:
+        The differences, for the manifest. Weights are compared over how far they moved: a
+        wrong gradient must not hide behind the size of the weights.
+
+    Raises:
+        ParityError: above the tolerance.
+    """
+    tolerances = tolerances or Tolerances()
+    torch_head, chain = _torch_head(directory), _Chain(directory, graphs)
+    logits = loss = 0.0
+    for pair in pairs:
+        expected = torch_head.logits([pair]).detach()
+        logits = max(logits, _relative(chain.logits(pair), expected, expected))
+        for _ in range(STEPS_AN_IMAGE):
+            update = torch_head.adapt([pair], ocl, Stopwatch())
+            assert update.applied, update.reason
+            assert update.loss is not None
+            loss = max(loss, abs(chain.step(pair) - update.loss))
+    moved = {name: p.detach() - torch_head.source[name] for name, p in torch_head.parameters.items()}
+    weights = max(
+        _relative(chain.state[short], torch_head.parameters[full].detach(), moved[full])
+        for short, full in graphs.parameters.items()
+    )
+    report = {
+        "steps": STEPS_AN_IMAGE * len(pairs),
+        "logits_relative": logits,
+        "loss_absolute": loss,
+        "weights_over_movement": weights,
+    }
+    # written so that NaN fails
+    if not (logits <= tolerances.relative and loss <= tolerances.relative and weights <= tolerances.relative):
+        raise ParityError(
+            "the head's graphs differ from PyTorch; no bundle was written.\n"
+            f"  logits: {logits:.2e} relative, loss: {loss:.2e}, weights after {report['steps']} steps: "
+            f"{weights:.2e} of their movement (each at most {tolerances.relative:.0e})"
+        )
+    return report
+
+
+def _torch_head(directory: Path) -> TrainableHead:
+    return TrainableHead(load_program(directory / "head.pt2"), AdaptationDefaults())
+
+
+class _Chain:
+    """The graphs as a device would run them: what a step returns is what the next one gets."""
+
+    def __init__(self, directory: Path, graphs: HeadGraphs) -> None:
+        self._twin = _torch_head(directory)  # of the same seed: draws the same weights to restore
+        self._files = {name: directory / spec.file for name, spec in graphs.graphs.items()}
+        self._names = graphs.parameters
+        source = {short: self._twin.source[full] for short, full in graphs.parameters.items()}
+        self.state = dict(source) | {f"{n}_momentum": torch.zeros_like(w) for n, w in source.items()}
+        settings = self._twin.settings
+        self._fixed = {f"{n}_source": weight for n, weight in source.items()} | {
+            name: torch.tensor([getattr(settings, name)]) for name in HYPERPARAMETERS
+        }
+
+    def logits(self, pair: Tensor) -> Tensor:
+        weights = {name: self.state[name] for name in self._names}
+        return run_onnx(self._files["head"], {"features": pair, **weights})["logits"]
+
+    def step(self, pair: Tensor) -> float:
+        drawn = self._twin.draw_restored()
+        restored = {f"{short}_restored": drawn[full].float() for short, full in self._names.items()}
+        inputs = {"features": pair, **self.state, **restored, **self._fixed}
+        outputs = run_onnx(self._files["head_step"], inputs)
+        self.state = {name: outputs[f"new_{name}"] for name in self.state}
+        return outputs["loss"].item()
+
+
+def _relative(value: Tensor, expected: Tensor, scale: Tensor) -> float:
+    return float((value - expected).abs().max()) / max(float(scale.abs().max()), 1e-6)

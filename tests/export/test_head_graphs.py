@@ -1,0 +1,96 @@
+"""The gate of the head's graphs: damaged on purpose."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import small_network
+from ocl_edge.bundle import Bundle, InputSpec
+from ocl_edge.errors import CaptureError, ParityError
+from ocl_edge.programs import load_program
+from ocl_edge_export import pipeline
+from ocl_edge_export.capture import capture
+from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
+from ocl_edge_export.pipeline import ExportRequest, export_bundle
+from ocl_edge_export.sample_images import noise_images
+from ocl_edge_export.split import split_network
+
+FRAME = InputSpec(height=small_network.HEIGHT, width=small_network.WIDTH)
+PAIRS = [torch.randn(2, 6, 24, 32, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+
+
+@pytest.fixture
+def directory(small_bundle: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(small_bundle.path, tmp_path / "bundle"))
+
+
+def scale_a_constant(path: Path, value: float, factor: float) -> None:
+    model = onnx.load(path)
+    changed = 0
+    for tensor in model.graph.initializer:
+        if (array := onnx.numpy_helper.to_array(tensor)).shape == () and float(array) == value:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array * array.dtype.type(factor), tensor.name))
+            changed += 1
+    assert changed
+    onnx.save(model, path)
+
+
+def test_what_export_wrote_passes(small_bundle: Bundle) -> None:
+    graphs = small_bundle.require_head_graphs()
+    report = check_head_graphs(small_bundle.path, graphs, PAIRS)
+    assert report["steps"] == 10
+    assert report["logits_relative"] < 1e-5
+    assert report["weights_over_movement"] < 1e-4
+
+
+@pytest.mark.parametrize(("value", "what"), [(1.0, "spread"), (0.1, "divisor of the gradient")])
+def test_a_step_that_is_a_little_wrong_is_refused(directory: Path, value: float, what: str) -> None:
+    """1 is the coefficient of the collapse term, 1 / (2 x 5 classes) counts the pixels."""
+    graphs = Bundle.open(directory).require_head_graphs()
+    path = directory / "head_step.onnx"
+    scale_a_constant(path, float(torch.tensor(value)), 1.01)
+    with pytest.raises(ParityError, match=r"no bundle was written.*\n.*weights after 10 steps"):
+        check_head_graphs(directory, graphs, PAIRS)
+
+
+class TwoLayerHead(small_network.SmallNetwork):
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = nn.Sequential(nn.ReLU(), nn.Conv2d(6, 5, 1))  # type: ignore[assignment]
+
+
+def test_a_head_that_is_no_convolution_gets_none_and_the_manifest_says_why(tmp_path: Path) -> None:
+    split = split_network(capture(TwoLayerHead().eval(), FRAME.height, FRAME.width), "classifier")
+    pipeline._write_programs(split, FRAME, tmp_path)
+    fields = pipeline._head_graphs(split, tmp_path, noise_images(FRAME), {})
+    assert fields.keys() == {"no_head_graphs"}
+    assert "needs a head of one convolution, this one is: aten.relu" in str(fields["no_head_graphs"])
+    assert not (tmp_path / "head.onnx").exists()
+
+
+def test_more_classes_than_a_mask_holds_are_refused_at_export(tmp_path: Path) -> None:
+    torch.save(small_network.SmallNetwork(257).eval(), tmp_path / "net.pt")
+    request = ExportRequest(tmp_path / "net.pt", tmp_path / "out", input_size=(48, 64), trust_pickle=True)
+    with pytest.raises(CaptureError, match="257 classes; a mask has 8 bits, so 256"):
+        export_bundle(request)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_head_with_a_larger_kernel_has_a_fixed_size(tmp_path: Path) -> None:
+    head = nn.Conv2d(6, 5, 3, padding=1)
+    program = torch.export.export(head, (torch.zeros(2, 6, 24, 32),)).module()
+    graphs = write_head_graphs(program, [6, 24, 32], tmp_path)
+    assert graphs.graphs["head"].inputs[0].shape == (-1, 6, 24, 32)
+    assert graphs.graphs["head"].outputs[0].shape == (-1, 5, 24, 32)
+    assert graphs.graphs["head_step"].inputs[0].shape == (2, 6, 24, 32)
+
+
+def test_the_order_of_the_weights_is_that_of_the_heads_restoration(small_bundle: Bundle) -> None:
+    names = [name for name, _ in load_program(small_bundle.file("head.pt2")).named_parameters()]
+    assert list(small_bundle.require_head_graphs().parameters.values()) == names
