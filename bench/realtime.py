@@ -55,8 +55,9 @@ def masks_of(engine: Engine, image: Image, index: int) -> dict[str, Image]:
     mask = engine.predict(image, float(index))
     found = {"": mask}
     if engine.views == "pair":
-        assert engine._logits is not None
-        found[", one view"] = engine._tail.mask(engine._logits[:1].detach(), *image.shape[:2])
+        assert engine._pair is not None
+        _, logits = engine._pair
+        found[", one view"] = engine._tail.mask(logits[:1].detach(), *image.shape[:2])
     engine.adapt()
     return found
 
