@@ -41,6 +41,8 @@ from ocl_edge_runtime.updates import (
 BLANK_RANGE = 8
 """A frame whose sampled pixels lie this close together (of 255) shows nothing."""
 
+STRAYED = "the replay has gone another way than the recorded run: other frames, libraries or processor?"
+
 PIXEL_STRIDE = 8
 WARM_UP_RUNS = 3
 
@@ -258,6 +260,8 @@ class RealtimeEngine(Engine):
 
     def _slot(self, arrived_at: float) -> Slot:
         if self._plans is not None and self._schedule is not None:
+            if self._schedule.granted and self._background is not None and self._background.busy:
+                raise StateError(STRAYED)
             return Slot(self._schedule.granted, "not in the schedule")
         if self._background is not None:
             return self.scheduler.ask_worker(self.index, self._background.busy)
@@ -273,6 +277,8 @@ class RealtimeEngine(Engine):
         """Take in a background update if one has landed, or if the schedule says so."""
         self._taken_in = None
         if self._background is not None and (plan.taken_in if plan else self._background.landed):
+            if not self._background.busy:
+                raise StateError(STRAYED)
             self._taken_in = self._background.take_in(self.index)
             self._copy_weights()
 
