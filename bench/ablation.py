@@ -205,12 +205,12 @@ def read(results: Path) -> list[dict[str, Any]]:
 
 
 def finished(results: Path, bundle: Bundle) -> set[Pass]:
-    names = Pass.__dataclass_fields__
-    return {
-        Pass(**{name: tuple(v) if isinstance(v := line[name], list) else v for name in names})
-        for line in read(results)
-        if line["bundle"] == bundle.identity
-    }
+    return {as_pass(line) for line in read(results) if line["bundle"] == bundle.identity}
+
+
+def as_pass(line: dict[str, Any]) -> Pass:
+    fields = {name: line[name] for name in Pass.__dataclass_fields__}
+    return Pass(**{**fields, "prior": tuple(fields["prior"])})
 
 
 def main() -> None:
