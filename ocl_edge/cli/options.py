@@ -37,6 +37,7 @@ backend_option = click.option(
             "tensorrt-rtx",
             "onnxruntime-cuda",
             "onnxruntime-tensorrt",
+            "openvino",
             "onnxruntime",
             "torch",
         ]

@@ -14,6 +14,7 @@ from ocl_edge.errors import BackendError, MissingExtraError, UsageError
 from ocl_edge_runtime.backends import open_backend, usable_backends
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
+from ocl_edge_runtime.backends.openvino_backend import OpenVinoBackend
 from ocl_edge_runtime.backends.torch_backend import TorchBackend
 
 
@@ -21,6 +22,16 @@ class TestTorch(BackendContract):
     @pytest.fixture
     def backend(self, bundle: Bundle) -> Backend:
         return TorchBackend(bundle)
+
+
+class TestOpenVino(HeadBackendContract):
+    @pytest.fixture(autouse=True)
+    def cache(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    @pytest.fixture
+    def backend(self, bundle: Bundle) -> Backend:
+        return OpenVinoBackend(bundle, threads=1)
 
 
 class TestOnnxRuntime(HeadBackendContract):
@@ -38,7 +49,7 @@ class TestOnnxRuntime(HeadBackendContract):
     def test_idle_threads_leave_the_cores_to_pytorch(self, backend: Backend, bundle: Bundle) -> None:
         backend.infer("plain", inputs_of(bundle, "plain", 1))
         assert isinstance(backend, OnnxRuntimeBackend)
-        options = backend._sessions["plain"].get_session_options()
+        options = backend._loaded["plain"].get_session_options()
         assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
         assert options.intra_op_num_threads == 2
 

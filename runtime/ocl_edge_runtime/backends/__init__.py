@@ -13,6 +13,7 @@ from ocl_edge.tensorrt_flavours import FLAVOURS, FlavourName
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend, import_onnxruntime
 from ocl_edge_runtime.backends.onnxruntime_gpu import OnnxRuntimeGpuBackend, require_provider
+from ocl_edge_runtime.backends.openvino_backend import OpenVinoBackend, import_openvino
 from ocl_edge_runtime.backends.tensorrt_backend import TensorRtBackend
 from ocl_edge_runtime.backends.tensorrt_engines import open_library
 from ocl_edge_runtime.backends.torch_backend import TorchBackend
@@ -44,12 +45,14 @@ BACKENDS: dict[str, Callable[[Bundle, Wanted], Backend]] = {
     "tensorrt-rtx": _tensorrt("tensorrt-rtx"),
     "onnxruntime-cuda": lambda bundle, _: OnnxRuntimeGpuBackend(bundle, "cuda"),
     "onnxruntime-tensorrt": lambda bundle, _: OnnxRuntimeGpuBackend(bundle, "tensorrt"),
+    "openvino": lambda bundle, wanted: OpenVinoBackend(bundle, wanted.threads, wanted.precision),
     "onnxruntime": lambda bundle, wanted: OnnxRuntimeBackend(bundle, wanted.threads),
     "torch": lambda bundle, _: TorchBackend(bundle),
 }
 """Fastest first: the order in which ``auto`` tries them."""
 
 ON_GPU = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-tensorrt")
+WITH_PRECISION = (*FLAVOURS, "openvino")
 BUILDS_WHILE_RUNNING = "onnxruntime-tensorrt"
 """Minutes at the first frame: taken where it is named, never by ``auto``."""
 
@@ -83,8 +86,8 @@ def open_backend(
     if name != "auto":
         if name not in BACKENDS:
             raise UsageError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}")
-        if precision is not None and name not in FLAVOURS:
-            raise UsageError(f"--precision chooses among compiled engines, which {name} does not use")
+        if precision is not None and name not in WITH_PRECISION:
+            raise UsageError(f"--precision goes with {', '.join(WITH_PRECISION)}, not with {name}")
         return Choice(BACKENDS[name](bundle, wanted), {})
     passed_over: dict[str, str] = {}
     for candidate, opener in BACKENDS.items():
@@ -104,6 +107,7 @@ def usable_backends() -> dict[str, str | None]:
         "tensorrt-rtx": lambda: open_library("tensorrt-rtx"),
         "onnxruntime-cuda": lambda: require_provider("cuda"),
         "onnxruntime-tensorrt": lambda: require_provider("tensorrt"),
+        "openvino": import_openvino,
         "onnxruntime": import_onnxruntime,
     }
     reasons: dict[str, str | None] = {}
