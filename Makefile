@@ -21,7 +21,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 # Where there is a GPU and a TensorRT. In PYTHON's environment, because theirs (JetPack's) cannot be
-# installed into a venv: pip install -e '.[export]' pytest there first.
+# installed into a venv: pip install -e '.[cpu]' pytest there first.
 test-gpu:
 	$(PYTHON) -m pytest -m gpu -rs
 

@@ -1,8 +1,8 @@
 """A ROS 2 node: sensor_msgs/Image in, class mask out, adaptation in between frames.
 
-    ros2 run ... or: python examples/ros2_node.py --ros-args -p bundle:=BUNDLE -p fps:=10.0
+    python examples/ros2_node.py --ros-args -p bundle:=BUNDLE -p fps:=10.0
 
-Not run by the project's tests: they only parse it, since ROS 2 is not on PyPI.
+The project's tests run it against a stand-in for rclpy, since ROS 2 is not on PyPI.
 """
 
 import sys
@@ -14,22 +14,24 @@ import ocl_edge
 try:
     import rclpy
     from rclpy.node import Node
-    from rclpy.qos import qos_profile_sensor_data
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import Image
 except ImportError:
     sys.exit("this example needs ROS 2: source its setup file first (rclpy, sensor_msgs)")
 
 
 class Segmenter(Node):  # type: ignore[misc]
-    """Keeps the newest image only: the sensor QoS drops what comes while a frame is busy."""
+    """Of the images that come while a frame is busy only the newest is kept."""
 
     def __init__(self) -> None:
         super().__init__("ocl_edge")
         bundle = self.declare_parameter("bundle", "bundle").value
         fps = self.declare_parameter("fps", 10.0).value
         self.engine = ocl_edge.open(bundle, period_s=1 / fps)
-        self.masks = self.create_publisher(Image, "mask", qos_profile_sensor_data)
-        self.create_subscription(Image, "image", self.on_image, qos_profile_sensor_data)
+        self.engine.warm_up()
+        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # the sensor profile queues 5
+        self.masks = self.create_publisher(Image, "mask", newest)
+        self.create_subscription(Image, "image", self.on_image, newest)
 
     def on_image(self, message: Image) -> None:
         if message.encoding not in ("rgb8", "bgr8"):

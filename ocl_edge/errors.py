@@ -11,6 +11,7 @@
     ├── BackendError            a backend cannot run here, or got wrong tensors
     │   └── NoValidEngineError  no compiled engine fits this device, or it is damaged
     ├── BuildError              an engine could not be compiled
+    ├── SourceError             a video or stream that cannot be opened, broke, or fell silent
     ├── StateError              a saved state that is damaged or of another bundle
     ├── OutputError             a result cannot be written
     └── FrameError              a frame that cannot be read or used; a run skips it
@@ -65,6 +66,10 @@ class NoValidEngineError(BackendError):
 
 
 class BuildError(OclEdgeError):
+    pass
+
+
+class SourceError(OclEdgeError):
     pass
 
 

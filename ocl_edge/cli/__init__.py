@@ -31,6 +31,9 @@ Examples:
 """
 
 
+DEBUG = click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
+
+
 class LazyVerbs(click.Group):
     """Lists the verbs without importing them: PyTorch alone takes seconds."""
 
@@ -42,6 +45,8 @@ class LazyVerbs(click.Group):
             return None
         module = importlib.import_module(f"ocl_edge.cli.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
+        if DEBUG not in command.params:
+            command.params.append(DEBUG)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -49,10 +54,11 @@ class LazyVerbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(cls=LazyVerbs, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyVerbs, params=[DEBUG], epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="ocl-edge")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:
+def cli() -> None:
     """Test-time adaptation of segmentation networks at the edge."""
 
 
@@ -64,7 +70,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; errors go to standard error without a traceback."""
     try:
-        code = cli.main(arguments, prog_name="ocl-edge", standalone_mode=False)
+        code = cli.main(arguments, prog_name="ocl-edge", standalone_mode=False, obj=["ocl-edge", *arguments])
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code

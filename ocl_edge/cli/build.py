@@ -76,12 +76,16 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
     help="Inside the engine; inputs, outputs, norm vectors and statistics stay float32.",
 )
 @click.option("--input-size", callback=parse_size, metavar="HxW", help="Checked against the bundle's.")
-@click.option("--min-batch", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
-    "--opt-batch", type=click.IntRange(min=1), default=1, show_default=True, help="Tuned for this one."
+    "--min-batch", type=click.IntRange(min=1), default=1, show_default=True, help="Smallest that is taken."
 )
-@click.option("--max-batch", type=click.IntRange(min=1), default=2, show_default=True, help="2: a view pair.")
-@click.option("--workspace-mib", type=click.IntRange(min=1), metavar="N", help="Scratch memory of a layer.")
+@click.option(
+    "--opt-batch", type=click.IntRange(min=1), default=1, show_default=True, help="The one it is tuned for."
+)
+@click.option(
+    "--max-batch", type=click.IntRange(min=1), default=2, show_default=True, help="Largest; 2: a view pair."
+)
+@click.option("--workspace-mib", type=click.IntRange(min=1), metavar="N", help="Scratch memory to plan with.")
 @click.option("--tf32", is_flag=True, help="Let float32 layers compute in TensorFloat-32.")
 @click.option(
     "--calibration",
@@ -94,7 +98,13 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
     help="Directory of class-index PNGs (255: ignored) named as the images: the gate also compares mIoU.",
 )
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=1), default=1800, show_default=True, metavar="S"
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1),
+    default=1800,
+    show_default=True,
+    metavar="S",
+    help="Seconds for each engine.",
 )
 @click.option("--rebuild", is_flag=True, help="Build also where a valid engine is there.")
 @click.option("--dry-run", is_flag=True, help="Say what would be built, and build nothing.")

@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ocl_edge.cli.options import FiniteRange, backend_option, bundle_argument, threads_option
+from ocl_edge.cli.options import (
+    FiniteRange,
+    backend_option,
+    bundle_argument,
+    html_option,
+    quiet_option,
+    threads_option,
+)
 
 if TYPE_CHECKING:
+    from ocl_edge.bundle import Bundle
     from ocl_edge_runtime.engine import EngineOptions
-    from ocl_edge_runtime.evaluation.grid import Cell, Evaluation
-    from ocl_edge_runtime.evaluation.labelled import LabelSpace
+    from ocl_edge_runtime.evaluation.grid import Cell, Evaluation, Row
+    from ocl_edge_runtime.report.evaluate_report import Evaluated
 
 EXAMPLES = """
 \b
@@ -24,7 +32,7 @@ Examples:
   ocl-edge evaluate bundle --frames images/ --labels labels/ --label-map map.json \\
       --label-classes classes.json --methods frozen,norm,ocl-head --corruption clean \\
       --corruption fog:3 --seeds 0,1,2 --json results.json
-  ocl-edge evaluate bundle --frames images/ --labels labels/ --stream-fps 5
+  ocl-edge evaluate bundle --frames images/ --labels labels/ --stream-fps 5 --html report.html
 """
 
 
@@ -68,7 +76,9 @@ Examples:
     help="A stream of these frames, corrupted; clean = as they are (default). May be repeated.",
 )
 @backend_option
-@click.option("--prior", type=FiniteRange(0, 1), help="Weight of the source statistics.")
+@click.option(
+    "--prior", type=FiniteRange(0, 1), help="Weight of the source statistics. Default: the bundle's."
+)
 @click.option("--lr", type=FiniteRange(min=0), help="Learning rate of every method. Default: each its own.")
 @click.option("--restoration", type=FiniteRange(0, 1), help="Likewise.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds of the restoration, as in 0,1,2.")
@@ -87,6 +97,8 @@ Examples:
     help="Results as JSON, written after every pass; a killed evaluation goes on from it. "
     "- is standard output.",
 )
+@html_option
+@quiet_option
 def evaluate(
     bundle: Path,
     frames: str,
@@ -106,6 +118,7 @@ def evaluate(
     limit: int | None,
     threads: int | None,
     json_path: str | None,
+    html_path: Path | None,
 ) -> None:
     """Run methods over labelled frames and compare them: online, no prediction sees its own update."""
     from ocl_edge.bundle import Bundle
@@ -113,13 +126,16 @@ def evaluate(
     from ocl_edge.cli.output import emit_json, note
     from ocl_edge_runtime.evaluation import grid
     from ocl_edge_runtime.evaluation.corruption import parse_corruption
-    from ocl_edge_runtime.evaluation.labelled import LabelledFrames, read_label_space
+    from ocl_edge_runtime.evaluation.labelled import LabelledFrames, read_label_palette, read_label_space
+    from ocl_edge_runtime.report.evaluate_report import Evaluated
+    from ocl_edge_runtime.report.what_ran import network_name
 
     use_threads(threads)
     streams = [parse_corruption(text) for text in corruptions or ("clean",)]
     labelled = LabelledFrames.find(frames, labels, limit)
     opened = Bundle.open(bundle)
     space = read_label_space(opened.manifest, label_map, label_classes)
+    palette = read_label_palette(opened.manifest, space, label_classes) if html_path else []
     cells = [
         grid.Cell(options, stream, rounds, stream_fps)
         for stream in streams
@@ -135,12 +151,17 @@ def evaluate(
     waiting = sum(cell.key(evaluation.context) not in evaluation.cells for cell in cells)
     with _announce(len(cells), waiting * rounds * len(labelled)) as on_cell:
         grid.run_cells(evaluation, opened, labelled, space, cells, on_cell)
-    rows = grid.summarise(evaluation, space)
+    groups = grid.grouped(evaluation, cells)
+    rows = grid.summarise(groups, space)
+    if html_path:
+        by_name = {str(stream): stream for stream in streams}
+        evaluated = Evaluated(network_name(opened), groups, by_name, labelled, space, palette)
+        _write_html(html_path, evaluated, opened, cells, evaluation)
     if json_path == "-":
         content = {"context": evaluation.context, **evaluation.facts, "cells": evaluation.cells}
         emit_json("-", {**content, "rows": [asdict(row) for row in rows]})
     else:
-        _show(evaluation, space)
+        _show(rows, len(labelled))
 
 
 def _options(
@@ -192,14 +213,34 @@ def _announce(passes: int, frames: int) -> Iterator[Callable[[Cell, bool], Calla
         yield on_cell
 
 
-def _show(evaluation: Evaluation, space: LabelSpace) -> None:
-    from ocl_edge.cli.output import print_table
-    from ocl_edge_runtime.evaluation.grid import summarise
+def _write_html(
+    path: Path, evaluated: Evaluated, bundle: Bundle, cells: list[Cell], evaluation: Evaluation
+) -> None:
+    from ocl_edge.cli.options import command_line
+    from ocl_edge_runtime.report import write_page
+    from ocl_edge_runtime.report.evaluate_report import evaluate_page
+    from ocl_edge_runtime.report.what_ran import what_ran
 
-    rows = summarise(evaluation, space)
+    frames, fps = evaluated.frames.pairs, cells[0].stream_fps
+    settings = {
+        "frames": f"{len(frames)}, {frames[0][0].name} to {frames[-1][0].name}",
+        "seeds": ", ".join(str(seed) for seed in dict.fromkeys(cell.options.seed for cell in cells)),
+        "rounds": str(cells[0].rounds),
+        "stream": f"{fps:g} frames a second" if fps else "waits for the method",
+    }
+    for cell in cells:
+        content = evaluation.cells[cell.key(evaluation.context)]
+        numbers = ", ".join(f"{name} {value}" for name, value in content["settings"].items())
+        settings[content["method"]] = f"{content['backend']}, {numbers}"
+    write_page(evaluate_page(evaluated, what_ran(command_line(), bundle, settings)), path)
+
+
+def _show(rows: list[Row], frames: int) -> None:
+    from ocl_edge.cli.output import print_table
+
     for stream in dict.fromkeys(row.stream for row in rows):
         print_table(
-            f"{stream}, {evaluation.facts['frames']} frames",
+            f"{stream}, {frames} frames",
             ["method", "views", "mIoU %", "spread", "gain", "worst class", "ms/frame", "MiB"],
             [
                 [
@@ -215,4 +256,5 @@ def _show(evaluation: Evaluation, space: LabelSpace) -> None:
                 for row in rows
                 if row.stream == stream
             ],
+            text_columns=(0, 1, 5),
         )

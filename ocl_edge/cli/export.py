@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from ocl_edge.cli.options import quiet_option
+
 EXAMPLES = """
 \b
 Examples:
-  ocl-edge export espnetv2_s_2.0_city_1024x512.pth --input-size 384x512 --out bundle
-  ocl-edge export model.pth --arch net.py:build:classes=11 --input-size 512x1024 --out bundle
+  ocl-edge export model.pth --input-size 384x512 --out bundle
+  ocl-edge export model.pth --arch net.py:build:classes=11,width=32 --input-size 512x1024 --out bundle
   ocl-edge export model.pth --calibration frames/ --split decoder.classifier --out bundle
 """
 
@@ -94,6 +96,7 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--trust-pickle", is_flag=True, help="Load a pickled module. Runs code from the file.")
 @click.option("--json", "json_path", metavar="FILE", help="Write a summary as JSON; - is standard output.")
+@quiet_option
 def export(
     checkpoint: Path,
     out: Path,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+LONGEST_COMMAND = 80
+QUIET = "ocl_edge.quiet"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -25,6 +29,25 @@ class FiniteRange(click.FloatRange):
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 json_option = click.option(
     "--json", "json_path", metavar="FILE", help="Write the results as JSON; - is standard output."
+)
+
+
+def parse_html(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse now what could not be written after hours of work."""
+    if value is not None and not value.parent.is_dir():
+        raise click.BadParameter(f"there is no directory {value.parent}; make it first")
+    if value is not None and (value.is_dir() or not os.access(value.parent, os.W_OK)):
+        raise click.BadParameter(f"{value} cannot be written; name a file in a directory of yours")
+    return value
+
+
+html_option = click.option(
+    "--html",
+    "html_path",
+    type=click.Path(path_type=Path),
+    callback=parse_html,
+    metavar="FILE",
+    help="Write a report as one HTML file.",
 )
 backend_option = click.option(
     "--backend",
@@ -56,17 +79,52 @@ threads_option = click.option(
 )
 
 
+def quiet_option(command: Command) -> Command:
+    """--quiet: `ocl_edge.cli.output` asks for it by `is_quiet`."""
+    return click.option(
+        "--quiet",
+        "-q",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember_quiet,
+        help="Print errors only, and what --json - asks for.",
+    )(command)
+
+
+def _remember_quiet(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    ctx.meta[QUIET] = value
+
+
+def is_quiet() -> bool:
+    """Whether the command that runs was called with --quiet."""
+    context = click.get_current_context(silent=True)
+    return bool(context and context.meta.get(QUIET))
+
+
+def command_line() -> str:
+    """The command that runs, as it was typed; a long one has a line for each option."""
+    words = [shlex.quote(word) for word in click.get_current_context().find_root().obj]
+    line = " ".join(words)
+    if len(line) <= LONGEST_COMMAND:
+        return line
+    return "".join(f" \\\n    {word}" if word.startswith("--") else f" {word}" for word in words).strip()
+
+
 def adaptation_options(command: Command) -> Command:
     """--prior, --lr, --restoration, --seed."""
     options = (
         click.option(
-            "--prior", type=FiniteRange(0, 1), help="Weight of the source statistics; 1 = frozen norms."
+            "--prior",
+            type=FiniteRange(0, 1),
+            help="Weight of the source statistics; 1 = frozen norms. Default: the bundle's.",
         ),
-        click.option("--lr", type=FiniteRange(min=0), help="Learning rate of the head."),
+        click.option(
+            "--lr", type=FiniteRange(min=0), help="Learning rate. Default: the method's or bundle's."
+        ),
         click.option(
             "--restoration",
             type=FiniteRange(0, 1),
-            help="Probability that a weight returns to its source value after a step.",
+            help="Probability that a weight returns to its source value after a step. Default: likewise.",
         ),
         click.option("--seed", type=int, default=0, show_default=True, help="Of the restoration."),
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,27 +14,38 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ocl_edge.cli.options import is_quiet
 from ocl_edge.errors import OutputError
+from ocl_edge.finite import finite
 
-COLUMNS_OF_A_LOG = 100
+COLUMNS_OF_A_LOG = 80
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that wraps at the terminal's width, and never in the middle of a log's line."""
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else COLUMNS_OF_A_LOG)
+    """A console that takes text as it is, and writes no control character where there is no terminal."""
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(
+        stderr=stderr,
+        force_terminal=terminal,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=None if terminal else COLUMNS_OF_A_LOG,
+    )
 
 
 def note(message: str) -> None:
-    """One line on standard error."""
-    console(stderr=True).print(message, markup=False, soft_wrap=True)
+    """One line on standard error; nothing with --quiet, as all of this module but errors and JSON."""
+    if is_quiet():
+        return
+    console(stderr=True).print(printable(message), soft_wrap=True)
 
 
 @contextmanager
 def stage_progress(verb: str) -> Iterator[Callable[[str], None]]:
     """A function to call as each stage of a long job begins: a spinner, or a line each in a log."""
     screen = console(stderr=True)
-    if not screen.is_terminal:
+    if is_quiet() or not screen.is_terminal:
         yield lambda stage: note(f"{verb}: {stage}")
         return
     with screen.status(verb) as status:
@@ -43,10 +53,13 @@ def stage_progress(verb: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def frame_progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A function to call after each frame with a few words; shows a bar on a terminal, nothing in a log."""
+def frame_progress(total: int | None) -> Iterator[Callable[[str], None]]:
+    """A function to call after each frame with a few words; shows a bar on a terminal, nothing in a log.
+
+    Without a total the bar only moves.
+    """
     screen = console(stderr=True)
-    if not screen.is_terminal:
+    if is_quiet() or not screen.is_terminal:
         yield lambda _words: None
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
@@ -57,22 +70,30 @@ def frame_progress(total: int) -> Iterator[Callable[[str], None]]:
 
 def print_rows(title: str, rows: Mapping[str, object]) -> None:
     """A table of names and values."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table = Table(title=printable(title), title_justify="left", show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        table.add_row(printable(name), printable(str(value)))
     _print(table)
 
 
-def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """A table whose first column is text and whose others are numbers."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+def print_table(
+    title: str, header: list[str], rows: list[list[str]], text_columns: Collection[int] = (0,)
+) -> None:
+    """A table of text, which is folded where the screen is narrow, and of numbers, which never are."""
+    table = Table(title=printable(title), title_justify="left", box=None, pad_edge=False)
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
+        is_text = index in text_columns
+        table.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     _print(table)
+
+
+def printable(text: str) -> str:
+    """The text without what would move a terminal's cursor or change its colours."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def emit_json(target: str, content: Mapping[str, Any]) -> None:
@@ -83,7 +104,7 @@ def emit_json(target: str, content: Mapping[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(finite(content), indent=2, allow_nan=False) + "\n"
     if target == "-":
         with _to_standard_output():
             sys.stdout.write(text)
@@ -98,15 +119,9 @@ def emit_json(target: str, content: Mapping[str, Any]) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(each) for name, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
-
-
 def _print(table: Table) -> None:
+    if is_quiet():
+        return
     with _to_standard_output():
         console().print(table)
 

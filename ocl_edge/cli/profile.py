@@ -12,18 +12,21 @@ from ocl_edge.cli.options import (
     backend_option,
     bundle_argument,
     head_option,
+    html_option,
     json_option,
+    quiet_option,
     threads_option,
 )
 
 if TYPE_CHECKING:
+    from ocl_edge_runtime.engine import Engine
     from ocl_edge_runtime.profile import Profile
 
 EXAMPLES = """
 \b
 Examples:
   ocl-edge profile bundle --source frames/
-  ocl-edge profile bundle --frames 200 --trace trace.json
+  ocl-edge profile bundle --frames 200 --trace trace.json --html profile.html
   ocl-edge profile bundle --source frames/ --head engine
 """
 
@@ -39,6 +42,8 @@ Examples:
 @threads_option
 @click.option("--trace", metavar="FILE", help="Write a Chrome trace, to open in Perfetto.")
 @json_option
+@html_option
+@quiet_option
 def profile(
     bundle: Path,
     source: str | None,
@@ -53,6 +58,7 @@ def profile(
     threads: int | None,
     trace: str | None,
     json_path: str | None,
+    html_path: Path | None,
 ) -> None:
     """Measure every stage of a frame, adaptation on against off, frames interleaved.
 
@@ -92,8 +98,20 @@ def profile(
             "source": source or "noise",
         }
         emit_json(json_path, {**facts, **result.as_dict()})
+    if html_path:
+        _write_html(html_path, on, result, source or "noise")
     if json_path != "-":
         _show(result, on.backend_name)
+
+
+def _write_html(path: Path, on: Engine, result: Profile, source: str) -> None:
+    from ocl_edge.cli.options import command_line
+    from ocl_edge_runtime.report import write_page
+    from ocl_edge_runtime.report.profile_report import profile_page
+    from ocl_edge_runtime.report.what_ran import settings_of, what_ran
+
+    ran = what_ran(command_line(), on.bundle, {"frames": source, **settings_of(on)})
+    write_page(profile_page(result, on, ran), path)
 
 
 def _show(result: Profile, backend: str) -> None:

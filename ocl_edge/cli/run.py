@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ocl_edge.cli.options import (
+    FiniteRange,
     adaptation_options,
     backend_option,
     bundle_argument,
     head_option,
+    html_option,
     json_option,
+    quiet_option,
     threads_option,
 )
 
@@ -25,14 +28,19 @@ if TYPE_CHECKING:
     from ocl_edge_runtime.frames import Frame, FrameResult
     from ocl_edge_runtime.loop import RunReport
     from ocl_edge_runtime.realtime import RealtimeOptions
+    from ocl_edge_runtime.report.recorder import RunRecorder
 
 EXAMPLES = """
 \b
 Examples:
   ocl-edge run bundle --source frames/ --sink masks:out/masks --sink overlay:out/overlay
   ocl-edge run bundle --source frames/ --fps 10 --state state/ --resume auto --journal run.jsonl
+  ocl-edge run bundle --source /dev/video0 --fps 15 --source-option video_size=1280x720
+  ocl-edge run bundle --source rtsp://camera/stream --reconnect 60 --state state/ --resume auto
+  ocl-edge run bundle --source drive.mp4 --fps own --update background
   ocl-edge run bundle --source 'drive/*.png' --mode frozen --views pair
   ocl-edge run bundle --source frames/ --mode paper --prior 0.7 --lr 0.05 --json -
+  ocl-edge run bundle --source frames/ --fps 10 --html report.html --quiet
 """
 
 
@@ -44,9 +52,31 @@ def parse_interval(_ctx: click.Context, _param: click.Parameter, value: str) -> 
     return int(value)
 
 
+def parse_rate(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> float | Literal["own"] | None:
+    if value is None or value == "own":
+        return value  # type: ignore[return-value]
+    return FiniteRange(min=0, min_open=True).convert(value, param, ctx)
+
+
+def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    for value, (name, equals, _) in zip(values, pairs, strict=True):
+        if not (name and equals):
+            raise click.BadParameter(f"expected NAME=VALUE, got {value!r}")
+    return {name: value for name, _, value in pairs}
+
+
 @click.command(epilog=EXAMPLES, short_help="Segment a stream and adapt to it.")
 @bundle_argument
-@click.option("--source", required=True, metavar="DIR|IMAGE|GLOB", help="Frames, taken in order of name.")
+@click.option(
+    "--source",
+    required=True,
+    metavar="DIR|IMAGE|GLOB|VIDEO|CAMERA|URL",
+    help="Image files in order of name; a video file; a camera, /dev/video0; a stream, rtsp://... "
+    "A camera or stream never waits: the newest frame wins.",
+)
 @click.option(
     "--mode",
     type=click.Choice(["realtime", "paper", "frozen"]),
@@ -58,12 +88,13 @@ def parse_interval(_ctx: click.Context, _param: click.Parameter, value: str) -> 
 @click.option(
     "--method",
     metavar="NAME",
-    help="What adapts: norm, ocl-head (default), ocl-norm, ocl-full, tent, tent-head.",
+    help="What adapts: ocl-head (default), norm, tent-head; in paper mode also ocl-norm, ocl-full, tent.",
 )
 @click.option(
     "--views",
     type=click.Choice(["single", "pair"]),
-    help="pair: average the logits of the image and its flip. Paper mode always does; frozen: single.",
+    help="pair: average the logits of the image and its flip. Paper mode always does, realtime never; "
+    "frozen: single.",
 )
 @backend_option
 @click.option(
@@ -102,13 +133,40 @@ def parse_interval(_ctx: click.Context, _param: click.Parameter, value: str) -> 
 )
 @click.option(
     "--fps",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Play the source at this rate, as a camera would: the newest frame wins.",
+    metavar="FPS|own",
+    callback=parse_rate,
+    help="Play files at this rate, as a camera would: the newest frame wins. own: a video at its own "
+    "rate. A camera is asked for this rate.",
 )
 @click.option(
     "--deadline-ms",
     type=click.FloatRange(min=0, min_open=True),
-    help="Time between frames, if it is not 1 / fps.",
+    help="Time between frames. Default: from --fps, or from the camera or stream; else there is none.",
+)
+@click.option(
+    "--source-timeout",
+    type=FiniteRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A camera or stream that is silent for longer has failed: the run ends, saves, and exits with 1.",
+)
+@click.option(
+    "--reconnect",
+    type=FiniteRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For so long a lost camera or stream is opened again, with growing pauses.",
+)
+@click.option(
+    "--source-option",
+    "source_options",
+    multiple=True,
+    callback=parse_settings,
+    metavar="NAME=VALUE",
+    help="Of FFmpeg's input, for a camera or stream: video_size=1280x720, input_format=mjpeg. May be "
+    "repeated.",
 )
 @click.option(
     "--journal", type=click.Path(path_type=Path), help="Append every decision to a JSON-lines file."
@@ -132,6 +190,8 @@ def parse_interval(_ctx: click.Context, _param: click.Parameter, value: str) -> 
 )
 @threads_option
 @json_option
+@html_option
+@quiet_option
 def run(
     bundle: Path,
     source: str,
@@ -150,53 +210,65 @@ def run(
     limit: int | None,
     norm_every: int | None,
     adapt_every: int | None,
-    fps: float | None,
+    fps: float | Literal["own"] | None,
     deadline_ms: float | None,
+    source_timeout: float,
+    reconnect: float,
+    source_options: dict[str, str],
     journal: Path | None,
     state: Path | None,
     save_every: float,
     resume: str,
     threads: int | None,
     json_path: str | None,
+    html_path: Path | None,
 ) -> None:
     """Segment every frame of a source; adapt to it after each mask is out.
 
-    A frame that cannot be read is reported, skipped and counted.
+    A frame that cannot be read is reported, skipped and counted. Where a camera or stream fails, what
+    was learned is saved and the summary printed before the exit with 1.
     """
     from ocl_edge.bundle import Bundle
     from ocl_edge.cli.engines import ensure_engines, graphs_of
     from ocl_edge.cli.options import use_threads
     from ocl_edge.cli.output import emit_json, frame_progress, note
+    from ocl_edge.errors import SourceError
     from ocl_edge_runtime.engine import EngineOptions
     from ocl_edge_runtime.loop import run_stream
     from ocl_edge_runtime.realtime import RealtimeOptions
     from ocl_edge_runtime.scheduler import RealClock
     from ocl_edge_runtime.sinks import open_sinks
-    from ocl_edge_runtime.sources import ImageSource, PacedSource
+    from ocl_edge_runtime.sources import SourceOptions, open_source
 
     _check(mode, method, state, resume)
     use_threads(threads)
-    images = ImageSource(source, limit, lambda name, reason: note(f"skipped {name}: {reason}"))
+    recorder = _recorder(html_path)
+    chosen = SourceOptions(limit, fps, source_timeout, reconnect, source_options)
+    frames = open_source(source, chosen, RealClock(), _on_skip(recorder), note)
     opened = Bundle.open(bundle)
     name = "frozen" if mode == "frozen" else method or "ocl-head"
     options = EngineOptions(name, views, backend, prior, lr, restoration, seed, threads, precision, head)
     ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
-    deadline_s = deadline_ms / 1000 if deadline_ms else (1 / fps if fps else None)
+    deadline_s = deadline_ms / 1000 if deadline_ms else (1 / frames.rate if frames.rate else None)
     realtime = RealtimeOptions(norm_every, adapt_every, deadline_s)
     engine = _open_engine(opened, mode, options, realtime)
     for backend_name, reason in engine.passed_over.items():
         note(f"backend {backend_name} passed over: {reason}")
-    outlets = open_sinks(sinks, opened.manifest, images.files)
-    frames = PacedSource(images, fps, RealClock()) if fps else images
+    outlets = open_sinks(sinks, opened.manifest, frames.files)
     with ExitStack() as stack:
+        stack.callback(frames.close)
         keep = stack.enter_context(_keeping(engine, journal, state, save_every, resume))
-        progress = stack.enter_context(frame_progress(len(frames)))
-        report = run_stream(engine, frames, outlets, _each_frame(keep, progress), deadline_s)
+        progress = stack.enter_context(frame_progress(frames.total))
+        report = run_stream(engine, frames, outlets, _each_frame(keep, progress, recorder), deadline_s)
     if json_path:
         emit_json(json_path, {**engine.facts(), **report.as_dict()})
+    if html_path and recorder:
+        _write_html(html_path, engine, report, recorder, deadline_s)
     if json_path != "-":
         _show(engine, report)
     engine.close()
+    if report.source_failure:
+        raise SourceError(report.source_failure)
 
 
 def _check(mode: str, method: str | None, state: Path | None, resume: str) -> None:
@@ -226,10 +298,9 @@ def _keeping(
     engine: Engine, journal: Path | None, state: Path | None, save_every: float, resume: str
 ) -> Iterator[Callable[[Frame, FrameResult], None]]:
     """Journal and state: what to call after each frame; the state is saved at exit too."""
-    import time
-
     from ocl_edge.cli.output import note
     from ocl_edge_runtime.journal import Journal
+    from ocl_edge_runtime.keeper import Keeper
     from ocl_edge_runtime.realtime import RealtimeEngine
     from ocl_edge_runtime.state import StateStore
 
@@ -241,31 +312,56 @@ def _keeping(
             note(done)
             if log:
                 log.write("resume", result=done)
-        saved_at = time.monotonic()
+        keeper = Keeper(log, store, save_every, note)
+        yield keeper.after_frame
+        keeper.finish()
 
-        def after_frame(frame: Frame, result: FrameResult) -> None:
-            nonlocal saved_at
-            if log:
-                log.frame(frame, result)
-            if store and time.monotonic() - saved_at >= save_every:
-                store.save()
-                saved_at = time.monotonic()
 
-        yield after_frame
-        if store:
-            store.save()
+def _recorder(html_path: Path | None) -> RunRecorder | None:
+    if html_path is None:
+        return None
+    from ocl_edge_runtime.report.recorder import RunRecorder
+
+    return RunRecorder()
+
+
+def _on_skip(recorder: RunRecorder | None) -> Callable[[str, str], None]:
+    from ocl_edge.cli.output import note
+
+    def skipped(name: str, reason: str) -> None:
+        note(f"skipped {name}: {reason}")
+        if recorder:
+            recorder.skip(name, reason)
+
+    return skipped
 
 
 def _each_frame(
-    keep: Callable[[Frame, FrameResult], None], progress: Callable[[str], None]
+    keep: Callable[[Frame, FrameResult], None],
+    progress: Callable[[str], None],
+    recorder: RunRecorder | None,
 ) -> Callable[[Frame, FrameResult], None]:
     from ocl_edge.timings import mask_latency_ms
 
     def each(frame: Frame, result: FrameResult) -> None:
         keep(frame, result)
+        if recorder:
+            recorder.frame(frame, result)
         progress(f"{mask_latency_ms(result.timings_ms):.0f} ms")
 
     return each
+
+
+def _write_html(
+    path: Path, engine: Engine, report: RunReport, recorder: RunRecorder, deadline_s: float | None
+) -> None:
+    from ocl_edge.cli.options import command_line
+    from ocl_edge_runtime.report import write_page
+    from ocl_edge_runtime.report.run_report import run_page
+    from ocl_edge_runtime.report.what_ran import settings_of, what_ran
+
+    ran = what_ran(command_line(), engine.bundle, settings_of(engine))
+    write_page(run_page(engine, report, recorder, ran, deadline_s and 1000 * deadline_s), path)
 
 
 def _show(engine: Engine, report: RunReport) -> None:
@@ -274,7 +370,8 @@ def _show(engine: Engine, report: RunReport) -> None:
 
     latency = Distribution.of(report.latency_ms) if report.latency_ms else None
     rows: dict[str, object] = {
-        "frames": f"{report.frames} ({report.skipped} skipped, {report.dropped} dropped, {report.late} late)"
+        "frames": f"{report.frames} ({report.skipped} skipped, {report.dropped} dropped, "
+        f"{report.late} late = {100 * report.late_share:.0f} %)"
         + (", stopped by a signal" if report.stopped else ""),
         "method": f"{engine.method.name}, {'view pair' if engine.views == 'pair' else 'single view'}",
         "backend": engine.backend_name,

@@ -40,6 +40,7 @@ class FrameResult:
         reason: why it was or was not.
         loss: the OCL before the update, None where none was computed.
         decision: of the guard, in realtime mode, on frames with an update.
+        late: whether the mask missed the deadline.
     """
 
     mask: NDArray[np.uint8]
@@ -48,3 +49,4 @@ class FrameResult:
     reason: str = ""
     loss: float | None = None
     decision: Decision | None = None
+    late: bool = False

@@ -3,35 +3,66 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ocl_edge.errors import OutputError
+from ocl_edge.finite import finite
 from ocl_edge_runtime.frames import Frame, FrameResult
+
+LARGEST_BYTES = 64_000_000
+"""Seven hours at ten frames a second."""
+
+OLDER_FILES = 3
 
 
 class Journal:
-    """Appends to a JSON-lines file; every line is flushed, so that a crash loses none.
+    """Appends to a JSON-lines file; every line is handed to the system, so that a crash loses none.
+
+    A file that is full becomes ``PATH.1``, the one before ``PATH.2``, and so on; the oldest
+    goes. A line that a crash or a full disk cut off is ended before the next one. Numbers that
+    are not finite become null.
+
+    Args:
+        path: appended to, if it is there.
+        largest_bytes: of one file.
 
     Raises:
         OutputError: the file cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, largest_bytes: int = LARGEST_BYTES) -> None:
         self.path = path
+        self.largest_bytes = largest_bytes
         try:
-            self._file = path.open("a", encoding="utf-8")
+            self._file = path.open("ab", buffering=0)
+            self._is_regular = path.is_file()
+            self._bytes = path.stat().st_size if self._is_regular else 0
+            self._cut_off = self._bytes > 0 and not _ends_with_a_line(path)
         except OSError as error:
-            raise OutputError(f"cannot write the journal {path}: {error.strerror}") from error
+            raise self._cannot_write(error) from error
 
     def write(self, event: str, **content: Any) -> None:
-        """Append one line."""
+        """Append one line.
+
+        Raises:
+            OutputError: it is lost; later ones may succeed.
+        """
+        line = json.dumps(finite({"event": event, **content}), allow_nan=False).encode() + b"\n"
         try:
-            self._file.write(json.dumps({"event": event, **content}) + "\n")
-            self._file.flush()
+            if self._is_regular and 0 < self._bytes > self.largest_bytes - len(line):
+                self._begin_new_file()
+            if self._cut_off:
+                line = b"\n" + line
+            written = self._file.write(line)
         except OSError as error:
-            raise OutputError(f"cannot write the journal {self.path}: {error.strerror}") from error
+            raise self._cannot_write(error) from error
+        self._bytes += written
+        self._cut_off = written < len(line)
+        if self._cut_off:
+            raise OutputError(f"cannot write the journal {self.path}: the disk is full, a line was cut off")
 
     def frame(self, frame: Frame, result: FrameResult) -> None:
         """The update of one frame: applied or not, why, and the guard's signals."""
@@ -53,3 +84,21 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+    def _begin_new_file(self) -> None:
+        names = [self.path, *(Path(f"{self.path}.{n + 1}") for n in range(OLDER_FILES))]
+        for newer, older in zip(names[-2::-1], names[:0:-1], strict=True):
+            if newer.exists():
+                newer.replace(older)
+        full, self._file = self._file, self.path.open("ab", buffering=0)
+        full.close()
+        self._bytes, self._cut_off = 0, False
+
+    def _cannot_write(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write the journal {self.path}: {error.strerror}")
+
+
+def _ends_with_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

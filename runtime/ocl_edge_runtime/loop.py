@@ -8,16 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
-from ocl_edge.errors import FrameError
+from ocl_edge.errors import FrameError, SourceError
 from ocl_edge.timings import mask_latency_ms, update_ms
 from ocl_edge_runtime.engine import Engine
 from ocl_edge_runtime.frames import Frame, FrameResult
 from ocl_edge_runtime.sinks import Sink
-from ocl_edge_runtime.sources import ImageSource, PacedSource
+from ocl_edge_runtime.sources import Source
 from ocl_edge_runtime.statistics import Distribution
+
+RECENT_FRAMES = 10_000
+"""A report holds times and losses of at least so many of the last frames: a run may last for weeks."""
 
 
 @dataclass
@@ -31,10 +34,11 @@ class RunReport:
         late: masks that missed the deadline.
         updates: updates that were applied.
         stopped: whether a signal ended the run early.
-        reasons: why updates were or were not applied -> how often.
-        latency_ms: from the decoded frame to its mask, per frame.
-        update_ms: time of the update after the mask, per adapted frame.
-        losses: the loss before each update; may hold values that are not finite.
+        source_failure: how a live source failed, None where it did not.
+        reasons: why updates were or were not applied, without details -> how often.
+        latency_ms: from the decoded frame to its mask, per recent frame (`RECENT_FRAMES`).
+        update_ms: time of the update after the mask, per recent frame that was adapted on.
+        losses: the loss before each recent update; may hold values that are not finite.
         seconds: wall-clock time of the whole loop, decoding and sinks included.
     """
 
@@ -44,6 +48,7 @@ class RunReport:
     late: int = 0
     updates: int = 0
     stopped: bool = False
+    source_failure: str | None = None
     reasons: dict[str, int] = field(default_factory=dict)
     latency_ms: list[float] = field(default_factory=list)
     update_ms: list[float] = field(default_factory=list)
@@ -56,15 +61,22 @@ class RunReport:
         finite = [loss for loss in self.losses if math.isfinite(loss)]
         return sum(finite) / len(finite) if finite else math.nan
 
+    @property
+    def late_share(self) -> float:
+        """Of the masks, those that missed the deadline, 0 to 1."""
+        return self.late / self.frames if self.frames else 0.0
+
     def add(self, result: FrameResult) -> None:
         self.frames += 1
-        self.latency_ms.append(mask_latency_ms(result.timings_ms))
-        self.reasons[result.reason] = self.reasons.get(result.reason, 0) + 1
+        self.late += result.late
+        _append(self.latency_ms, mask_latency_ms(result.timings_ms))
+        kind = result.reason.partition(":")[0]
+        self.reasons[kind] = self.reasons.get(kind, 0) + 1
         if result.loss is not None:
-            self.losses.append(result.loss)
+            _append(self.losses, result.loss)
         if result.adapted:
             self.updates += 1
-            self.update_ms.append(update_ms(result.timings_ms))
+            _append(self.update_ms, update_ms(result.timings_ms))
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -72,8 +84,10 @@ class RunReport:
             "skipped": self.skipped,
             "dropped": self.dropped,
             "late": self.late,
+            "late_share": self.late_share,
             "updates": self.updates,
             "stopped": self.stopped,
+            "source_failure": self.source_failure,
             "seconds": self.seconds,
             "mean_loss": self.mean_loss,
             "reasons": self.reasons,
@@ -83,9 +97,15 @@ class RunReport:
         }
 
 
+def _append(recent: list[float], value: float) -> None:
+    recent.append(value)
+    if len(recent) == 2 * RECENT_FRAMES:
+        del recent[:RECENT_FRAMES]
+
+
 def run_stream(
     engine: Engine,
-    source: ImageSource | PacedSource,
+    source: Source,
     sinks: Sequence[Sink],
     on_frame: Callable[[Frame, FrameResult], None] = lambda *_: None,
     deadline_s: float | None = None,
@@ -94,7 +114,8 @@ def run_stream(
 
     A frame's mask reaches all sinks before the engine updates on it. SIGINT and SIGTERM
     end the run after the current frame. A mask is late if it is emitted more than
-    ``deadline_s`` after its frame arrived, on the clock of `time.monotonic`.
+    ``deadline_s`` after its frame arrived, on the clock of `time.monotonic`. A live source
+    that fails ends the run like its last frame would; the report says so.
 
     Raises:
         FrameError: no frame of the source could be used.
@@ -102,35 +123,38 @@ def run_stream(
     """
     report = RunReport()
     start = time.perf_counter()
-    with stop_signal() as stopped:
-        for frame in source:
-            try:
-                mask = engine.predict(frame.image, frame.captured_at)
-            except FrameError as error:
-                source.skip(frame.name, str(error))
-                continue
-            for sink in sinks:
-                sink.emit(frame, mask)
-            engine.watch.lap("emit")
-            report.late += deadline_s is not None and time.monotonic() > frame.captured_at + deadline_s
-            result = engine.result(mask, engine.adapt())
-            result.timings_ms["decode"] = frame.decode_ms
-            report.add(result)
-            on_frame(frame, result)
-            if stopped():
-                report.stopped = True
-                break
+    with stop_signal(source.stop) as stopped:
+        try:
+            for frame in source:
+                try:
+                    mask = engine.predict(frame.image, frame.captured_at)
+                except FrameError as error:
+                    source.skip(frame.name, str(error))
+                    continue
+                for sink in sinks:
+                    sink.emit(frame, mask)
+                engine.watch.lap("emit")
+                late = deadline_s is not None and time.monotonic() > frame.captured_at + deadline_s
+                result = replace(engine.result(mask, engine.adapt()), late=late)
+                result.timings_ms["decode"] = frame.decode_ms
+                report.add(result)
+                on_frame(frame, result)
+        except SourceError as error:
+            report.source_failure = str(error)
+        report.stopped = stopped()
     report.seconds = time.perf_counter() - start
-    report.skipped = source.skipped
-    report.dropped = source.dropped if isinstance(source, PacedSource) else 0
-    if not report.frames and not report.stopped:
-        raise FrameError(f"none of the {len(source)} frames could be used")
+    report.skipped, report.dropped = source.skipped, source.dropped
+    if not report.frames and not report.stopped and not report.source_failure:
+        raise FrameError(f"none of the {source.skipped} frames could be used")
     return report
 
 
 @contextmanager
-def stop_signal() -> Iterator[Callable[[], bool]]:
-    """A function that tells whether SIGINT or SIGTERM has come; a second one acts as usual."""
+def stop_signal(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Call ``stop`` at the first SIGINT or SIGTERM; a second one acts as usual.
+
+    Gives a function that tells whether one has come.
+    """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -139,6 +163,7 @@ def stop_signal() -> Iterator[Callable[[], bool]]:
 
     def remember(number: int, _frame: FrameType | None) -> None:
         caught.append(number)
+        stop()
         for each, handler in previous.items():
             signal.signal(each, handler)
 

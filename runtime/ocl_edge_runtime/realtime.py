@@ -83,7 +83,7 @@ class RealtimeEngine(Engine):
         clock: replaced in tests.
 
     Raises:
-        UsageError: another method.
+        UsageError: another method, or the view pair.
     """
 
     def __init__(
@@ -96,6 +96,10 @@ class RealtimeEngine(Engine):
         super().__init__(bundle, options)
         if self.method.trains not in ("head", "nothing") or not self.method.modulates_norms:
             raise UsageError(f"realtime mode runs norm, ocl-head and tent-head, not {self.method.name}")
+        if options is not None and options.views == "pair":
+            raise UsageError(
+                "realtime mode works on a single view; leave out --views pair, or take --mode paper"
+            )
         self.views = "single"
         self.realtime = realtime or RealtimeOptions()
         self.clock: Clock = clock or RealClock()
@@ -155,6 +159,8 @@ class RealtimeEngine(Engine):
             features, problem = self._measured(view, arrived_at)
         else:
             features = self._named_features("modulated", {"image": view, "norm_vectors": self._vectors})
+        if problem is None and not all(bool(f.sum().isfinite()) for f in features):
+            problem = "the backbone's output is not finite"
         self.watch.lap("backbone")
         with torch.no_grad():
             logits = self.head.logits(features)
@@ -169,11 +175,11 @@ class RealtimeEngine(Engine):
         current, self._current = self._current, None
         if current is None or self.method.loss is None:
             return None
+        if current.problem:
+            return Update(None, False, current.problem)
         slot = self.scheduler.ask(self.index, current.arrived_at)
         if not slot.granted:
             return Update(None, False, slot.reason)
-        if current.problem:
-            return Update(None, False, current.problem)
         if not self.guard.may_update():
             return Update(None, False, "frozen by the guard")
         self.watch.resume()
@@ -192,7 +198,7 @@ class RealtimeEngine(Engine):
         )
         self.watch.lap("flipped view")
         if not trusted and not distance <= self.realtime.statistics_limit:
-            return Update(None, False, f"statistics are {distance:.2f} away from the source's")
+            return Update(None, False, f"statistics refused: {distance:.2f} away from the source's")
         pair = [torch.cat((a, b)) for a, b in zip(ours, flipped, strict=True)]
         update = self.head.adapt(pair, self.method.loss, self.watch)
         if not self.realtime.guarded:
@@ -228,7 +234,7 @@ class RealtimeEngine(Engine):
         distance = statistics_distance(statistics, self.source.statistics)
         if not distance <= self.realtime.statistics_limit:
             self.refused_statistics += 1
-            return features, f"statistics are {distance:.2f} away from the source's"
+            return features, f"statistics refused: {distance:.2f} away from the source's"
         self.running.add(statistics, arrived_at)
         own = self.realtime.norm_every == 1
         assert self.running.average is not None

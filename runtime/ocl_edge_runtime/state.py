@@ -6,6 +6,7 @@ the sha256 of both. A write goes to a file beside it, is flushed to the disk, an
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -75,6 +76,7 @@ class StateStore:
 
         Raises:
             StateError: there is none, it is damaged, or of another bundle or method.
+            OutputError: it cannot be moved aside.
         """
         if damaged == "set aside" and not self.path.exists():
             return "no saved state: source weights"
@@ -85,7 +87,10 @@ class StateStore:
             if damaged == "refuse":
                 raise
             aside = self.path.with_name(f"{STATE_FILE}.refused-{time.time_ns()}")
-            self.path.rename(aside)
+            try:
+                self.path.rename(aside)
+            except OSError as problem:
+                raise OutputError(f"{error}; it cannot be moved aside: {problem.strerror}") from error
             return f"{error}; moved to {aside.name}, source weights"
         return f"resumed after frame {saved.facts['index']}"
 
@@ -110,6 +115,8 @@ def write_state(path: Path, state: Saved) -> None:
         partial.replace(path)
         flush_to_disk(path.parent)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise OutputError(f"cannot save the state to {path}: {error.strerror}") from error
 
 

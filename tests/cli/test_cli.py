@@ -66,6 +66,9 @@ def test_every_verb_has_help_with_examples_and_json(verb: str, capsys: pytest.Ca
         ["run", "bundle", "--source", "x", "--lr", "nan"],
         ["run", "bundle", "--source", "x", "--lr", "inf"],
         ["run", "bundle", "--source", "x", "--prior", "nan"],
+        ["run", "bundle", "--source", "x", "--fps", "fast"],
+        ["run", "bundle", "--source", "x", "--fps", "0"],
+        ["run", "bundle", "--source", "x", "--source-option", "video_size"],
         ["export", "model.pth"],
         ["export", "model.pth", "--out", "b", "--input-size", "384"],
         ["export", "model.pth", "--out", "b", "--stat-rows", "0"],
@@ -85,8 +88,9 @@ def test_failures_exit_with_one_and_without_a_traceback(
     error = capsys.readouterr().err
     assert "error: there is no checkpoint" in error
     assert "Traceback" not in error
-    assert run(["--debug", *arguments]) == 1
-    assert "Traceback" in capsys.readouterr().err
+    for debugged in (["--debug", *arguments], [*arguments, "--debug"]):
+        assert run(debugged) == 1
+        assert "Traceback" in capsys.readouterr().err
     assert run(["inspect", str(tmp_path / "nothing")]) == 1
     assert "is not a bundle" in capsys.readouterr().err
 
@@ -283,6 +287,7 @@ def test_options_that_contradict_each_other_are_refused(
     assert run([*arguments, "--resume", "yes"]) == 2
     assert run([*arguments, "--mode", "frozen", "--method", "tent"]) == 2
     assert run([*arguments, "--norm-every", "0"]) == 2
+    assert run([*arguments, "--views", "pair"]) == 2
 
 
 def test_the_python_api_opens_a_bundle_and_names_wrong_options(small_bundle: Bundle) -> None:

@@ -211,3 +211,36 @@ def test_a_signal_finishes_the_frame_and_reports(
     assert report.stopped
     assert (report.frames, report.updates) == (3, 3)
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_among_unreadable_frames_ends_the_run_there(
+    small_bundle: Bundle, frames: Path, tmp_path: Path
+) -> None:
+    directory = Path(shutil.copytree(frames, tmp_path / "frames"))
+    for index in range(9):
+        (directory / f"frame_02_{index}.png").write_bytes(b"")
+    seen = []
+
+    def stop_at_the_third(name: str, reason: str) -> None:
+        seen.append(name)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    report = run_stream(Engine(small_bundle), ImageSource(str(directory), on_skip=stop_at_the_third), [])
+    assert report.stopped
+    assert (report.frames, report.skipped) == (3, 3)
+
+
+def test_late_masks_are_counted_on_the_real_clock(small_bundle: Bundle, frames: Path) -> None:
+    """The deadline is 500 ms, two of six masks are held back for 600: these two are late, and no other."""
+
+    class Slow:
+        def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+            if frame.index in (1, 4):
+                time.sleep(0.6)
+
+    engine = Engine(small_bundle, EngineOptions("frozen"))
+    engine.step(random_image(0))
+    report = run_stream(engine, ImageSource(str(frames)), [Slow()], deadline_s=0.5)
+    assert report.late == 2
+    assert report.late_share == report.as_dict()["late_share"] == pytest.approx(1 / 3)

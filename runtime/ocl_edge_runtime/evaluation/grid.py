@@ -162,24 +162,52 @@ class Row:
     answered_late: int
 
 
-def summarise(evaluation: Evaluation, space: LabelSpace) -> list[Row]:
-    """Rows of all finished cells, in the order they were run."""
-    groups: dict[tuple[str, str, str], list[Result]] = {}
-    for cell in evaluation.cells.values():
-        key = (cell["method"], cell["views"], cell["stream"])
-        groups.setdefault(key, []).append(Result(**cell["rounds"][-1]))
+@dataclass(frozen=True)
+class Group:
+    """What a row summarises: one method with its views on one stream.
+
+    Attributes:
+        seeds: a list of rounds for each seed.
+    """
+
+    method: str
+    views: str
+    stream: str
+    seeds: list[list[Result]]
+
+    @property
+    def last_rounds(self) -> list[Result]:
+        """The last round of every seed: the one that counts."""
+        return [rounds[-1] for rounds in self.seeds]
+
+
+def grouped(evaluation: Evaluation, cells: list[Cell]) -> list[Group]:
+    """The results of these cells, all finished, in their order.
+
+    Other cells of the file may have other settings, and are left out.
+    """
+    groups: dict[tuple[str, str, str], Group] = {}
+    for name in dict.fromkeys(cell.key(evaluation.context) for cell in cells):
+        content = evaluation.cells[name]
+        key = (content["method"], content["views"], content["stream"])
+        group = groups.setdefault(key, Group(*key, []))
+        group.seeds.append([Result.from_dict(result) for result in content["rounds"]])
+    return list(groups.values())
+
+
+def summarise(groups: list[Group], space: LabelSpace) -> list[Row]:
+    """A row a group."""
     frozen = {
-        (views, stream): float(np.mean([r.miou for r in results]))
-        for (method, views, stream), results in groups.items()
-        if method == "frozen"
+        (group.views, group.stream): float(np.mean([r.miou for r in group.last_rounds]))
+        for group in groups
+        if group.method == "frozen"
     }
     return list(_rows(groups, frozen, space))
 
 
-def _rows(
-    groups: dict[tuple[str, str, str], list[Result]], frozen: dict[tuple[str, str], float], space: LabelSpace
-) -> Iterator[Row]:
-    for (method, views, stream), results in groups.items():
+def _rows(groups: list[Group], frozen: dict[tuple[str, str], float], space: LabelSpace) -> Iterator[Row]:
+    for group in groups:
+        method, views, stream, results = group.method, group.views, group.stream, group.last_rounds
         scores = [r.miou for r in results]
         mean = float(np.mean(scores))
         baseline = frozen.get((views, stream))

@@ -17,6 +17,7 @@ from ocl_edge.metrics import ConfusionMatrix
 from ocl_edge_runtime.sources.images import find_images, read_image
 
 IGNORED = 255
+UNREACHED = (160, 160, 160)
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,39 @@ def read_label_space(manifest: Manifest, label_map: Path | None, label_classes: 
     if mapped is not None:
         return LabelSpace(tuple(f"label_{index}" for index in range(max(mapped) + 1)), IGNORED, mapped)
     return LabelSpace(tuple(c.name for c in manifest.classes), IGNORED, None)
+
+
+def read_label_palette(
+    manifest: Manifest, space: LabelSpace, label_classes: Path | None
+) -> list[tuple[int, int, int]]:
+    """RGB of every label class: of the file's ``palette_rgb``, else of the network's class that maps there.
+
+    Label classes that no class of the network maps to are grey.
+
+    Raises:
+        UsageError: the file's palette has not one colour (three numbers, 0 to 255) a class.
+    """
+    content = _read_json(label_classes) if label_classes else {}
+    if "palette_rgb" in content:
+        palette = content["palette_rgb"]
+        if (
+            not isinstance(palette, list)
+            or len(palette) != len(space.names)
+            or not all(map(_is_colour, palette))
+        ):
+            raise UsageError(f"{label_classes}: 'palette_rgb' must have one [R, G, B] a class, 0 to 255")
+        return [tuple(colour) for colour in palette]
+    predicted = range(len(manifest.classes)) if space.class_map is None else space.class_map
+    colours = {label: c.colour for label, c in reversed(list(zip(predicted, manifest.classes, strict=True)))}
+    return [colours.get(label, UNREACHED) for label in range(len(space.names))]
+
+
+def _is_colour(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(isinstance(v, int) and 0 <= v <= 255 for v in value)
+    )
 
 
 def _read_map(path: Path, classes: int) -> tuple[int, ...]:

@@ -20,6 +20,24 @@ from ocl_edge.errors import FrameError
 from ocl_edge_runtime.engine import Engine
 from ocl_edge_runtime.evaluation.corruption import Corruption
 from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace
+from ocl_edge_runtime.report.pictures import mask_to_text, shrunk
+
+EXAMPLES = 4
+
+
+@dataclass(frozen=True)
+class ExampleMask:
+    """A mask that is kept for the report: it depends on the whole stream before it, and cannot be made anew.
+
+    Attributes:
+        index: of the frame.
+        miou: of this frame, percent; None where nothing is labelled.
+        mask: base64 of a grey PNG of the network's classes, shrunk (`mask_from_text`).
+    """
+
+    index: int
+    miou: float | None
+    mask: str
 
 
 @dataclass
@@ -33,8 +51,11 @@ class Result:
         miou: percent, over the classes that occur in the labels.
         iou: percent per class, None for a class that never occurs.
         frame_miou: percent of every single frame, in order.
-        ms_per_frame: median of mask and update together, decoding and corruption left out.
+        ms_per_frame: median of `frame_ms`.
+        frame_ms: mask and update together, decoding and corruption left out, of every frame that
+            the method worked on.
         memory_mib: largest resident set size of the process seen after a frame.
+        examples: masks of a few frames, chosen by their place in the stream alone.
     """
 
     frames: int = 0
@@ -44,10 +65,20 @@ class Result:
     iou: list[float | None] = field(default_factory=list)
     frame_miou: list[float | None] = field(default_factory=list)
     ms_per_frame: float = float("nan")
+    frame_ms: list[float] = field(default_factory=list)
     memory_mib: float = 0.0
+    examples: list[ExampleMask] = field(default_factory=list)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Result:
+        """What `as_dict` gave, after a way through JSON."""
+        examples = [ExampleMask(**example) for example in content.get("examples", [])]
+        return cls(**{**content, "examples": examples})
 
     def worst_class(self, names: tuple[str, ...]) -> tuple[str, float]:
-        """Name and IoU in percent of the worst class that occurs."""
+        """Name and IoU in percent of the worst class that occurs; without any, a dash and NaN."""
+        if all(value is None for value in self.iou):
+            return "–", float("nan")
         value, index = min((v, i) for i, v in enumerate(self.iou) if v is not None)
         return names[index], value
 
@@ -77,9 +108,11 @@ def evaluate_stream(
 
     Raises:
         UsageError: labels that are unreadable, of another size, or of unknown values.
+        FrameError: no frame could be used.
     """
     result, matrix, times = Result(), space.matrix(), []
     busy_until, latest = 0.0, None
+    wanted = example_indices(len(frames))
     for index in range(len(frames)):
         try:
             image, labels = frames.read(index)
@@ -99,13 +132,23 @@ def evaluate_stream(
             result.answered_late += 1
         matrix.add(mask, labels)
         result.frame_miou.append(_single(space, mask, labels))
+        if index in wanted:
+            result.examples.append(ExampleMask(index, result.frame_miou[-1], mask_to_text(shrunk(mask))))
         result.frames += 1
         result.memory_mib = max(result.memory_mib, resident_mib())
         on_frame(100 * matrix.miou())
+    if not result.frames:
+        raise FrameError(f"none of the {len(frames)} frames could be used")
     result.miou = 100 * matrix.miou()
     result.iou = [None if np.isnan(v) else 100 * float(v) for v in matrix.iou()]
-    result.ms_per_frame = float(np.median(times)) if times else float("nan")
+    result.frame_ms, result.ms_per_frame = times, float(np.median(times))
     return result
+
+
+def example_indices(frames: int, wanted: int = EXAMPLES) -> list[int]:
+    """The frames in the middle of ``wanted`` equal parts of a stream; all of a shorter one."""
+    wanted = min(frames, wanted)
+    return [(2 * part + 1) * frames // (2 * wanted) for part in range(wanted)]
 
 
 def resident_mib() -> float:

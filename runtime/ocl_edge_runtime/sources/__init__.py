@@ -4,11 +4,13 @@ from collections.abc import Iterable, Iterator
 
 from ocl_edge.errors import FrameError
 from ocl_edge_runtime.frames import Frame
+from ocl_edge_runtime.sources.base import Source
 from ocl_edge_runtime.sources.images import ImageSource
 from ocl_edge_runtime.sources.noise import NoiseSource
+from ocl_edge_runtime.sources.opening import SourceOptions, open_source
 from ocl_edge_runtime.sources.paced import PacedSource
 
-__all__ = ["ImageSource", "NoiseSource", "PacedSource", "repeated"]
+__all__ = ["ImageSource", "NoiseSource", "PacedSource", "Source", "SourceOptions", "open_source", "repeated"]
 
 
 def repeated(source: Iterable[Frame]) -> Iterator[Frame]:

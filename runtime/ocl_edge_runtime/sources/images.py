@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +14,14 @@ from PIL import Image, UnidentifiedImageError
 
 from ocl_edge.errors import FrameError, UsageError
 from ocl_edge_runtime.frames import Frame
+from ocl_edge_runtime.sources.base import OnSkip, Source, keep_quiet
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 RGB_LIKE_MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "CMYK", "YCbCr", "1")
 
 
-class ImageSource:
+class ImageSource(Source):
     """A directory, one image, or a glob, in order of name.
-
-    Iterating never fails on a single image: one that cannot be read is reported to
-    ``on_skip(name, reason)``, counted in `skipped`, and left out.
 
     Args:
         text: directory, file, or pattern with ``*``, ``?`` or ``[``.
@@ -34,37 +32,33 @@ class ImageSource:
         UsageError: nothing of that name, or no images there.
     """
 
-    def __init__(
-        self, text: str, limit: int | None = None, on_skip: Callable[[str, str], None] = lambda *_: None
-    ) -> None:
+    def __init__(self, text: str, limit: int | None = None, on_skip: OnSkip = keep_quiet) -> None:
+        super().__init__(on_skip)
         self.files = find_images(text)[:limit]
-        self.skipped = 0
-        self._on_skip = on_skip
+        self.total = len(self.files)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __iter__(self) -> Iterator[Frame]:
-        for index in range(len(self.files)):
-            frame = self.read(index)
-            if frame is not None:
-                yield frame
+        for index, file in enumerate(self.files):
+            if self.stopped:
+                return
+            try:
+                yield self.read(index)
+            except FrameError as error:
+                self.skip(file.name, str(error))
 
-    def read(self, index: int) -> Frame | None:
-        """Decode one file; None, reported and counted, if it cannot be read."""
+    def read(self, index: int) -> Frame:
+        """Decode one file.
+
+        Raises:
+            FrameError: it cannot be read.
+        """
         started = time.perf_counter()
-        try:
-            image = read_image(self.files[index])
-        except FrameError as error:
-            self.skip(self.files[index].name, str(error))
-            return None
+        image = read_image(self.files[index])
         decode_ms = 1000 * (time.perf_counter() - started)
         return Frame(image, index, self.files[index].stem, time.monotonic(), decode_ms)
-
-    def skip(self, name: str, reason: str) -> None:
-        """Count a frame as left out."""
-        self.skipped += 1
-        self._on_skip(name, reason)
 
 
 def find_images(text: str) -> list[Path]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ocl_edge.errors import FrameError
 from ocl_edge_runtime.frames import Frame
 from ocl_edge_runtime.scheduler import Clock
+from ocl_edge_runtime.sources.base import Source
 from ocl_edge_runtime.sources.images import ImageSource
 
 
-class PacedSource:
+class PacedSource(Source):
     """Plays image files as a camera would: file k arrives at k / fps seconds.
 
     Never queues: asked for a frame, it gives the newest that has arrived, or waits for the
@@ -23,18 +25,16 @@ class PacedSource:
     """
 
     def __init__(self, images: ImageSource, fps: float, clock: Clock) -> None:
-        self.images = images
+        super().__init__(images.on_skip)
+        self.images, self.files = images, images.files
         self.fps = fps
-        self.dropped = 0
+        self.total, self.rate = len(images), fps
         self._clock = clock
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def __iter__(self) -> Iterator[Frame]:
         started = self._clock.now()
         index = 0
-        while index < len(self.images):
+        while index < len(self.images) and not self.stopped:
             newest = int((self._clock.now() - started) * self.fps + 1e-9)
             if newest > index:
                 passed_over = min(newest, len(self.images) - 1) - index
@@ -42,15 +42,8 @@ class PacedSource:
                 index += passed_over
             arrival = started + index / self.fps
             self._clock.sleep_until(arrival)
-            frame = self.images.read(index)
+            try:
+                yield replace(self.images.read(index), captured_at=arrival)
+            except FrameError as error:
+                self.skip(self.images.files[index].name, str(error))
             index += 1
-            if frame is not None:
-                yield replace(frame, captured_at=arrival)
-
-    @property
-    def skipped(self) -> int:
-        return self.images.skipped
-
-    def skip(self, name: str, reason: str) -> None:
-        """Count a frame as left out."""
-        self.images.skip(name, reason)

@@ -1,0 +1,235 @@
+"""What each part of the method gains: {norms, restoration, OCL} x {head, norms' affine, all weights}.
+
+    python bench/ablation.py tune  BUNDLE     learning rates, on streams that are not reported on
+    python bench/ablation.py run   BUNDLE     the ablation, a pass at a time
+    python bench/ablation.py time  BUNDLE     ms a frame, methods interleaved in one process
+    python bench/ablation.py table            docs/ablation.md's tables from the results
+
+Every finished pass is a line of --results (default bench/results/ablation.jsonl) and is not run
+again, so a killed run goes on and several processes may share the work (--cells, --streams).
+Norms off is prior 1, which makes the measured form the frozen network. Head-only cells of a stream
+share its features, which do not depend on the head.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ocl_edge.bundle import Bundle, FormSpec
+from ocl_edge.forms import FormName
+from ocl_edge.methods import METHODS
+from ocl_edge_runtime.backends.base import Backend
+from ocl_edge_runtime.engine import Engine, EngineOptions
+from ocl_edge_runtime.evaluation.corruption import parse_corruption
+from ocl_edge_runtime.evaluation.labelled import LabelledFrames, read_label_space
+from ocl_edge_runtime.evaluation.protocol import evaluate_stream
+
+STREAMS = (
+    "0001TP/clean",
+    "Seq05VD/clean",
+    "Seq05VD/fog:3",
+    "Seq05VD/contrast:3",
+    "Seq05VD/brightness:4",
+    "Seq05VD/snow:2",
+    "Seq05VD/gaussian_noise:2",
+    "Seq05VD/motion_blur:3",
+)
+TUNING_STREAMS = ("Seq05VD/frost:3", "Seq05VD/shot_noise:2", "Seq05VD/defocus_blur:3")
+SEEDS = (0, 1, 2)
+PRIOR = 0.85
+TRAINED = {"head": "ocl-head", "affine": "ocl-norm", "all": "ocl-full"}
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One method over one stream; what is None is the method's default."""
+
+    cell: str
+    stream: str
+    method: str
+    prior: float
+    lr: float | None = None
+    restoration: float | None = None
+    seed: int = 0
+    limit: int | None = None
+
+    @property
+    def trains_backbone(self) -> bool:
+        return METHODS[self.method].needs_pytorch_backbone
+
+    def options(self, bundle: Bundle) -> EngineOptions:
+        del bundle
+        return EngineOptions(
+            self.method,
+            "pair",
+            "torch" if self.trains_backbone else "onnxruntime",
+            self.prior,
+            self.lr,
+            self.restoration,
+            self.seed,
+            threads=1,
+        )
+
+
+def ablation() -> Iterator[Pass]:
+    """All passes of the ablation, the ones without a gradient and the published method first.
+
+    Without restoration nothing is random, so one seed is all of them.
+    """
+    for stream in STREAMS:
+        yield Pass("frozen", stream, "norm", 1.0)
+        yield Pass("norm", stream, "norm", PRIOR)
+    for norms, prior in (("norm + ", PRIOR), ("", 1.0)):
+        for trained, method in TRAINED.items():
+            for seed in SEEDS:
+                for stream in STREAMS:
+                    yield Pass(f"{norms}OCL {trained} + restoration", stream, method, prior, seed=seed)
+            for stream in STREAMS:
+                yield Pass(f"{norms}OCL {trained}", stream, method, prior, restoration=0.0)
+
+
+def tuning() -> Iterator[Pass]:
+    """Learning rates and restoration of every method that trains."""
+    for stream in TUNING_STREAMS:
+        yield Pass("tune norm", stream, "norm", PRIOR)
+        for lr in (0.02, 0.05, 0.1, 0.2, 0.4):
+            for restoration in (0.01, 0.02, 0.05, 0.1):
+                yield Pass("tune ocl-head", stream, "ocl-head", PRIOR, lr, restoration)
+        for lr in (0.005, 0.02, 0.05, 0.1):
+            for restoration in (0.01, 0.05):
+                yield Pass("tune tent-head", stream, "tent-head", PRIOR, lr, restoration)
+    short = 60
+    for stream in TUNING_STREAMS:
+        yield Pass("tune norm", stream, "norm", PRIOR, limit=short)
+    for method, rates in {
+        "ocl-full": (2e-5, 1e-4, 3e-4),
+        "ocl-norm": (2e-4, 1e-3, 3e-3),
+        "tent": (2e-5, 2e-4, 1e-3),
+    }.items():
+        for lr in rates:
+            for stream in TUNING_STREAMS:
+                yield Pass(f"tune {method}", stream, method, PRIOR, lr, limit=short)
+
+
+class Remembered:
+    """A backend that keeps the features of every input it has seen, for one stream."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend, self.name = backend, backend.name
+        self.outputs: dict[str, dict[str, Tensor]] = {}
+
+    def describe(self) -> Mapping[FormName, FormSpec]:
+        return self.backend.describe()
+
+    def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        digest = hashlib.blake2b(form.encode())
+        for name in sorted(inputs):
+            digest.update(inputs[name].numpy())
+        key = digest.hexdigest()
+        if key not in self.outputs:
+            self.outputs[key] = {
+                name: value.clone() for name, value in self.backend.infer(form, inputs).items()
+            }
+        return self.outputs[key]
+
+    def close(self) -> None:
+        self.backend.close()
+
+
+def run_passes(passes: list[Pass], bundle: Bundle, data: Path, results: Path) -> None:
+    """Run what is not finished, stream by stream so that head-only passes share features."""
+    camvid = data / "camvid"
+    space = read_label_space(bundle.manifest, camvid / "from_cityscapes.json", camvid / "classes.json")
+    waiting = [p for p in passes if p not in finished(results, bundle)]
+    cached = [p for s in dict.fromkeys(p.stream for p in waiting) for p in waiting if p.stream == s]
+    order = [p for p in cached if not p.trains_backbone] + [p for p in waiting if p.trains_backbone]
+    remembered: Remembered | None = None
+    stream = ""
+    for count, item in enumerate(order):
+        if item in finished(results, bundle):  # another process was faster
+            continue
+        sequence, corruption = item.stream.split("/")
+        frames = LabelledFrames.find(
+            str(camvid / sequence / "images"), camvid / sequence / "labels", item.limit
+        )
+        engine = Engine(bundle, item.options(bundle))
+        if not item.trains_backbone:
+            if remembered is None or stream != item.stream:
+                remembered = Remembered(engine._backend)
+            engine._backend, stream = remembered, item.stream
+        start = time.perf_counter()
+        result = evaluate_stream(engine, frames, space, parse_corruption(corruption))
+        line = {
+            **asdict(item),
+            "bundle": bundle.identity,
+            "settings": engine.settings.model_dump(),
+            "miou": result.miou,
+            "iou": result.iou,
+            "frame_miou": [None if v is None else round(v, 3) for v in result.frame_miou],
+            "weights_distance": engine.weights.distance_from_source(),
+        }
+        append(results, line)
+        print(
+            f"[{count + 1}/{len(order)}] {item.cell} {item.stream} lr {item.lr} restoration "
+            f"{item.restoration} seed {item.seed}: {result.miou:.2f} in {time.perf_counter() - start:.0f} s",
+            flush=True,
+        )
+
+
+def append(results: Path, line: dict[str, Any]) -> None:
+    """One write of one whole line, so that processes may share the file."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(results, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, (json.dumps(line) + "\n").encode())
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read(results: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+
+
+def finished(results: Path, bundle: Bundle) -> set[Pass]:
+    names = Pass.__dataclass_fields__
+    return {
+        Pass(**{name: line[name] for name in names})
+        for line in read(results)
+        if line["bundle"] == bundle.identity
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["tune", "run"])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--results", type=Path, default=Path("bench/results/ablation.jsonl"))
+    parser.add_argument("--cells", help="only cells whose name contains one of these, separated by commas")
+    parser.add_argument("--streams", help="likewise")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    passes = list(tuning() if arguments.what == "tune" else ablation())
+    for field, wanted in (("cell", arguments.cells), ("stream", arguments.streams)):
+        if wanted:
+            passes = [p for p in passes if any(w in getattr(p, field) for w in wanted.split(","))]
+    run_passes(passes, Bundle.open(arguments.bundle), arguments.data, arguments.results)
+
+
+if __name__ == "__main__":
+    main()

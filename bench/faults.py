@@ -1,0 +1,341 @@
+"""Faults in a real stream: mIoU of the frames after each, against the frozen network on the same frames.
+
+    python bench/faults.py --bundle DIR [--data DIR] [--results DIR] [--rounds N] [--only WORD]
+
+CamVid, labelled frames one second apart. A stream is twenty good frames, ten faulty ones, and
+fifty good ones that are scored; the mixed stream has all faults one after the other; the last
+one is the same 124 frames ten times. A run that was killed goes on where it stopped: every
+finished stream is kept in --results. Prints a table and writes it with the settings to
+faults.json there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from ocl_edge.bundle import Bundle
+from ocl_edge.forms import FormName
+from ocl_edge.metrics import ConfusionMatrix
+from ocl_edge_runtime.backends.base import Backend
+from ocl_edge_runtime.engine import Engine, EngineOptions
+from ocl_edge_runtime.evaluation.corruption import parse_corruption
+from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
+from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
+
+Image = NDArray[np.uint8]
+Counts = NDArray[np.int64]
+
+BEFORE, FAULTY, AFTER = 20, 10, 50
+WINDOW = 10
+TOLERANCE = 1.0
+"""mIoU points below frozen that still count as recovered."""
+
+UNGUARDED = {"guarded": False, "statistics_limit": float("inf")}
+MODES: dict[str, RealtimeOptions] = {
+    "guarded": RealtimeOptions(1, 1),
+    "guarded, every 4th": RealtimeOptions(4, 4),
+    "unguarded": RealtimeOptions(1, 1, **UNGUARDED),  # type: ignore[arg-type]
+}
+
+
+def noise(image: Image, step: int) -> Image:
+    pixels: Image = np.random.default_rng(step).integers(0, 256, image.shape, dtype=np.uint8)
+    return pixels
+
+
+def sensor_noise(image: Image, step: int) -> Image:
+    grain = np.random.default_rng(step).integers(-2, 3, image.shape)
+    return (image + grain).clip(0, 255).astype(np.uint8)
+
+
+def half_covered(image: Image, _step: int) -> Image:
+    covered: Image = image.copy()
+    covered[:, : image.shape[1] // 2] = 0
+    return covered
+
+
+def resized(image: Image, step: int) -> Image:
+    height, width = ((120, 160), (720, 960), (360, 200), (64, 480))[step % 4]
+    return np.array(Pillow.fromarray(image).resize((width, height)))
+
+
+IMAGE_FAULTS: dict[str, Callable[[Image, int], Image]] = {
+    "black": lambda image, _step: np.zeros_like(image),
+    "white": lambda image, _step: np.full_like(image, 255),
+    "noise": noise,
+    "half covered": half_covered,
+    "changing size": resized,
+    "snow 5": lambda image, step: parse_corruption("snow:5").apply(image, step),
+}
+SAME_FRAME: dict[str, Callable[[Image, int], Image]] = {
+    "frozen": lambda image, _step: image,
+    "frozen, with sensor noise": sensor_noise,
+}
+NAN_OUTPUTS = {"NaN features": "features", "NaN statistics": "statistics"}
+LR_TIMES_100 = "learning rate x 100"
+SWITCHES = "domain switches"
+ALL_FAULTS = (*IMAGE_FAULTS, *SAME_FRAME, *NAN_OUTPUTS, LR_TIMES_100, SWITCHES)
+GUARD_MATTERS = ("noise", "half covered", "snow 5", LR_TIMES_100, SWITCHES)
+"""Played unguarded, too. The rest is skipped, refused or harmless whatever the guard says."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One frame of a stream: which labelled frame, in what weather, with what fault; scored or not."""
+
+    sequence: str
+    index: int
+    stretch: str = ""
+    scored: bool = False
+    weather: str = "clean"
+    fault: str = ""
+
+
+def faulty_shots(fault: str, sequence: str, start: int) -> list[Shot]:
+    if fault == SWITCHES:
+        domains = (("Seq05VD", "snow:2"), ("0001TP", "clean"), ("Seq05VD", "fog:3"), ("Seq05VD", "clean"))
+        return [
+            Shot(name, start + i, fault, weather=weather) for name, weather in domains for i in range(FAULTY)
+        ]
+    still = fault in SAME_FRAME
+    return [Shot(sequence, start if still else start + i, fault, fault=fault) for i in range(FAULTY)]
+
+
+def with_fault(fault: str, sequence: str, start: int = 0) -> list[Shot]:
+    before = [Shot(sequence, start + i) for i in range(BEFORE)]
+    broken = faulty_shots(fault, sequence, start + BEFORE)
+    after = [Shot(sequence, start + BEFORE + FAULTY + i, fault, scored=True) for i in range(AFTER)]
+    return before + broken + after
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Frames in order, and the modes that play them."""
+
+    shots: list[Shot]
+    modes: tuple[str, ...]
+
+
+def streams(rounds: int) -> dict[str, Stream]:
+    """All streams by name; indices run on past the end of a sequence and start again there."""
+    guarded = ("guarded",)
+    named = {}
+    for fault in ALL_FAULTS:
+        modes = ("guarded", "guarded, every 4th", *(["unguarded"] if fault in GUARD_MATTERS else []))
+        named[f"{fault}, 0001TP"] = Stream(with_fault(fault, "0001TP"), modes)
+    always = [replace(shot, fault=LR_TIMES_100) for shot in with_fault(LR_TIMES_100, "0001TP")]
+    named[f"{LR_TIMES_100} throughout, 0001TP"] = Stream(always, ("guarded", "unguarded"))
+    mixed: list[Shot] = []
+    for fault in ALL_FAULTS:
+        mixed += with_fault(fault, "0001TP", len(mixed))[BEFORE if mixed else 0 :]
+    named["mixed, 0001TP"] = Stream(mixed, guarded)
+    again = [Shot("0001TP", i, f"round {n + 1}", scored=True) for n in range(rounds) for i in range(124)]
+    named[f"{rounds} rounds, 0001TP"] = Stream(again, guarded)
+    named |= {f"{f}, Seq05VD": Stream(with_fault(f, "Seq05VD"), guarded) for f in GUARD_MATTERS}
+    return named
+
+
+class BreakableBackend:
+    """A backend that gives NaN where it is told to.
+
+    Args:
+        backend: that works.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.broken_output = ""
+        self._backend = backend
+        self.name = backend.name
+        self.describe, self.close = backend.describe, backend.close
+
+    def infer(self, form: FormName, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        outputs = self._backend.infer(form, inputs)
+        broken = self.broken_output
+        return {
+            name: torch.full_like(tensor, torch.nan) if broken and name.startswith(broken) else tensor
+            for name, tensor in outputs.items()
+        }
+
+
+@dataclass(frozen=True)
+class Played:
+    """What one engine made of a stream: confusion of each scored shot, and why each update was or was not."""
+
+    counts: Counts
+    reasons: list[str]
+
+
+class Footage:
+    """Frames, labels, and the frozen network's confusion on each, computed once."""
+
+    def __init__(self, bundle: Bundle, camvid: Path) -> None:
+        self.bundle = bundle
+        self.space: LabelSpace = read_label_space(
+            bundle.manifest, camvid / "from_cityscapes.json", camvid / "classes.json"
+        )
+        self._frames = {
+            name: LabelledFrames.find(str(camvid / name / "images"), camvid / name / "labels")
+            for name in ("0001TP", "Seq05VD")
+        }
+        self._frozen = Engine(bundle, EngineOptions("frozen", threads=1))
+        self._frozen_counts: dict[tuple[str, int, str], Counts] = {}
+
+    def read(self, shot: Shot) -> tuple[Image, Image]:
+        frames = self._frames[shot.sequence]
+        image, labels = frames.read(shot.index % len(frames))
+        return parse_corruption(shot.weather).apply(image, shot.index), labels
+
+    def counts(self, mask: Image, labels: Image) -> Counts:
+        matrix = self.space.matrix()
+        matrix.add(mask, labels)
+        return matrix.counts
+
+    def frozen(self, stream: list[Shot]) -> Counts:
+        found = []
+        for shot in stream:
+            key = (shot.sequence, shot.index % len(self._frames[shot.sequence]), shot.weather)
+            if key not in self._frozen_counts:
+                image, labels = self.read(shot)
+                self._frozen_counts[key] = self.counts(self._frozen.predict(image), labels)
+            found.append(self._frozen_counts[key])
+        return np.stack(found)
+
+    def play(self, stream: list[Shot], realtime: RealtimeOptions) -> Played:
+        engine = RealtimeEngine(self.bundle, EngineOptions(threads=1), realtime)
+        engine._backend = backend = BreakableBackend(engine._backend)
+        optimiser, rate = engine.head.optimizer.param_groups[0], engine.settings.lr
+        counts, reasons = [], []
+        for step, shot in enumerate(stream):
+            image, labels = self.read(shot)
+            change = (IMAGE_FAULTS | SAME_FRAME).get(shot.fault)
+            optimiser["lr"] = 100 * rate if shot.fault == LR_TIMES_100 else rate
+            backend.broken_output = NAN_OUTPUTS.get(shot.fault, "")
+            mask = engine.predict(change(image, step) if change else image, float(step))
+            reasons.append(engine.result(mask, engine.adapt()).reason)
+            if shot.scored:
+                counts.append(self.counts(mask, labels))
+        return Played(np.stack(counts), reasons)
+
+
+def miou(counts: Counts) -> float:
+    matrix = ConfusionMatrix(counts.shape[-2])
+    matrix.counts = counts.sum(0)
+    return 100 * matrix.miou()
+
+
+def against(counts: Counts, frozen: Counts) -> dict[str, Any]:
+    """mIoU, the worst window of ten frames against frozen, and after how many frames no window is worse."""
+    gaps = [
+        miou(counts[i : i + WINDOW]) - miou(frozen[i : i + WINDOW]) for i in range(len(counts) - WINDOW + 1)
+    ]
+    behind = [i + 1 for i, gap in enumerate(gaps) if gap < -TOLERANCE]
+    return {
+        "miou": miou(counts),
+        "worst_window": min(gaps),
+        "recovered_after": behind[-1] if behind else 0,
+    }
+
+
+def rows_of(name: str, stream: list[Shot], frozen: Counts, played: dict[str, Played]) -> list[dict[str, Any]]:
+    """One row for every stretch of a stream."""
+    scored = [shot.stretch for shot in stream if shot.scored]
+    rows = []
+    for stretch in dict.fromkeys(scored):
+        here = np.array([each == stretch for each in scored])
+        row: dict[str, Any] = {"stream": name, "stretch": stretch, "frozen": miou(frozen[here])}
+        for mode, run in played.items():
+            kinds = Counter(
+                reason.split(":")[0]
+                for reason, shot in zip(run.reasons, stream, strict=True)
+                if shot.stretch == stretch
+            )
+            row[mode] = {**against(run.counts[here], frozen[here]), "reasons": dict(kinds)}
+        rows.append(row)
+    return rows
+
+
+def kept(path: Path, play: Callable[[], Played]) -> Played:
+    """A finished run from the disk, or one that is played now and kept."""
+    if path.exists():
+        with np.load(path) as file:
+            return Played(file["counts"], json.loads(str(file["reasons"])))
+    run = play()
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as handle:
+        np.savez_compressed(handle, counts=run.counts, reasons=np.array(json.dumps(run.reasons)))
+    partial.replace(path)
+    return run
+
+
+def print_row(row: dict[str, Any]) -> None:
+    def undone(mode: str) -> str:
+        kinds = row[mode]["reasons"]
+        back = sum(kinds.get(kind, 0) for kind in ("roll back", "reset"))
+        return f"{back} / {kinds.get('freeze', 0)} / {kinds.get('statistics refused', 0)}"
+
+    name = row["stream"] if row["stretch"] in row["stream"] else f"{row['stream']}: {row['stretch']}"
+    cells = [name, f"{row['frozen']:.1f}"]
+    for mode in ("guarded", "guarded, every 4th"):
+        one = row.get(mode)
+        cells += (
+            [f"{one['miou']:.1f}", f"{one['worst_window']:+.1f}", str(one["recovered_after"]), undone(mode)]
+            if one
+            else [""] * 4
+        )
+    cells.append(f"{row['unguarded']['miou']:.1f}" if "unguarded" in row else "")
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bundle", type=Path, required=True, help="an exported ESPNetv2 bundle")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--results", type=Path, default=Path("out/faults"))
+    parser.add_argument("--rounds", type=int, default=10, help="of the same 124 frames")
+    parser.add_argument("--only", default="", help="streams whose name holds this")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    footage = Footage(Bundle.open(arguments.bundle), arguments.data / "camvid")
+    per_mode = "mIoU | worst 10 | recovered after | back / frozen / refused"
+    print(f"| fault | frozen | {per_mode} | every 4th: {per_mode} | unguarded |")
+    print("|---" * 11 + "|")
+    rows = []
+    for name, stream in streams(arguments.rounds).items():
+        if arguments.only not in name:
+            continue
+        played = {}
+        for mode in stream.modes:
+            path = arguments.results / f"{name}, {mode}.npz".replace(" ", "_")
+            played[mode] = kept(path, lambda s=stream, m=mode: footage.play(s.shots, MODES[m]))  # type: ignore[misc]
+        frozen = footage.frozen([shot for shot in stream.shots if shot.scored])
+        for row in rows_of(name, stream.shots, frozen, played):
+            print_row(row)
+            rows.append(row)
+    report = {
+        "bundle": footage.bundle.identity,
+        "settings": footage.bundle.manifest.adaptation.model_dump(),
+        "rows": rows,
+    }
+    path = arguments.results / "faults.json"
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    main()

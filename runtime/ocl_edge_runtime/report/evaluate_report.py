@@ -1,0 +1,366 @@
+"""The report of ``ocl-edge evaluate``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocl_edge.errors import FrameError
+from ocl_edge_runtime.evaluation.corruption import Corruption
+from ocl_edge_runtime.evaluation.grid import Group, Row, summarise
+from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace
+from ocl_edge_runtime.report.page import (
+    Block,
+    Cell,
+    Example,
+    Examples,
+    Figure,
+    Page,
+    Picture,
+    Section,
+    Table,
+    Text,
+    Tile,
+)
+from ocl_edge_runtime.report.pictures import Colour, mask_from_text, mask_uri, photo_uri, shrunk
+from ocl_edge_runtime.report.plots import Band, DotRow, Dots, Histogram, Lines, Series
+
+MOST_CLASSES = 40
+"""Rows of a dot plot; a table has all classes."""
+
+OUTSIDE = 255
+FIXED, BROKEN, BOTH_WRONG, BOTH_RIGHT, UNLABELLED = range(5)
+CHANGE_COLOURS: list[Colour] = [(60, 160, 240), (230, 110, 30), (90, 96, 104), (222, 226, 230), (20, 24, 28)]
+EXAMPLE_NOTE = "Frames at even distances, chosen before anything ran. Percent: mIoU of this one frame."
+CHANGE_NOTE = (
+    "Changed, in percent of the labelled pixels: blue, fixed (wrong when frozen, right when adapted); "
+    "orange, broken; light grey, right in both; dark grey, wrong in both; black, no label."
+)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation has to show.
+
+    Attributes:
+        network: its name.
+        groups: results, from `ocl_edge_runtime.evaluation.grid.grouped`.
+        streams: name -> what was done to the frames.
+        frames: with labels.
+        space: their classes.
+        palette: RGB of each class.
+    """
+
+    network: str
+    groups: Sequence[Group]
+    streams: Mapping[str, Corruption]
+    frames: LabelledFrames
+    space: LabelSpace
+    palette: Sequence[Colour]
+
+    @property
+    def rows(self) -> list[Row]:
+        return summarise(list(self.groups), self.space)
+
+    def of_stream(self, stream: str) -> list[Group]:
+        """Its groups, the frozen network first."""
+        return sorted((g for g in self.groups if g.stream == stream), key=lambda g: g.method != "frozen")
+
+    def label(self, group: Group | Row) -> str:
+        """The method, with its views where they differ between methods."""
+        mixed = len({g.views for g in self.groups}) > 1
+        return f"{group.method} ({group.views})" if mixed else group.method
+
+    @property
+    def best(self) -> str | None:
+        """The method that adapts and has the highest mIoU, mean of all streams."""
+        scores: dict[str, list[float]] = {}
+        for row in self.rows:
+            if row.method != "frozen":
+                scores.setdefault(row.method, []).append(row.miou)
+        return max(scores, key=lambda method: float(np.mean(scores[method])), default=None)
+
+
+def evaluate_page(evaluated: Evaluated, ran: Section) -> Page:
+    """Accuracy of every method on every stream: table, curves, classes, examples, time."""
+    streams = list(evaluated.streams)
+    shown = evaluated.space.names
+    lead = (
+        f"{len(evaluated.frames)} labelled frames, {len(shown)} classes, {_count(len(streams), 'stream')}. "
+    )
+    return Page(
+        f"Evaluation of {evaluated.network}",
+        lead=lead + "Every mask was made before its own update, and no method sees a label.",
+        tiles=_tiles(evaluated),
+        sections=[
+            Section("Methods and streams", _overview(evaluated)),
+            *(Section(f"Stream: {stream}", _stream(evaluated, stream)) for stream in streams),
+            Section("Time", _time(evaluated)),
+            ran,
+        ],
+    )
+
+
+def _tiles(evaluated: Evaluated) -> list[Tile]:
+    best = evaluated.best
+    rows = [row for row in evaluated.rows if row.method == best]
+    frozen = [row for row in evaluated.rows if row.method == "frozen"]
+    tiles = []
+    gains = {row.stream: row.gain for row in rows if row.gain is not None}
+    if gains:
+        least = min(gains, key=lambda stream: gains[stream])
+        mean = float(np.mean(list(gains.values())))
+        detail = f"mIoU points over frozen, mean of {_count(len(gains), 'stream')}"
+        tiles.append(Tile(f"{mean:+.1f}", f"{best} gains", detail))
+        if len(gains) > 1:
+            tiles.append(Tile(f"{gains[least]:+.1f}", "its least gain", f"on {least}"))
+    for name, some in (("frozen", frozen), (best, rows)):
+        if some:
+            miou = float(np.mean([row.miou for row in some]))
+            ms = float(np.median([row.ms_per_frame for row in some]))
+            tiles.append(Tile(f"{miou:.1f} %", f"mIoU, {name}", f"{ms:.0f} ms per frame"))
+    return tiles
+
+
+def _overview(evaluated: Evaluated) -> list[Block]:
+    rows = evaluated.rows
+    labels = list(dict.fromkeys(evaluated.label(group) for group in _ordered(evaluated.groups)))
+    scores = {(row.stream, evaluated.label(row)): row.miou for row in rows}
+    gains = {row.stream: row.gain for row in rows if row.method == evaluated.best}
+    dots = Dots(
+        "mIoU of every method on every stream",
+        "mIoU %",
+        labels,
+        [
+            DotRow(stream, [scores.get((stream, label)) for label in labels], _signed(gains.get(stream)))
+            for stream in evaluated.streams
+        ],
+        colours=_colours(labels),
+    )
+    caption = f"Right: gain of {evaluated.best} over frozen, in points." if any(gains.values()) else ""
+    return [Figure(dots, caption), _score_table(evaluated, rows)]
+
+
+def _score_table(evaluated: Evaluated, rows: Sequence[Row]) -> Table:
+    best = {stream: max(row.miou for row in rows if row.stream == stream) for stream in evaluated.streams}
+    late = any(row.answered_late for row in rows)
+    several = any(row.seeds > 1 for row in rows)
+    header = ["stream", "method", "views", "mIoU %", *(["spread"] if several else []), "gain"]
+    header += ["worst class", "IoU %", "ms/frame", "MiB", *(["late"] if late else [])]
+    body: list[list[str | Cell | None]] = []
+    for row in rows:
+        miou = _number(row.miou, 2)
+        body.append(
+            [
+                row.stream,
+                row.method,
+                row.views,
+                Cell(miou, "strong") if miou and row.miou == best[row.stream] else miou,
+                *([f"{row.spread:.2f}" if row.seeds > 1 else None] if several else []),
+                None if row.method == "frozen" else _gain(row.gain),
+                row.worst_class,
+                _number(row.worst_iou),
+                f"{row.ms_per_frame:.0f}",
+                f"{row.memory_mib:.0f}",
+                *([str(row.answered_late)] if late else []),
+            ]
+        )
+    notes = [
+        "Gain: points of mIoU over the frozen network with the same views; a pair is the image and its flip, "
+        "averaged, and is never compared with a single view.",
+        "Time: median of mask and update together.",
+    ]
+    if several:
+        notes.append("mIoU: mean over the seeds; spread: largest minus smallest.")
+    if late:
+        notes.append("Late: frames that arrived while the method was busy and got its latest mask.")
+    return Table("All results", header, body, text_columns=3, note=" ".join(notes))
+
+
+def _stream(evaluated: Evaluated, stream: str) -> list[Block]:
+    groups = evaluated.of_stream(stream)
+    labels = [evaluated.label(group) for group in groups]
+    colours = _colours(labels)
+    rounds = max(len(seed) for group in groups for seed in group.seeds)
+    series = [
+        Series(label, _curve(group), colour)
+        for label, group, colour in zip(labels, groups, colours, strict=True)
+    ]
+    per_round = max((len(s.values) for s in series), default=0) // rounds
+    bands = [Band(f"round {i + 1}", i * per_round, (i + 1) * per_round) for i in range(rounds)]
+    lines = Lines("mIoU of every frame", "mIoU %", series, bands=bands if rounds > 1 else ())
+    blocks: list[Block] = [Figure(lines, lines.caption()), *_classes(evaluated, groups, labels)]
+    if skipped := max(result.skipped for group in groups for result in group.last_rounds):
+        blocks.append(Text(f"{_count(skipped, 'frame')} could not be read and were left out."))
+    examples = _examples(evaluated, stream, groups)
+    if examples:
+        blocks.append(examples)
+    return blocks
+
+
+def _curve(group: Group) -> list[float | None]:
+    """mIoU of every frame, all rounds in a row, mean over the seeds."""
+    seeds = [[value for result in rounds for value in result.frame_miou] for rounds in group.seeds]
+    return [_mean(values) for values in zip_longest(*seeds)]
+
+
+def _classes(evaluated: Evaluated, groups: Sequence[Group], labels: Sequence[str]) -> list[Block]:
+    names = evaluated.space.names
+    values = [_class_means(group, len(names)) for group in groups]
+    pair = _compared(evaluated, groups)
+    by_class: list[list[float | None]] = [[column[index] for column in values] for index in range(len(names))]
+    gains = [None if pair is None else _difference(row[pair[0]], row[pair[1]]) for row in by_class]
+    shown = sorted(range(len(names)), key=lambda index: -_range(by_class[index]))[:MOST_CLASSES]
+    rows = [DotRow(names[index], by_class[index], _signed(gains[index])) for index in sorted(shown)]
+    dots = Dots(
+        "IoU of every class",
+        "IoU %",
+        labels,
+        rows,
+        low=0,
+        absent="not in the labels",
+        colours=_colours(labels),
+    )
+    words = [] if pair is None else [f"Right: gain of {labels[pair[1]]} over {labels[pair[0]]}, in points."]
+    if len(shown) < len(names):
+        words.append(f"The {MOST_CLASSES} classes on which the methods differ most; the table has all.")
+    header = ["class", *labels, *([] if pair is None else ["gain"])]
+    body = [
+        [name, *(_number(value) for value in row), *([] if pair is None else [_gain(gain)])]
+        for name, row, gain in zip(names, by_class, gains, strict=True)
+    ]
+    note = "" if all(row[0] is not None for row in by_class) else "–: the class is in no label."
+    return [Figure(dots, " ".join(words)), Table("IoU of every class, %", header, body, note=note)]
+
+
+def _examples(evaluated: Evaluated, stream: str, groups: Sequence[Group]) -> Examples | None:
+    """Image, labels and masks of the frames whose masks the passes kept."""
+    pair = _compared(evaluated, groups)
+    shown = [groups[index] for index in pair] if pair else list(groups[:2])
+    kept = [{example.index: example for example in group.last_rounds[0].examples} for group in shown]
+    examples, seen = [], set[int]()
+    for index in sorted(set.intersection(*(set(masks) for masks in kept))):
+        try:
+            image, labels = evaluated.frames.read(index)
+        except FrameError:
+            continue
+        image, truth = evaluated.streams[stream].apply(image, index), shrunk(labels)
+        masks = [_as_labels(evaluated.space, mask_from_text(each[index].mask)) for each in kept]
+        pictures = [Picture("image", photo_uri(image)), Picture("truth", _picture(evaluated, truth))]
+        for group, each, mask in zip(shown, kept, masks, strict=True):
+            miou = each[index].miou
+            said = "no label" if miou is None else f"{miou:.1f} %"
+            pictures.append(Picture(evaluated.label(group), _picture(evaluated, mask), said))
+        if pair:
+            pictures.append(_changed(evaluated.space, truth, *masks))
+        seen |= {int(value) for pixels in (truth, *masks) for value in np.unique(pixels)}
+        examples.append(Example(f"Frame {index}, {evaluated.frames.pairs[index][0].name}", pictures))
+    if not examples:
+        return None
+    classes = {
+        name: colour
+        for value, (name, colour) in enumerate(zip(evaluated.space.names, evaluated.palette, strict=True))
+        if value in seen
+    }
+    return Examples(examples, classes, f"{EXAMPLE_NOTE} {CHANGE_NOTE}" if pair else EXAMPLE_NOTE)
+
+
+def _changed(
+    space: LabelSpace, truth: NDArray[np.uint8], before: NDArray[np.uint8], now: NDArray[np.uint8]
+) -> Picture:
+    was, is_ = before == truth, now == truth
+    change = np.select(
+        [(truth == space.ignore) | (truth >= len(space.names)), is_ & ~was, was & ~is_, was & is_],
+        [UNLABELLED, FIXED, BROKEN, BOTH_RIGHT],
+        BOTH_WRONG,
+    ).astype(np.uint8)
+    labelled = max(1, int((change != UNLABELLED).sum()))
+    fixed, broken = (100 * int((change == kind).sum()) / labelled for kind in (FIXED, BROKEN))
+    return Picture("changed", mask_uri(change, CHANGE_COLOURS), f"{fixed:.1f} % fixed, {broken:.1f} % broken")
+
+
+def _as_labels(space: LabelSpace, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Predicted classes -> label classes; `OUTSIDE` for what maps to none."""
+    if space.class_map is None:
+        return mask
+    table = np.full(256, OUTSIDE, np.uint8)
+    table[: len(space.class_map)] = [v if v < len(space.names) else OUTSIDE for v in space.class_map]
+    return np.asarray(table[mask], np.uint8)
+
+
+def _picture(evaluated: Evaluated, mask: NDArray[np.uint8]) -> str:
+    return mask_uri(mask, evaluated.palette)
+
+
+def _time(evaluated: Evaluated) -> list[Block]:
+    pooled: dict[str, list[float]] = {}
+    for group in _ordered(evaluated.groups):
+        for result in group.last_rounds:
+            pooled.setdefault(evaluated.label(group), []).extend(result.frame_ms)
+    series = [
+        Series(label, values, colour)
+        for (label, values), colour in zip(pooled.items(), _colours(list(pooled)), strict=True)
+    ]
+    caption = "Mask and update together, decoding left out; all streams and seeds."
+    return [Figure(Histogram("How long a frame takes", "ms", series), caption)]
+
+
+def _ordered(groups: Sequence[Group]) -> list[Group]:
+    """The frozen network first."""
+    return sorted(groups, key=lambda group: group.method != "frozen")
+
+
+def _colours(labels: Sequence[str]) -> list[int]:
+    """Grey for the frozen network, else the palette in order: the same for a method in every plot."""
+    start = 0 if labels and labels[0].startswith("frozen") else 1
+    return [start + index for index in range(len(labels))]
+
+
+def _compared(evaluated: Evaluated, groups: Sequence[Group]) -> tuple[int, int] | None:
+    """Places of the frozen network and of the best method, if both are there with the same views."""
+    frozen = [i for i, group in enumerate(groups) if group.method == "frozen"]
+    best = [i for i, group in enumerate(groups) if group.method == evaluated.best]
+    if not frozen or not best or groups[frozen[0]].views != groups[best[0]].views:
+        return None
+    return frozen[0], best[0]
+
+
+def _class_means(group: Group, classes: int) -> list[float | None]:
+    return [_mean([result.iou[index] for result in group.last_rounds]) for index in range(classes)]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
+
+
+def _range(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return max(known) - min(known) if known else -1.0
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.1f}"
+
+
+def _number(value: float | None, decimals: int = 1) -> str | None:
+    return None if value is None or not math.isfinite(value) else f"{value:.{decimals}f}"
+
+
+def _gain(value: float | None) -> Cell | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return Cell(f"{value:+.2f}", "good" if value > 0 else "bad" if value < 0 else "")
+
+
+def _count(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"

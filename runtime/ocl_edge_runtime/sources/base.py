@@ -1,0 +1,116 @@
+"""What every source has in common."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocl_edge.errors import FrameError
+from ocl_edge_runtime.frames import Frame
+
+OnSkip = Callable[[str, str], None]
+"""Told the name of a frame that is left out, and why."""
+
+
+def keep_quiet(_name: str, _reason: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A frame of a stream, not yet turned into pixels: only frames that are used need that.
+
+    Attributes:
+        captured_at: when it was there, in seconds of the source's clock.
+        pixels: gives uint8 [H, W, 3] RGB; raises `FrameError` where the frame is corrupt.
+        shown_at: its place in the stream, in seconds from the start; None where it has none.
+    """
+
+    captured_at: float
+    pixels: Callable[[], NDArray[np.uint8]]
+    shown_at: float | None = None
+
+
+class Reader(Protocol):
+    """An open stream: what `LiveSource` reads in its thread."""
+
+    rate: float | None
+    """Frames a second, None where the stream does not say."""
+
+    def __iter__(self) -> Iterator[Arrival]:
+        """Blocks until the next frame is there.
+
+        Raises:
+            SourceError: the stream broke.
+        """
+
+    def close(self) -> None: ...
+
+
+class Source(ABC):
+    """A stream of frames.
+
+    Iterating never fails on a single frame: one that cannot be read is reported to
+    ``on_skip(name, reason)``, counted in `skipped`, and left out.
+
+    Attributes:
+        skipped: frames that were left out.
+        dropped: frames that were passed over because a newer one was there.
+        total: how many frames there are, None where that is not known.
+        rate: frames a second at which they arrive, None where they come when asked for.
+        stopped: see `stop`.
+        files: a frame each, for sources of image files; else empty.
+    """
+
+    def __init__(self, on_skip: OnSkip = keep_quiet) -> None:
+        self.on_skip = on_skip
+        self.skipped = 0
+        self.dropped = 0
+        self.total: int | None = None
+        self.rate: float | None = None
+        self.stopped = False
+        self.files: list[Path] = []
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames in order.
+
+        Raises:
+            SourceError: a live stream cannot be opened, broke, or fell silent.
+        """
+
+    def skip(self, name: str, reason: str) -> None:
+        """Count a frame as left out."""
+        self.skipped += 1
+        self.on_skip(name, reason)
+
+    def stop(self) -> None:
+        """Give no more frames, in this or any later iteration. Safe inside a signal handler."""
+        self.stopped = True
+
+    def close(self) -> None:
+        """Free what the source holds."""
+        self.stop()
+
+    def decoded(self, arrival: Arrival, index: int, started: float) -> Frame | None:
+        """The frame of an arrival; None, reported and counted, if it is corrupt.
+
+        Args:
+            arrival: to turn into pixels.
+            index: of the frame, which also names it.
+            started: when decoding began, `time.perf_counter`.
+        """
+        name = f"{index:06d}"
+        try:
+            pixels = arrival.pixels()
+        except FrameError as error:
+            self.skip(f"frame {name}", str(error))
+            return None
+        return Frame(pixels, index, name, arrival.captured_at, 1000 * (time.perf_counter() - started))

@@ -1,0 +1,212 @@
+"""Video files, cameras and network streams, decoded by FFmpeg through PyAV."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocl_edge.errors import FrameError, MissingExtraError, SourceError
+from ocl_edge_runtime.frames import Frame
+from ocl_edge_runtime.scheduler import Clock
+from ocl_edge_runtime.sources.base import Arrival, OnSkip, Reader, Source, keep_quiet
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame, VideoStream
+
+
+class VideoReader:
+    """The first video stream of a file, a camera or a URL.
+
+    Args:
+        location: path, device or URL.
+        clock: of ``captured_at``.
+        form: FFmpeg's input format, ``v4l2`` for a camera; None: found out.
+        options: of FFmpeg's input, for example ``video_size``.
+        timeout_s: of opening, and of every read, where FFmpeg can interrupt it; None: never.
+
+    Raises:
+        MissingExtraError: PyAV is not installed.
+        SourceError: it cannot be opened, or holds no video.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        clock: Clock,
+        form: str | None = None,
+        options: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        av = import_av()
+        self._library_error: type[Exception] = av.FFmpegError
+        self._clock = clock
+        self.name = without_password(location)
+        try:
+            self._container = av.open(location, format=form, options=dict(options or {}), timeout=timeout_s)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise SourceError(f"cannot open {self.name}: {reason_of(error)}") from error
+        if not self._container.streams.video:
+            self._container.close()
+            raise SourceError(f"{self.name} holds no video")
+        self._stream: VideoStream = self._container.streams.video[0]
+        # damaged frames come out marked, rather than not at all: they are counted
+        self._stream.codec_context.flags |= av.codec.context.Flags.output_corrupt
+        self.rate = float(self._stream.average_rate) if self._stream.average_rate else None
+        self.total: int | None = self._stream.frames or None
+
+    def __iter__(self) -> Iterator[Arrival]:
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (self._library_error, OSError) as error:
+                raise SourceError(f"{self.name} broke off: {reason_of(error)}") from error
+            yield from self._decoded(packet, self._clock.now())
+
+    def _decoded(self, packet: Packet[VideoStream], arrived_at: float) -> Iterator[Arrival]:
+        try:
+            frames = packet.decode()
+        except self._library_error as error:
+            yield Arrival(arrived_at, partial(_refuse, f"cannot be decoded: {reason_of(error)}"))
+            return
+        start = self._stream.start_time or 0
+        for frame in frames:
+            shown_at = None if frame.pts is None else float((frame.pts - start) * self._stream.time_base)  # type: ignore[operator]
+            yield Arrival(arrived_at, partial(upright_pixels, frame), shown_at)
+
+    def close(self) -> None:
+        self._container.close()
+
+
+class VideoSource(Source):
+    """The frames of a video file, decoded when they are asked for. Every iteration starts anew.
+
+    Args:
+        path: of the file.
+        clock: of ``captured_at``.
+        limit: at most so many frames.
+        on_skip: as in `Source`.
+
+    Raises:
+        MissingExtraError: PyAV is not installed.
+        SourceError: the file cannot be opened, or holds no video.
+    """
+
+    def __init__(
+        self, path: Path, clock: Clock, limit: int | None = None, on_skip: OnSkip = keep_quiet
+    ) -> None:
+        super().__init__(on_skip)
+        self.path = path
+        self._clock = clock
+        self._limit = limit
+        reader = VideoReader(str(path), clock)
+        reader.close()
+        counts = [count for count in (reader.total, limit) if count is not None]
+        self.total = min(counts, default=None)
+
+    def __iter__(self) -> Iterator[Frame]:
+        reader = VideoReader(str(self.path), self._clock)
+        arrivals = iter(reader)
+        index = 0
+        try:
+            while not self.stopped and index != self._limit:
+                started = time.perf_counter()
+                arrival = next(arrivals, None)
+                if arrival is None:
+                    if reader.total is not None and index < reader.total:
+                        self.skip("the rest", f"the file ends after {index} of {reader.total} frames")
+                    return
+                frame = self.decoded(arrival, index, started)
+                index += 1
+                if frame is not None:
+                    yield replace(frame, captured_at=self._clock.now())
+        except SourceError as error:
+            self.skip("the rest", str(error))
+        finally:
+            reader.close()
+
+
+class PacedReader:
+    """Lets the frames of a recording arrive when they would have come from a camera.
+
+    Args:
+        recording: read no faster than it was recorded.
+        clock: of the arrivals.
+        fps: frames a second; ``own``: at the recording's own times.
+
+    Raises:
+        SourceError: ``own``, and the recording has no times.
+    """
+
+    def __init__(self, recording: Reader, clock: Clock, fps: float | Literal["own"]) -> None:
+        self.rate = recording.rate if fps == "own" else fps
+        if self.rate is None:
+            raise SourceError("the video does not say how fast it is: --fps FPS instead of --fps own")
+        self._recording = recording
+        self._clock = clock
+        self._fps = fps
+
+    def __iter__(self) -> Iterator[Arrival]:
+        started = self._clock.now()
+        for index, arrival in enumerate(self._recording):
+            if self._fps == "own":
+                position = index / self.rate if arrival.shown_at is None else arrival.shown_at  # type: ignore[operator]
+            else:
+                position = index / self._fps
+            self._clock.sleep_until(started + position)
+            yield replace(arrival, captured_at=started + position)
+
+    def close(self) -> None:
+        self._recording.close()
+
+
+def upright_pixels(frame: VideoFrame) -> NDArray[np.uint8]:
+    """A decoded frame as uint8 [H, W, 3] RGB, turned as its metadata says, in quarter turns.
+
+    Raises:
+        FrameError: it is damaged.
+    """
+    if frame.is_corrupt:
+        raise FrameError("is damaged")
+    try:
+        pixels: NDArray[Any] = frame.to_ndarray(format="rgb24")
+    except ValueError as error:
+        raise FrameError(f"cannot be turned into RGB: {error}") from error
+    quarters = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, quarters)) if quarters else pixels
+
+
+def import_av() -> Any:
+    """PyAV.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("PyAV", "video", "reading a video, camera or stream") from error
+    return av
+
+
+def without_password(location: str) -> str:
+    """A URL as it may be shown: user and password left out."""
+    return re.sub(r"//[^/@]*@", "//", location)
+
+
+def reason_of(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _refuse(reason: str) -> NDArray[np.uint8]:
+    raise FrameError(reason)

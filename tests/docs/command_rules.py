@@ -1,0 +1,195 @@
+"""The rules by which a command of the documentation is checked.
+
+The first rule whose pattern is found decides. Most commands run for real, in a sandbox. Those that
+cannot are read by the program's own parser instead, and the rule says why. A command without
+a rule is an error: nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from packaging.requirements import Requirement
+
+from docs_pages import ROOT
+from docs_world import HEIGHT, WIDTH
+from ocl_edge.cli import cli, run
+from ocl_edge.tensorrt_flavours import is_installed
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Words = list[str]
+
+SMALL = f"{HEIGHT}x{WIDTH}"
+"""Stands in for every ``--input-size`` of an export: a larger one takes longer, and nothing else."""
+
+EXPORTED: dict[str, Path] = {}
+"""Bundles by the command that made them."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How commands that a pattern is found in are checked, and why they are not just run."""
+
+    pattern: str
+    check: Callable[[Words], None]
+    why_not_run: str = ""
+
+
+def check(command: str) -> None:
+    """Check one command by the first rule that fits it."""
+    rule = next((rule for rule in RULES if re.search(rule.pattern, command)), None)
+    assert rule is not None, f"no rule in tests/docs/command_rules.py for: {command}"
+    rule.check(shlex.split(command, comments=True))
+
+
+def run_ocl_edge(words: Words) -> None:
+    """Run a verb; where a page pipes its output into jq, the output must be JSON that has the key."""
+    words, piped = _cut_at_pipe(words)
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        assert run(words[1:]) == 0, f"{shlex.join(words)} failed\n{output.getvalue()}"
+    if piped:
+        program, path = piped
+        assert program == "jq"
+        assert path.removeprefix(".") in json.loads(output.getvalue())
+
+
+def export(words: Words) -> None:
+    """As `run_ocl_edge`, over what lies there; what several pages print is exported once."""
+    out = Path(words[words.index("--out") + 1])
+    shutil.rmtree(out, ignore_errors=True)
+    parse_ocl_edge(words)
+    if "--input-size" in words:
+        words[words.index("--input-size") + 1] = SMALL
+    command = shlex.join(words)
+    if command not in EXPORTED:
+        run_ocl_edge(words)
+        EXPORTED[command] = Path.cwd().parent / f"export_{len(EXPORTED)}"
+        shutil.copytree(out, EXPORTED[command])
+    shutil.copytree(EXPORTED[command], out, dirs_exist_ok=True)
+
+
+def plan_build(words: Words) -> None:
+    """``--dry-run``; where there is no TensorRT-RTX (it has no wheels but for x86-64) the arguments only."""
+    if is_installed("tensorrt-rtx"):
+        run_ocl_edge([*words, *(["--dry-run"] if "--dry-run" not in words else [])])
+    else:
+        parse_ocl_edge(words)
+
+
+def parse_ocl_edge(words: Words) -> None:
+    """Let the verb read its arguments; click raises where one is unknown or wrong."""
+    verb, arguments = words[1], words[2:]
+    command = cli.get_command(click.Context(cli), verb)
+    assert command is not None, f"no such verb: {verb}"
+    command.make_context(verb, arguments)
+
+
+def parse_script(words: Words) -> None:
+    """Let a script's own argparse or click read its arguments, and stop it there."""
+    target, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1], words[2:])
+    if words[1] == "-m":
+        importlib.import_module(target).main.make_context(target, arguments)
+        return
+
+    parsed = []
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def stop(self: argparse.ArgumentParser, *given: Any) -> None:
+        parsed.append(parse_args(self, *given))
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        _run_as_main(words[1:])
+    assert parsed, f"{target} read no arguments"
+
+
+def run_script(words: Words) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        _run_as_main(words[1:])
+
+
+def plan_make(words: Words) -> None:
+    """make says what it would do: the target exists, and so does everything that it needs."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    subprocess.run(
+        ["make", "--dry-run", *words[1:]], cwd=ROOT, env=environment, check=True, capture_output=True
+    )
+
+
+def read_requirements(words: Words) -> None:
+    """pip would find this: our own package with extras that exist, or something that we depend on."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    known = [*project["dependencies"], *(each for listed in extras.values() for each in listed)]
+    wanted_words = words[2:]
+    if "-c" in wanted_words:
+        constraints = wanted_words.pop(wanted_words.index("-c") + 1)
+        assert (ROOT / constraints).is_file(), constraints
+    for word in (word for word in wanted_words if not word.startswith("-")):
+        wanted = Requirement(re.sub(r"^\.(?=\[|$)", project["name"], word))
+        assert wanted.name in {project["name"], *(Requirement(each).name for each in known)}, word
+        if wanted.name == project["name"]:
+            assert wanted.extras <= extras.keys(), f"{word}: pyproject.toml has the extras {sorted(extras)}"
+
+
+def accept(words: Words) -> None:
+    """The rule's pattern is the whole command."""
+
+
+RULES = (
+    Rule(
+        r"^ocl-edge build .*--backend tensorrt-rtx",
+        plan_build,
+        "compiling takes minutes; tests/export/engines does",
+    ),
+    Rule(r"^ocl-edge .*--backend (tensorrt|onnxruntime-)", parse_ocl_edge, "needs a GPU"),
+    Rule(r"^ocl-edge demo\b", parse_ocl_edge, "takes minutes; tests/demo runs a short one"),
+    Rule(r"^ocl-edge run .*--source (/dev/video|rtsp:)", parse_ocl_edge, "needs a camera"),
+    Rule(r"^ocl-edge export ", export),
+    Rule(r"^ocl-edge ", run_ocl_edge),
+    Rule(r"^python examples/minimal_loop", run_script),
+    Rule(r"^python (bench/|-m ocl_edge\.demo\.)", parse_script, "takes minutes, some need footage"),
+    Rule(r"^make( |$)", plan_make, "sets up an environment, or runs all tests"),
+    Rule(r"^pip install ", read_requirements, "needs the network"),
+    Rule(r"^python3 -m venv --system-site-packages venv$", accept, "makes an environment"),
+    Rule(r"^\. venv/bin/activate$", accept, "enters an environment"),
+    Rule(r"^scp -r bundle frames robot:$", accept, "needs a robot"),
+    Rule(r"^sudo (nvpmodel -q|jetson_clocks)$", accept, "tools of a Jetson"),
+)
+
+
+def _run_as_main(arguments: Words) -> None:
+    """As ``python SCRIPT ARGUMENTS`` does, in this process; SCRIPT lies under the repository's root."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", arguments)
+        runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
+
+
+def _cut_at_pipe(words: Words) -> tuple[Words, Words]:
+    if "|" not in words:
+        return words, []
+    pipe = words.index("|")
+    return words[:pipe], words[pipe + 1 :]

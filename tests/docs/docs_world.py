@@ -1,0 +1,88 @@
+"""What the documentation's commands and Python find when a test runs them.
+
+The pages speak of the same few files everywhere. A sandbox is a directory that holds them, so
+that commands run letter by letter as they are printed:
+
+    net.py          the network of docs/your-own-model.md, as printed there
+    model.pth       random weights of it, statistics of the pictures below; it says how it is built
+    bundle/         its bundle, for pages that do not export one themselves
+    frames/ images/ drive/    the same six small pictures, frame_00.png to frame_05.png
+    labels/         class maps of those names
+    map.json classes.json     for `evaluate`
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import docs_pages
+from ocl_edge.bundle import InputSpec
+from ocl_edge.preprocess import Preprocessor
+
+FRAMES = 6
+HEIGHT, WIDTH = 48, 64
+CLASSES = 11
+EXPORT = f"ocl-edge export model.pth --input-size {HEIGHT}x{WIDTH} --out bundle"
+ARCH = f"net.py:build:classes={CLASSES},width=32"
+PICTURES = ("frames", "images", "drive")
+
+
+def printed_network() -> str:
+    """The file net.py that docs/your-own-model.md prints."""
+    printed = [
+        s.text for s in docs_pages.python_blocks("docs/your-own-model.md") if s.text.startswith("# net.py")
+    ]
+    assert len(printed) == 1, "docs/your-own-model.md must print net.py once"
+    return printed[0]
+
+
+def furnish(directory: Path) -> None:
+    """Put everything but the bundle into an empty directory."""
+    (directory / "net.py").write_text(printed_network(), encoding="utf-8")
+    generator = np.random.default_rng(0)
+    (directory / "labels").mkdir()
+    for name in PICTURES:
+        (directory / name).mkdir()
+    for index in range(FRAMES):
+        coarse = generator.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
+        for name in PICTURES:
+            picture.save(directory / name / f"frame_{index:02d}.png")
+        labels = generator.integers(0, CLASSES, (HEIGHT, WIDTH), dtype=np.uint8)
+        Image.fromarray(labels).save(directory / "labels" / f"frame_{index:02d}.png")
+    names = {"classes": [f"class_{index}" for index in range(CLASSES)], "ignore_index": 255}
+    (directory / "classes.json").write_text(json.dumps(names))
+    (directory / "map.json").write_text(json.dumps(list(range(CLASSES))))
+    _write_checkpoint(directory)
+
+
+def copy_of(world: Path, directory: Path) -> Path:
+    """A sandbox of its own for one page."""
+    return Path(shutil.copytree(world, directory / "sandbox"))
+
+
+def _write_checkpoint(directory: Path) -> None:
+    spec = importlib.util.spec_from_file_location("printed_net", directory / "net.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    pictures = [np.array(Image.open(file)) for file in sorted((directory / "frames").iterdir())]
+    spec_of_input = InputSpec(height=HEIGHT, width=WIDTH)
+    images = torch.cat([Preprocessor(spec_of_input).single(picture) for picture in pictures])
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    network = module.build(classes=CLASSES, width=32)
+    torch.random.set_rng_state(state)
+    with torch.no_grad():
+        for _ in range(50):  # far from these statistics, nothing would be learned from
+            network(images)
+    says = {"arch": ARCH, "input_size": [HEIGHT, WIDTH]}
+    torch.save({"state_dict": network.state_dict(), "ocl_edge": says}, directory / "model.pth")

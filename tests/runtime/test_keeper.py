@@ -1,0 +1,137 @@
+"""Journal and state of a run on disks that fill up, fail, and come back."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import random_image
+from test_realtime import ANY, SimulatedClock
+
+from ocl_edge.bundle import Bundle
+from ocl_edge.errors import OutputError
+from ocl_edge_runtime.engine import EngineOptions
+from ocl_edge_runtime.frames import Frame, FrameResult
+from ocl_edge_runtime.journal import OLDER_FILES, Journal
+from ocl_edge_runtime.keeper import Keeper
+from ocl_edge_runtime.realtime import RealtimeEngine
+from ocl_edge_runtime.state import STATE_FILE, StateStore, read_state
+
+FRAME = Frame(np.zeros((2, 2, 3), np.uint8), 0, "a", 0.0)
+RESULT = FrameResult(np.zeros((2, 2), np.uint8), {}, True, "adapted", 1.0)
+
+
+def lines_of(path: Path) -> list[dict[str, object]]:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines() if line]
+
+
+def test_a_journal_keeps_the_newest_lines_in_bounded_space(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with Journal(path, 1000) as journal:
+        for number in range(500):
+            journal.write("frame", number=number)
+    files = [path, *(Path(f"{path}.{n + 1}") for n in range(OLDER_FILES))]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert all(file.stat().st_size <= 1000 for file in files)
+    kept = [line["number"] for file in reversed(files) for line in lines_of(file)]
+    assert kept == list(range(500 - len(kept), 500))
+    assert len(kept) > 3 * 1000 // len('{"event": "frame", "number": 499}\n')
+
+
+def test_a_journal_goes_on_after_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text('{"event": "frame"}\n{"event": "fra')
+    with Journal(path) as journal:
+        journal.write("resume")
+    with Journal(path) as journal:
+        journal.write("frame")
+    assert path.read_text().splitlines() == [
+        '{"event": "frame"}',
+        '{"event": "fra',
+        '{"event": "resume"}',
+        '{"event": "frame"}',
+    ]
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
+    with Journal(tmp_path / "run.jsonl") as journal:
+        journal.frame(FRAME, replace(RESULT, loss=math.nan))
+    assert lines_of(tmp_path / "run.jsonl")[0]["loss"] is None
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    with Journal(Path("/dev/full")) as journal, pytest.raises(OutputError, match="No space left on device"):
+        journal.write("frame")
+
+
+class FullDisk:
+    """A file that takes some bytes, and then no more."""
+
+    def __init__(self, path: Path, room: int) -> None:
+        self.file = path.open("ab", buffering=0)
+        self.room = room
+
+    def write(self, line: bytes) -> int:
+        if self.room == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = self.file.write(line[: self.room])
+        self.room -= written
+        return written
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def test_lost_lines_are_counted_said_once_and_the_journal_goes_on(tmp_path: Path) -> None:
+    path, said = tmp_path / "run.jsonl", []
+    with Journal(path) as journal:
+        keeper = Keeper(journal, None, 0.0, said.append)
+        disk = journal._file = FullDisk(path, 200)  # type: ignore[assignment]
+        for number in range(5):
+            keeper.after_frame(replace(FRAME, index=number), RESULT)
+        disk.room = 10_000
+        keeper.after_frame(replace(FRAME, index=5), RESULT)
+        keeper.finish()
+    lines = path.read_text().splitlines()
+    assert [json.loads(lines[i])["index"] for i in (0, -1)] == [0, 5]
+    assert len(lines) == 3  # the second one was cut off
+    assert keeper.lost_lines == 4
+    assert [words.partition(":")[0] for words in said] == [
+        f"cannot write the journal {path}",
+        "the journal can be written again",
+        "the journal lacks 4 lines that could not be written",
+    ]
+
+
+def test_a_state_that_cannot_be_saved_costs_no_frame(small_bundle: Bundle, tmp_path: Path) -> None:
+    clock, said = SimulatedClock(), []
+    engine = RealtimeEngine(small_bundle, EngineOptions(prior=0.8, lr=0.01), ANY, clock)
+    store = StateStore(tmp_path / "state", engine)
+    keeper = Keeper(None, store, 1.0, said.append, clock.now)
+    for index in range(12):
+        clock.time = float(index)
+        if index == 4:  # the disk goes away, and comes back
+            (tmp_path / "state").rename(tmp_path / "gone")
+        if index == 8:
+            (tmp_path / "gone").rename(tmp_path / "state")
+        assert engine.step(random_image(index)).adapted
+        keeper.after_frame(FRAME, RESULT)
+        if index in (3, 7, 11):
+            where = tmp_path / ("gone" if index == 7 else "state") / STATE_FILE
+            assert read_state(where).facts["index"] == (11 if index == 11 else 3)
+    assert keeper.failed_saves == 4
+    assert len(said) == 2
+    assert "No such file or directory; the run goes on" in said[0]
+    assert said[1] == "the state can be written again"
+    (tmp_path / "state").rename(tmp_path / "gone")
+    with pytest.raises(OutputError, match="cannot save the state"):
+        keeper.finish()
