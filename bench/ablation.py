@@ -23,12 +23,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ocl_edge.bundle import Bundle, FormSpec
-from ocl_edge.forms import FormName
+from ocl_edge.forms import FormName, GraphName
 from ocl_edge.methods import METHODS
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.engine import Engine, EngineOptions
@@ -130,13 +129,13 @@ class Remembered:
         self.backend, self.name = backend, backend.name
         self.outputs: dict[str, dict[str, Tensor]] = {}
 
-    def describe(self) -> Mapping[FormName, FormSpec]:
+    def describe(self) -> Mapping[GraphName, FormSpec]:
         return self.backend.describe()
 
     def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         digest = hashlib.blake2b(form.encode())
         for name in sorted(inputs):
-            digest.update(inputs[name].numpy())
+            digest.update(inputs[name].numpy().data)
         key = digest.hexdigest()
         if key not in self.outputs:
             self.outputs[key] = {

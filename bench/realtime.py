@@ -1,7 +1,7 @@
 """Realtime mode on real footage: accuracy, latency against frozen, faults, state writes.
 
     python bench/realtime.py accuracy [--data DIR] [--limit N]
-    python bench/realtime.py latency  [--data DIR] [--rounds N] [--threads N]
+    python bench/realtime.py latency  [--data DIR] [--rounds N] [--threads N] [--backend NAME]
     python bench/realtime.py faults   [--data DIR] [--limit N]
     python bench/realtime.py state    [--data DIR]
 
@@ -31,6 +31,8 @@ from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
 from ocl_edge_runtime.state import StateStore
 
 Image = NDArray[np.uint8]
+BACKEND = "onnxruntime"
+"""Of everything but `latency`, where it can be chosen."""
 STREAMS = (("0001TP", "clean"), ("Seq05VD", "fog:3"), ("Seq05VD", "snow:2"), ("Seq05VD", "gaussian_noise:2"))
 MODES: dict[str, tuple[EngineOptions, RealtimeOptions | None]] = {
     "frozen, single view": (EngineOptions("frozen"), None),
@@ -52,9 +54,11 @@ class HandClock:
         self.time = max(self.time, moment)
 
 
-def open_engine(bundle: Bundle, mode: str, clock: HandClock, threads: int | None) -> Engine:
+def open_engine(
+    bundle: Bundle, mode: str, clock: HandClock, threads: int | None, backend: str = BACKEND
+) -> Engine:
     options, realtime = MODES[mode]
-    options = EngineOptions(options.method, threads=threads)
+    options = EngineOptions(options.method, backend=backend, threads=threads)
     return Engine(bundle, options) if realtime is None else RealtimeEngine(bundle, options, realtime, clock)
 
 
@@ -74,9 +78,13 @@ def accuracy(bundle: Bundle, data: Path, space: LabelSpace, limit: int | None, t
         print(f"{sequence + ' ' + weather:24}" + "".join(f"{score:26.2f}" for score in scores), flush=True)
 
 
-def latency(bundle: Bundle, data: Path, rounds: int, threads: int | None) -> None:
+def latency(bundle: Bundle, data: Path, rounds: int, threads: int | None, backend: str) -> None:
     frames = LabelledFrames.find(str(data / "0001TP" / "images"), data / "0001TP" / "labels")
-    engines = {mode: open_engine(bundle, mode, HandClock(), threads) for mode in MODES if "paper" not in mode}
+    engines = {
+        mode: open_engine(bundle, mode, HandClock(), threads, backend)
+        for mode in MODES
+        if "paper" not in mode
+    }
     masks: dict[str, list[float]] = {mode: [] for mode in engines}
     totals: dict[str, list[float]] = {mode: [] for mode in engines}
     for index in range(rounds + 4):
@@ -122,10 +130,10 @@ def faults(bundle: Bundle, data: Path, space: LabelSpace, limit: int, threads: i
     """Ten faulty frames after ten good ones; the score is of the frames after the fault."""
     frames = LabelledFrames.find(str(data / "0001TP" / "images"), data / "0001TP" / "labels", limit)
     runs: dict[str, tuple[EngineOptions, RealtimeOptions | None]] = {
-        "frozen": (EngineOptions("frozen", threads=threads), None),
-        "guarded": (EngineOptions(threads=threads), RealtimeOptions(1, 1)),
+        "frozen": (EngineOptions("frozen", backend=BACKEND, threads=threads), None),
+        "guarded": (EngineOptions(backend=BACKEND, threads=threads), RealtimeOptions(1, 1)),
         "unguarded": (
-            EngineOptions(threads=threads),
+            EngineOptions(backend=BACKEND, threads=threads),
             RealtimeOptions(1, 1, guarded=False, statistics_limit=float("inf")),
         ),
     }
@@ -136,7 +144,8 @@ def faults(bundle: Bundle, data: Path, space: LabelSpace, limit: int, threads: i
         scores, guard = [], (0, 0)
         for name, (options, realtime) in runs.items():
             clock, matrix = HandClock(), space.matrix()
-            chosen = EngineOptions(options.method, lr=lr if name != "frozen" else None, threads=threads)
+            rate = lr if name != "frozen" else None
+            chosen = EngineOptions(options.method, backend=BACKEND, lr=rate, threads=threads)
             engine = (
                 Engine(bundle, chosen)
                 if realtime is None
@@ -158,7 +167,7 @@ def faults(bundle: Bundle, data: Path, space: LabelSpace, limit: int, threads: i
 
 
 def state(bundle: Bundle, data: Path) -> None:
-    engine = RealtimeEngine(bundle, EngineOptions(), RealtimeOptions(1, 1))
+    engine = RealtimeEngine(bundle, EngineOptions(backend=BACKEND), RealtimeOptions(1, 1))
     frames = LabelledFrames.find(str(data / "0001TP" / "images"), data / "0001TP" / "labels", 3)
     for index in range(3):
         engine.step(frames.read(index)[0])
@@ -183,6 +192,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="frames a stream; default: all, faults: 60")
     parser.add_argument("--rounds", type=int, default=64)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--backend", default=BACKEND, help="of latency; for example openvino")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -198,7 +208,7 @@ def main() -> None:
         if arguments.what == "accuracy":
             accuracy(bundle, camvid, space, arguments.limit, arguments.threads)
         elif arguments.what == "latency":
-            latency(bundle, camvid, arguments.rounds, arguments.threads)
+            latency(bundle, camvid, arguments.rounds, arguments.threads, arguments.backend)
         elif arguments.what == "faults":
             faults(bundle, camvid, space, arguments.limit or 60, arguments.threads)
         else:

@@ -15,12 +15,13 @@ from torch import Tensor
 from ocl_edge.bundle import Bundle
 from ocl_edge.engine_key import Precision, precision_of
 from ocl_edge.engine_store import user_cache
-from ocl_edge.errors import BackendError, MissingExtraError, UsageError
+from ocl_edge.errors import BackendError, MissingExtraError
 from ocl_edge.forms import GraphName
 from ocl_edge_runtime.backends.host_backend import HostBackend
 
 DEVICE = "CPU"
-HINTS = {"fp32": "f32", "bf16": "bf16"}
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+HINTS = dict(zip(PRECISIONS, ("f32", "bf16"), strict=True))
 
 
 class OpenVinoBackend(HostBackend):
@@ -36,7 +37,6 @@ class OpenVinoBackend(HostBackend):
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        UsageError: another precision.
         BackendError: OpenVINO cannot be imported, or this processor has no bf16.
     """
 
@@ -47,8 +47,6 @@ class OpenVinoBackend(HostBackend):
     ) -> None:
         self._library = import_openvino()
         self._precision: Precision = precision or "fp32"
-        if self._precision not in HINTS:
-            raise UsageError(f"openvino runs fp32 or bf16, not {precision}")
         self._core = self._library.Core()
         if self._precision == "bf16" and "BF16" not in self._core.get_property(
             DEVICE, "OPTIMIZATION_CAPABILITIES"
@@ -76,7 +74,7 @@ class OpenVinoBackend(HostBackend):
 
 
 def _cache_of(bundle: Bundle) -> dict[str, str]:
-    """Where compiled models are kept; nothing where that cannot be written, which costs seconds at a start."""
+    """Where compiled models are kept; nothing where that cannot be written, which costs time at a start."""
     place = user_cache() / "openvino" / bundle.identity[:24]
     try:
         place.mkdir(parents=True, exist_ok=True)
