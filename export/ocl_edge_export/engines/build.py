@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ocl_edge.engine_store import (
     StoredEngine,
     build_lock,
     find_built,
+    staging_directory,
     store_engine,
     user_cache,
     writable_directory,
@@ -129,8 +129,8 @@ def _build_once(
         if there is not None:
             return BuiltEngine(there, built=False)
         try:
-            with tempfile.TemporaryDirectory(prefix=".build.", dir=directory) as staging:
-                return _build(bundle, request, key, directory, Path(staging), tell)
+            with staging_directory(directory, key) as staging:
+                return _build(bundle, request, key, directory, staging, tell)
         except OSError as error:
             raise BuildError(
                 f"the engine cannot be written to {directory}: {error.strerror or error}"
