@@ -28,6 +28,7 @@ from ocl_edge.engine_store import (
 )
 from ocl_edge.errors import BackendError, BuildError, UsageError
 from ocl_edge.forms import HEAD_GRAPHS
+from ocl_edge.labels import read_label_space
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels
 from ocl_edge_export.engines.process import run_worker
 from ocl_edge_export.engines.request import BuildRequest
@@ -147,12 +148,13 @@ def _build(
         calibration = _calibration_images(bundle, request)
         converted = write_converted(bundle, key.form, key.precision, staging, calibration)
         tell(f"check {key.precision} against fp32")
+        space = read_label_space(bundle.manifest, request.label_map, request.label_classes)
         labels = (
-            read_labels(request.labels, request.calibration, bundle, CALIBRATION_IMAGES)
-            if request.labels
+            read_labels(request.labels, request.calibration, space, CALIBRATION_IMAGES)
+            if request.labels and request.calibration
             else None
         )
-        parity = check_precision(bundle, key.form, converted, key.precision, calibration, labels)
+        parity = check_precision(bundle, key.form, converted, key.precision, calibration, labels, space)
         onnx = converted
     engine = staging / f"{key.form}.engine"
     start = time.monotonic()
