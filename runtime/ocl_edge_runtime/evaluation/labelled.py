@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ocl_edge.errors import UsageError
 from ocl_edge.labels import LabelSpace as LabelSpace
+from ocl_edge.labels import read_label_palette as read_label_palette
 from ocl_edge.labels import read_label_space as read_label_space
 from ocl_edge_runtime.sources.images import find_images, read_image
 
