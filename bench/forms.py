@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from ocl_edge.bundle import Bundle
 from ocl_edge.forms import FORMS, FormName
-from ocl_edge.norms import SourceNorms
+from ocl_edge.norms import DEFAULT_PRIOR, SourceNorms, prior_of_channels
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.backends import open_backend
 
@@ -53,7 +53,7 @@ def time_forms(bundle: Bundle, names: list[str], rounds: int, threads: int | Non
         "measured": {
             "image": image,
             "anchor_statistics": source.statistics,
-            "anchor_weight": torch.tensor([0.85]),
+            "anchor_weight": prior_of_channels([n.channels for n in bundle.manifest.norms], DEFAULT_PRIOR),
         },
     }
     works = [(name, form) for name in names for form in FORMS]
