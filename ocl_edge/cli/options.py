@@ -82,6 +82,7 @@ backend_option = click.option(
             "tensorrt-rtx",
             "onnxruntime-cuda",
             "onnxruntime-tensorrt",
+            "openvino",
             "onnxruntime",
             "torch",
         ]
