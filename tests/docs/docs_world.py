@@ -10,6 +10,7 @@ that commands run letter by letter as they are printed:
     drive.mp4       the same pictures
     labels/         class maps of those names
     map.json classes.json     for `evaluate`
+    ocl-edge-demo/  bundle, frames and labels again, where `ocl-edge demo` leaves its own
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ def furnish(directory: Path) -> None:
 
 def copy_of(world: Path, directory: Path) -> Path:
     """A sandbox of its own for one page."""
-    return Path(shutil.copytree(world, directory / "sandbox"))
+    sandbox = Path(shutil.copytree(world, directory / "sandbox"))
+    for name in ("bundle", "frames", "labels"):
+        shutil.copytree(world / name, sandbox / "ocl-edge-demo" / name)
+    return sandbox
 
 
 def _write_video(directory: Path) -> None:
