@@ -124,7 +124,7 @@ def _show(comparison: Comparison, out: Path, seconds: float) -> None:
         "adapted: image to mask": numbers["latency_ms"]["adapted"],
     }
     if numbers["update_ms"]:
-        times["adapted: update, after the mask is out"] = numbers["update_ms"]
+        times["adapted: update, after the mask"] = numbers["update_ms"]
     print_table(
         "milliseconds, one thread",
         ["", "p50", "p90", "max"],
@@ -139,7 +139,7 @@ def _show(comparison: Comparison, out: Path, seconds: float) -> None:
     print_rows(
         "next, with your own checkpoint",
         {
-            "1": "ocl-edge export model.pth --input-size HEIGHTxWIDTH --calibration frames/ --out bundle",
+            "1": "ocl-edge export model.pth --input-size 384x512 --out bundle",
             "2": "ocl-edge run bundle --source frames/ --sink overlay:overlay",
         },
     )

@@ -80,7 +80,7 @@ def print_rows(title: str, rows: Mapping[str, object]) -> None:
 
 def print_words(*sentences: str) -> None:
     """Sentences as one paragraph."""
-    _print(" ".join(sentences))
+    _print(printable(" ".join(sentences)))
 
 
 def print_table(
@@ -128,7 +128,7 @@ def _print(content: Table | str) -> None:
     if is_quiet():
         return
     with _to_standard_output():
-        console().print(content, markup=False)
+        console().print(content)
 
 
 @contextmanager

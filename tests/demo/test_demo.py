@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
 import subprocess
@@ -98,6 +99,21 @@ def test_adaptation_updates_on_every_frame_and_gains_where_the_weather_is_bad(
     assert numbers["updates"]["adapted"] > FRAMES / 2
     assert numbers["weights_distance"] > 0
     assert numbers["stretches"]["fog"]["gain"] > 3
+
+
+def test_the_report_tells_the_numbers_and_needs_no_other_file(out: Path, numbers: dict[str, Any]) -> None:
+    page = (out / "report.html").read_text(encoding="utf-8")
+    gains = {name: scores["gain"] for name, scores in numbers["stretches"].items()}
+    for sentence in verdict(gains):
+        assert sentence in page
+    for name, scores in numbers["stretches"].items():
+        cells = re.search(rf"<th[^>]*>{name}</th>\s*<td>([\d.]+)</td>\s*<td>([\d.]+)</td>", page)
+        assert cells
+        assert cells.groups() == (f"{scores['frozen']:.1f}", f"{scores['adapted']:.1f}")
+    assert page.count("data:image") == 4 * len(STRETCHES)
+    assert str(out / "bundle") in page
+    assert ".partial" not in page
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
 
 
 def test_the_video_shows_image_frozen_adapted_and_truth(out: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
@@ -66,3 +67,22 @@ def test_only_path_and_pips_index_settings_remain(
     assert list((tmp_path / "home").iterdir()) == []
     assert not [value for value in found.values() if "leak" in value]
     assert "PIP_USER" not in found
+
+
+def test_a_command_that_fails_fails_the_script(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = (
+        "    test -d .git\n    test -z \"$OCL_EDGE_DATA\"\n    python -c 'raise SystemExit(3)'\n    true\n"
+    )
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    (repository / "README.md").write_text(f"# name\n\n## Try it\n\n{commands}")
+    git = ["git", "-C", str(repository), "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "one"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(script, "ROOT", repository)
+    monkeypatch.setenv("OCL_EDGE_DATA", "/leak")
+    (tmp_path / "machine").mkdir()
+    with pytest.raises(SystemExit, match="'Try it': the last command above failed with 3"):
+        script.follow("Try it", tmp_path / "machine")

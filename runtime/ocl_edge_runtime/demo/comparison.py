@@ -17,7 +17,7 @@ from ocl_edge.timings import mask_latency_ms, update_ms
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.frames import FrameResult
 from ocl_edge_runtime.realtime import RealtimeEngine
-from ocl_edge_runtime.report import settings_of
+from ocl_edge_runtime.report.what_ran import settings_of
 from ocl_edge_runtime.statistics import Distribution
 
 BACKEND = "onnxruntime"

@@ -12,7 +12,8 @@ from ocl_edge_runtime.demo.comparison import Comparison, representative
 from ocl_edge_runtime.demo.pictures import poster
 from ocl_edge_runtime.demo.report import demo_page
 from ocl_edge_runtime.demo.video import why_no_mp4
-from ocl_edge_runtime.report import what_ran, write_page
+from ocl_edge_runtime.report import write_page
+from ocl_edge_runtime.report.what_ran import what_ran
 from ocl_edge_runtime.sinks.files import write_png
 
 OnFrame = Callable[[str], None]

@@ -25,7 +25,6 @@ from ocl_edge_runtime.report import (
     Lines,
     Page,
     Picture,
-    RunRecorder,
     Section,
     Series,
     Table,
@@ -36,6 +35,7 @@ from ocl_edge_runtime.report import (
     photo_uri,
     stage_blocks,
 )
+from ocl_edge_runtime.report.recorder import RunRecorder
 
 COLOURS = {"frozen": 0, "adapted": 1}
 UPDATE_COLOUR = 2
