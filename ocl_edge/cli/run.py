@@ -37,7 +37,7 @@ Examples:
   ocl-edge run bundle --source frames/ --fps 10 --state state/ --resume auto --journal run.jsonl
   ocl-edge run bundle --source /dev/video0 --fps 15 --source-option video_size=1280x720
   ocl-edge run bundle --source rtsp://camera/stream --reconnect 60 --state state/ --resume auto
-  ocl-edge run bundle --source drive.mp4 --fps own
+  ocl-edge run bundle --source drive.mp4 --fps own --update background
   ocl-edge run bundle --source 'drive/*.png' --mode frozen --views pair
   ocl-edge run bundle --source frames/ --mode paper --prior 0.7 --lr 0.05 --json -
   ocl-edge run bundle --source frames/ --fps 10 --html report.html --quiet
