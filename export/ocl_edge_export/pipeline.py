@@ -245,12 +245,13 @@ def _manifest(
 def _form_spec(
     form: FormName, backbone: fx.GraphModule, frame: InputSpec, features: list[list[int]]
 ) -> FormSpec:
-    packed = (2, sum(norm.channels for norm in list_norms(backbone)))
+    channels = sum(norm.channels for norm in list_norms(backbone))
+    packed = (2, channels)
     shapes = {
         "image": (-1, 3, frame.height, frame.width),
         "norm_vectors": packed,
         "anchor_statistics": packed,
-        "anchor_weight": (1,),
+        "anchor_weight": (1, channels),
         "statistics": packed,
         **{f"features_{index}": (-1, *shape) for index, shape in enumerate(features)},
     }

@@ -238,7 +238,7 @@ class RealtimeEngine(Engine):
         self.running.add(statistics, arrived_at)
         own = self.realtime.norm_every == 1
         assert self.running.average is not None
-        self._mixed = self.source.mixed_with(statistics if own else self.running.average, self.settings.prior)
+        self._mixed = self.source.mixed_with(statistics if own else self.running.average, self._prior)
         self._vectors = self.source.vectors(self._mixed)
         return features, None
 
@@ -247,7 +247,7 @@ class RealtimeEngine(Engine):
 
         Those are only compared with the source, never fed back.
         """
-        return {"image": view, "anchor_statistics": statistics, "anchor_weight": torch.ones(1)}
+        return {"image": view, "anchor_statistics": statistics, "anchor_weight": torch.ones_like(self._prior)}
 
     def _named_features(self, form: str, inputs: dict[str, Tensor]) -> list[Tensor]:
         outputs = self._backend.infer(form, inputs)  # type: ignore[arg-type]
