@@ -222,7 +222,7 @@ class Engine:
             "views": self.views,
             "backend": self.backend_name,
             "head": self.head_kind,
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.model_dump(mode="json"),
             "weights_sha256": self.weights.weights_sha256(),
             "weights_distance": self.weights.distance_from_source(),
         }

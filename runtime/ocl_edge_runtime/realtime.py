@@ -324,7 +324,7 @@ class RealtimeEngine(Engine):
             "method": self.method.name,
             "backend": self.backend_name,
             "head": self.head_kind,
-            **self.settings.model_dump(),
+            **self.settings.model_dump(mode="json"),
             **{name: getattr(self.realtime, name) for name in kept},
             "limits": asdict(self.realtime.limits),
             "norm_every": self.realtime.norm_every,
@@ -408,7 +408,7 @@ class RealtimeEngine(Engine):
         return tensors, {
             "bundle": self.bundle.identity,
             "method": self.method.name,
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.model_dump(mode="json"),
             "index": self.index,
             "measured_at": self.running.measured_at,
             "saved_at": self.clock.now(),
