@@ -5,7 +5,7 @@
     python bench/ablation.py time  BUNDLE     ms a frame, methods interleaved in one process
     python bench/ablation.py table            docs/ablation.md's tables from the results
 
-Every finished pass is a line of --results (default bench/results/ablation.jsonl) and is not run
+Every finished pass is a line of --results (default bench/results/WHAT.jsonl) and is not run
 again, so a killed run goes on and several processes may share the work (--cells, --streams).
 Norms off is prior 1, which makes the measured form the frozen network. Head-only cells of a stream
 share its features, which do not depend on the head.
@@ -20,6 +20,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ STREAMS = (
 TUNING_STREAMS = ("Seq05VD/frost:3", "Seq05VD/shot_noise:2", "Seq05VD/defocus_blur:3")
 SEEDS = (0, 1, 2)
 NO_NORMS: Prior = (1.0, 1.0)
+HEAD_GRID = ((0.05, 0.02), (0.1, 0.05), (0.2, 0.05), (0.05, 0.01), (0.02, 0.01), (0.1, 0.02), (0.2, 0.1))
 TRAINED = {"head": "ocl-head", "affine": "ocl-norm", "all": "ocl-full"}
 
 
@@ -104,9 +106,8 @@ def tuning() -> Iterator[Pass]:
     """Learning rates and restoration of every method that trains."""
     for stream in TUNING_STREAMS:
         yield Pass("tune norm", stream, "norm", DEFAULT_PRIOR)
-        for lr in (0.02, 0.05, 0.1, 0.2, 0.4):
-            for restoration in (0.01, 0.02, 0.05, 0.1):
-                yield Pass("tune ocl-head", stream, "ocl-head", DEFAULT_PRIOR, lr, restoration)
+        for lr, restoration in HEAD_GRID:
+            yield Pass("tune ocl-head", stream, "ocl-head", DEFAULT_PRIOR, lr, restoration)
         for lr in (0.005, 0.02, 0.05, 0.1):
             for restoration in (0.01, 0.05):
                 yield Pass("tune tent-head", stream, "tent-head", DEFAULT_PRIOR, lr, restoration)
@@ -204,12 +205,12 @@ def read(results: Path) -> list[dict[str, Any]]:
 
 
 def finished(results: Path, bundle: Bundle) -> set[Pass]:
-    names = Pass.__dataclass_fields__
-    return {
-        Pass(**{name: line[name] for name in names})
-        for line in read(results)
-        if line["bundle"] == bundle.identity
-    }
+    return {as_pass(line) for line in read(results) if line["bundle"] == bundle.identity}
+
+
+def as_pass(line: dict[str, Any]) -> Pass:
+    fields = {name: line[name] for name in Pass.__dataclass_fields__}
+    return Pass(**{**fields, "prior": tuple(fields["prior"])})
 
 
 def main() -> None:
@@ -219,16 +220,17 @@ def main() -> None:
     parser.add_argument("what", choices=["tune", "run"])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--results", type=Path, default=Path("bench/results/ablation.jsonl"))
-    parser.add_argument("--cells", help="only cells whose name contains one of these, separated by commas")
+    parser.add_argument("--results", type=Path, help="default: bench/results/WHAT.jsonl")
+    parser.add_argument("--cells", help="only cells of these names or patterns, separated by commas")
     parser.add_argument("--streams", help="likewise")
     arguments = parser.parse_args()
+    results = arguments.results or Path(f"bench/results/{arguments.what}.jsonl")
     torch.set_num_threads(1)
     passes = list(tuning() if arguments.what == "tune" else ablation())
     for field, wanted in (("cell", arguments.cells), ("stream", arguments.streams)):
         if wanted:
-            passes = [p for p in passes if any(w in getattr(p, field) for w in wanted.split(","))]
-    run_passes(passes, Bundle.open(arguments.bundle), arguments.data, arguments.results)
+            passes = [p for p in passes if any(fnmatch(getattr(p, field), w) for w in wanted.split(","))]
+    run_passes(passes, Bundle.open(arguments.bundle), arguments.data, results)
 
 
 if __name__ == "__main__":

@@ -151,6 +151,21 @@ def adaptation_options(command: Command) -> Command:
     return command
 
 
+def require_exporter(purpose: str) -> None:
+    """Refuse now what would fail halfway.
+
+    Raises:
+        MissingExtraError: a library that an export needs is not installed.
+    """
+    from importlib.util import find_spec
+
+    from ocl_edge.errors import MissingExtraError
+
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        if find_spec(library) is None:
+            raise MissingExtraError(library, "cpu", purpose)
+
+
 def use_threads(threads: int | None) -> None:
     """Set the threads of PyTorch's own operators (head, loss, resizing)."""
     if threads is not None:

@@ -28,6 +28,7 @@ from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.engine_head import EngineHead
 from ocl_edge_runtime.frames import FrameResult
+from ocl_edge_runtime.updates import Outcome
 
 Views = Literal["single", "pair"]
 HeadKind = Literal["torch", "engine"]
@@ -209,6 +210,10 @@ class Engine:
             return FrameResult(mask, timings, reason="nothing trains")
         return FrameResult(mask, timings, update.applied, update.reason, update.loss)
 
+    def settle(self) -> Outcome | None:
+        """Take in what is still going on in the background; only realtime mode has that."""
+        return None
+
     def facts(self) -> dict[str, Any]:
         """What ran, for reports: everything that the results depend on."""
         return {
@@ -217,7 +222,7 @@ class Engine:
             "views": self.views,
             "backend": self.backend_name,
             "head": self.head_kind,
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.model_dump(mode="json"),
             "weights_sha256": self.weights.weights_sha256(),
             "weights_distance": self.weights.distance_from_source(),
         }
