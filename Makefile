@@ -1,4 +1,4 @@
-# make setup | test | test-gpu | check | demo | bench | clean
+# make setup | test | test-gpu | check | demo | demo-camvid | bench | clean
 PYTHON ?= python3
 DATA ?= ../shared/data
 VENV := .venv
@@ -8,7 +8,7 @@ CHECKPOINT := $(DATA)/models/espnetv2_s_2.0_city_1024x512.pth
 FOOTAGE := $(DATA)/camvid/0001TP/images
 OUT ?= out
 
-.PHONY: setup test test-gpu check demo bench clean
+.PHONY: setup test test-gpu check demo demo-camvid bench clean
 
 setup: $(READY)
 
@@ -30,9 +30,13 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The main job on a published checkpoint and real driving video.
+# A drawn drive and a network that ships: nothing to download.
 demo: setup
-	@test -f $(CHECKPOINT) || { echo "make demo needs the checkpoint and footage: make demo DATA=DIR"; exit 1; }
+	$(BIN)/ocl-edge demo --out $(OUT)/demo
+
+# The main job on a published checkpoint and real driving video.
+demo-camvid: setup
+	@test -f $(CHECKPOINT) || { echo "needs the checkpoint and footage: make demo-camvid DATA=DIR"; exit 1; }
 	$(BIN)/ocl-edge export $(CHECKPOINT) --input-size 384x512 --calibration $(FOOTAGE) --force --out $(OUT)/espnetv2
 	$(BIN)/ocl-edge inspect $(OUT)/espnetv2
 	$(BIN)/ocl-edge run $(OUT)/espnetv2 --source $(FOOTAGE) --limit 40 --sink masks:$(OUT)/masks --sink overlay:$(OUT)/overlay

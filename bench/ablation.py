@@ -27,8 +27,9 @@ import torch
 from torch import Tensor
 
 from ocl_edge.bundle import Bundle, FormSpec
-from ocl_edge.forms import FormName
+from ocl_edge.forms import FormName, GraphName
 from ocl_edge.methods import METHODS
+from ocl_edge.norms import DEFAULT_PRIOR, Prior
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.evaluation.corruption import parse_corruption
@@ -47,7 +48,7 @@ STREAMS = (
 )
 TUNING_STREAMS = ("Seq05VD/frost:3", "Seq05VD/shot_noise:2", "Seq05VD/defocus_blur:3")
 SEEDS = (0, 1, 2)
-PRIOR = 0.85
+NO_NORMS: Prior = (1.0, 1.0)
 TRAINED = {"head": "ocl-head", "affine": "ocl-norm", "all": "ocl-full"}
 
 
@@ -58,7 +59,7 @@ class Pass:
     cell: str
     stream: str
     method: str
-    prior: float
+    prior: Prior
     lr: float | None = None
     restoration: float | None = None
     seed: int = 0
@@ -88,9 +89,9 @@ def ablation() -> Iterator[Pass]:
     Without restoration nothing is random, so one seed is all of them.
     """
     for stream in STREAMS:
-        yield Pass("frozen", stream, "norm", 1.0)
-        yield Pass("norm", stream, "norm", PRIOR)
-    for norms, prior in (("norm + ", PRIOR), ("", 1.0)):
+        yield Pass("frozen", stream, "norm", NO_NORMS)
+        yield Pass("norm", stream, "norm", DEFAULT_PRIOR)
+    for norms, prior in (("norm + ", DEFAULT_PRIOR), ("", NO_NORMS)):
         for trained, method in TRAINED.items():
             for seed in SEEDS:
                 for stream in STREAMS:
@@ -102,16 +103,16 @@ def ablation() -> Iterator[Pass]:
 def tuning() -> Iterator[Pass]:
     """Learning rates and restoration of every method that trains."""
     for stream in TUNING_STREAMS:
-        yield Pass("tune norm", stream, "norm", PRIOR)
+        yield Pass("tune norm", stream, "norm", DEFAULT_PRIOR)
         for lr in (0.02, 0.05, 0.1, 0.2, 0.4):
             for restoration in (0.01, 0.02, 0.05, 0.1):
-                yield Pass("tune ocl-head", stream, "ocl-head", PRIOR, lr, restoration)
+                yield Pass("tune ocl-head", stream, "ocl-head", DEFAULT_PRIOR, lr, restoration)
         for lr in (0.005, 0.02, 0.05, 0.1):
             for restoration in (0.01, 0.05):
-                yield Pass("tune tent-head", stream, "tent-head", PRIOR, lr, restoration)
+                yield Pass("tune tent-head", stream, "tent-head", DEFAULT_PRIOR, lr, restoration)
     short = 60
     for stream in TUNING_STREAMS:
-        yield Pass("tune norm", stream, "norm", PRIOR, limit=short)
+        yield Pass("tune norm", stream, "norm", DEFAULT_PRIOR, limit=short)
     for method, rates in {
         "ocl-full": (2e-5, 1e-4, 3e-4),
         "ocl-norm": (2e-4, 1e-3, 3e-3),
@@ -119,7 +120,7 @@ def tuning() -> Iterator[Pass]:
     }.items():
         for lr in rates:
             for stream in TUNING_STREAMS:
-                yield Pass(f"tune {method}", stream, method, PRIOR, lr, limit=short)
+                yield Pass(f"tune {method}", stream, method, DEFAULT_PRIOR, lr, limit=short)
 
 
 class Remembered:
@@ -129,13 +130,13 @@ class Remembered:
         self.backend, self.name = backend, backend.name
         self.outputs: dict[str, dict[str, Tensor]] = {}
 
-    def describe(self) -> Mapping[FormName, FormSpec]:
+    def describe(self) -> Mapping[GraphName, FormSpec]:
         return self.backend.describe()
 
     def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         digest = hashlib.blake2b(form.encode())
         for name in sorted(inputs):
-            digest.update(inputs[name].numpy())
+            digest.update(inputs[name].numpy().tobytes())
         key = digest.hexdigest()
         if key not in self.outputs:
             self.outputs[key] = {

@@ -27,6 +27,7 @@ from PIL import Image as Pillow
 
 from ocl_edge.bundle import Bundle
 from ocl_edge.forms import FormName
+from ocl_edge.head import TrainableHead
 from ocl_edge.metrics import ConfusionMatrix
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.engine import Engine, EngineOptions
@@ -215,6 +216,7 @@ class Footage:
     def play(self, stream: list[Shot], realtime: RealtimeOptions) -> Played:
         engine = RealtimeEngine(self.bundle, EngineOptions(threads=1), realtime)
         engine._backend = backend = BreakableBackend(engine._backend)
+        assert isinstance(engine.head, TrainableHead)
         optimiser, rate = engine.head.optimizer.param_groups[0], engine.settings.lr
         counts, reasons = [], []
         for step, shot in enumerate(stream):

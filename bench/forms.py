@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from ocl_edge.bundle import Bundle
 from ocl_edge.forms import FORMS
-from ocl_edge.norms import SourceNorms
+from ocl_edge.norms import DEFAULT_PRIOR, SourceNorms, prior_of_channels
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.backends import open_backend
 
@@ -50,7 +50,7 @@ def time_forms(bundle: Bundle, backend_name: str, rounds: int, threads: int | No
         "measured": {
             "image": image,
             "anchor_statistics": source.statistics,
-            "anchor_weight": torch.tensor([0.85]),
+            "anchor_weight": prior_of_channels([n.channels for n in bundle.manifest.norms], DEFAULT_PRIOR),
         },
     }
     times: dict[str, list[float]] = {form: [] for form in FORMS}

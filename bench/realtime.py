@@ -1,20 +1,20 @@
-"""Realtime mode on real footage: accuracy, latency against frozen, faults, state writes.
+"""Realtime mode on real footage: accuracy, latency against frozen, state writes.
 
-    python bench/realtime.py accuracy [--data DIR] [--limit N]
+    python bench/realtime.py accuracy [--data DIR] [--limit N] [--results DIR]
     python bench/realtime.py latency  [--data DIR] [--rounds N] [--threads N]
-    python bench/realtime.py faults   [--data DIR] [--limit N]
     python bench/realtime.py state    [--data DIR]
 
-Labelled frames are one second apart, on a clock that is set by hand. Latencies are
-interleaved frame by frame in one process; medians, and ratios of medians.
+Accuracy: labelled frames are one second apart; every finished stream is kept in --results, so
+that a run that was killed goes on. Latencies are interleaved frame by frame in one process;
+medians, and ratios of medians. Faults have a script of their own, faults.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,61 +22,91 @@ import torch
 from numpy.typing import NDArray
 
 from ocl_edge.bundle import Bundle
+from ocl_edge.metrics import ConfusionMatrix
 from ocl_edge.timings import mask_latency_ms
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.engine import Engine, EngineOptions
-from ocl_edge_runtime.evaluation.corruption import parse_corruption
+from ocl_edge_runtime.evaluation.corruption import Corruption, parse_corruption
 from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
 from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
 from ocl_edge_runtime.state import StateStore
 
 Image = NDArray[np.uint8]
-STREAMS = (("0001TP", "clean"), ("Seq05VD", "fog:3"), ("Seq05VD", "snow:2"), ("Seq05VD", "gaussian_noise:2"))
-MODES: dict[str, tuple[EngineOptions, RealtimeOptions | None]] = {
-    "frozen, single view": (EngineOptions("frozen"), None),
-    "paper (view pair)": (EngineOptions("ocl-head"), None),
-    "realtime, norm-every 1": (EngineOptions(), RealtimeOptions(1, 1)),
-    "realtime, norm-every 4": (EngineOptions(), RealtimeOptions(4, 4)),
-    "realtime, norm-every 8": (EngineOptions(), RealtimeOptions(8, 8)),
-}
+STREAMS = (
+    ("0001TP", "clean"),
+    ("Seq05VD", "fog:3"),
+    ("Seq05VD", "snow:2"),
+    ("Seq05VD", "contrast:3"),
+    ("Seq05VD", "gaussian_noise:2"),
+)
+FROZEN, PAPER = "frozen", "paper"
+REALTIME = {f"realtime, every {n}": RealtimeOptions(n, n) for n in (1, 4, 8)}
+"""Updates as often as statistics."""
 
 
-class HandClock:
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep_until(self, moment: float) -> None:
-        self.time = max(self.time, moment)
+def open_engine(bundle: Bundle, mode: str, threads: int | None) -> Engine:
+    if mode in REALTIME:
+        return RealtimeEngine(bundle, EngineOptions(threads=threads), REALTIME[mode])
+    return Engine(bundle, EngineOptions("frozen" if mode == FROZEN else "ocl-head", threads=threads))
 
 
-def open_engine(bundle: Bundle, mode: str, clock: HandClock, threads: int | None) -> Engine:
-    options, realtime = MODES[mode]
-    options = EngineOptions(options.method, threads=threads)
-    return Engine(bundle, options) if realtime is None else RealtimeEngine(bundle, options, realtime, clock)
+def masks_of(engine: Engine, image: Image, index: int) -> dict[str, Image]:
+    """The mask of a frame; of paper mode also that of the unflipped view alone. Then the update."""
+    mask = engine.predict(image, float(index))
+    found = {"": mask}
+    if engine.views == "pair":
+        assert engine._pair is not None
+        _, logits = engine._pair
+        found[", one view"] = engine._tail.mask(logits[:1].detach(), *image.shape[:2])
+    engine.adapt()
+    return found
 
 
-def accuracy(bundle: Bundle, data: Path, space: LabelSpace, limit: int | None, threads: int | None) -> None:
-    print(f"{'stream':24}" + "".join(f"{mode:>26}" for mode in MODES))
+def score(
+    engine: Engine, frames: LabelledFrames, corruption: Corruption, space: LabelSpace
+) -> dict[str, float]:
+    """mIoU in percent over a stream, by view."""
+    matrices: dict[str, ConfusionMatrix] = {}
+    for index in range(len(frames)):
+        image, labels = frames.read(index)
+        for view, mask in masks_of(engine, corruption.apply(image, index), index).items():
+            matrices.setdefault(view, space.matrix()).add(mask, labels)
+    return {view: 100 * matrix.miou() for view, matrix in matrices.items()}
+
+
+def accuracy(
+    bundle: Bundle, data: Path, space: LabelSpace, limit: int | None, threads: int | None, results: Path
+) -> None:
+    """A row a stream; the last columns are shares of the gain of paper mode seen through one view."""
+    results.mkdir(parents=True, exist_ok=True)
+    names = [FROZEN, PAPER, f"{PAPER}, one view", *REALTIME]
+    print("| stream | frames | " + " | ".join(names) + " | share of the gain |")
+    print("|---" * (len(names) + 3) + "|")
     for sequence, weather in STREAMS:
         frames = LabelledFrames.find(str(data / sequence / "images"), data / sequence / "labels", limit)
-        corruption, scores = parse_corruption(weather), []
-        for mode in MODES:
-            clock, matrix = HandClock(), space.matrix()
-            engine = open_engine(bundle, mode, clock, threads)
-            for index in range(len(frames)):
-                clock.time = float(index)
-                image, labels = frames.read(index)
-                matrix.add(engine.step(corruption.apply(image, index)).mask, labels)
-            scores.append(100 * matrix.miou())
-        print(f"{sequence + ' ' + weather:24}" + "".join(f"{score:26.2f}" for score in scores), flush=True)
+        scores: dict[str, float] = {}
+        for mode in (FROZEN, PAPER, *REALTIME):
+            name = f"{sequence} {weather} {len(frames)} {mode}".replace(" ", "_").replace(",", "")
+            path = results / f"{name}.json"
+            if not path.exists():
+                found = score(open_engine(bundle, mode, threads), frames, parse_corruption(weather), space)
+                write_json(path, found)
+            scores |= {f"{mode}{view}": value for view, value in json.loads(path.read_text()).items()}
+        gain = scores[f"{PAPER}, one view"] - scores[FROZEN]
+        shares = [f"{100 * (scores[mode] - scores[FROZEN]) / gain:.0f} %" for mode in REALTIME]
+        cells = [f"{sequence} {weather}", str(len(frames)), *(f"{scores[name]:.2f}" for name in names)]
+        print("| " + " | ".join([*cells, ", ".join(shares)]) + " |", flush=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def latency(bundle: Bundle, data: Path, rounds: int, threads: int | None) -> None:
     frames = LabelledFrames.find(str(data / "0001TP" / "images"), data / "0001TP" / "labels")
-    engines = {mode: open_engine(bundle, mode, HandClock(), threads) for mode in MODES if "paper" not in mode}
+    engines = {mode: open_engine(bundle, mode, threads) for mode in (FROZEN, *REALTIME)}
     masks: dict[str, list[float]] = {mode: [] for mode in engines}
     totals: dict[str, list[float]] = {mode: [] for mode in engines}
     for index in range(rounds + 4):
@@ -96,65 +126,6 @@ def latency(bundle: Bundle, data: Path, rounds: int, threads: int | None) -> Non
         ratio = p50 / np.median(masks[reference])
         whole = np.mean(totals[mode]) / np.mean(totals[reference])
         print(f"{mode:26}{p50:12.1f}{p99:8.1f}{p99 / p50:9.2f}{ratio:10.2f}{whole:21.2f}")
-
-
-def half_covered(image: Image) -> Image:
-    covered: Image = image.copy()
-    covered[: image.shape[0] // 2] = 0
-    return covered
-
-
-def noise(image: Image) -> Image:
-    pixels: Image = np.random.default_rng(0).integers(0, 256, image.shape, dtype=np.uint8)
-    return pixels
-
-
-FAULTS: dict[str, Callable[[Image], Image]] = {
-    "black": np.zeros_like,
-    "white": lambda image: np.full_like(image, 255),
-    "noise": noise,
-    "half covered": half_covered,
-    "snow 5": lambda image: parse_corruption("snow:5").apply(image, 0),
-}
-
-
-def faults(bundle: Bundle, data: Path, space: LabelSpace, limit: int, threads: int | None) -> None:
-    """Ten faulty frames after ten good ones; the score is of the frames after the fault."""
-    frames = LabelledFrames.find(str(data / "0001TP" / "images"), data / "0001TP" / "labels", limit)
-    runs: dict[str, tuple[EngineOptions, RealtimeOptions | None]] = {
-        "frozen": (EngineOptions("frozen", threads=threads), None),
-        "guarded": (EngineOptions(threads=threads), RealtimeOptions(1, 1)),
-        "unguarded": (
-            EngineOptions(threads=threads),
-            RealtimeOptions(1, 1, guarded=False, statistics_limit=float("inf")),
-        ),
-    }
-    plans = {name: (fault, None) for name, fault in FAULTS.items()}
-    plans["lr x 100"] = (lambda image: image, 20.0)  # type: ignore[assignment]
-    print(f"{'fault':16}" + "".join(f"{name:>12}" for name in runs) + f"{'rollbacks':>11}{'freezes':>9}")
-    for fault, (change, lr) in plans.items():
-        scores, guard = [], (0, 0)
-        for name, (options, realtime) in runs.items():
-            clock, matrix = HandClock(), space.matrix()
-            chosen = EngineOptions(options.method, lr=lr if name != "frozen" else None, threads=threads)
-            engine = (
-                Engine(bundle, chosen)
-                if realtime is None
-                else RealtimeEngine(bundle, chosen, realtime, clock)
-            )
-            for index in range(len(frames)):
-                clock.time = float(index)
-                image, labels = frames.read(index)
-                broken = 10 <= index < 20
-                mask = engine.step(change(image) if broken else image).mask
-                if index >= 20:
-                    matrix.add(mask, labels)
-            scores.append(100 * matrix.miou())
-            if name == "guarded" and isinstance(engine, RealtimeEngine):
-                guard = (engine.guard.rollbacks, engine.guard.resets)
-        print(
-            f"{fault:16}" + "".join(f"{s:12.2f}" for s in scores) + f"{guard[0]:11}{guard[1]:9}", flush=True
-        )
 
 
 def state(bundle: Bundle, data: Path) -> None:
@@ -177,10 +148,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["accuracy", "latency", "faults", "state"])
+    parser.add_argument("what", choices=["accuracy", "latency", "state"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--bundle", type=Path, help="an exported bundle; otherwise one is made")
-    parser.add_argument("--limit", type=int, help="frames a stream; default: all, faults: 60")
+    parser.add_argument("--limit", type=int, help="frames a stream; default: all")
+    parser.add_argument("--results", type=Path, default=Path("out/accuracy"))
     parser.add_argument("--rounds", type=int, default=64)
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
@@ -196,11 +168,9 @@ def main() -> None:
         )
         space = read_label_space(bundle.manifest, camvid / "from_cityscapes.json", camvid / "classes.json")
         if arguments.what == "accuracy":
-            accuracy(bundle, camvid, space, arguments.limit, arguments.threads)
+            accuracy(bundle, camvid, space, arguments.limit, arguments.threads, arguments.results)
         elif arguments.what == "latency":
             latency(bundle, camvid, arguments.rounds, arguments.threads)
-        elif arguments.what == "faults":
-            faults(bundle, camvid, space, arguments.limit or 60, arguments.threads)
         else:
             state(bundle, camvid)
 

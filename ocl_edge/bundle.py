@@ -28,11 +28,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ocl_edge.errors import BundleError, UsageError
-from ocl_edge.norms import DEFAULT_PRIOR
+from ocl_edge.norms import DEFAULT_PRIOR, Prior
 from ocl_edge.ocl import NEG_COEFF, POS_COEFF
 
-SCHEMA_VERSION = 2
-READABLE_VERSIONS = (1, 2)
+SCHEMA_VERSION = 3
 """Version 1 had no head graphs."""
 
 MANIFEST = "manifest.json"
@@ -91,13 +90,13 @@ class ClassSpec(_Strict):
 
 
 class AdaptationDefaults(_Strict):
-    """Used where the command line is silent. lr and restoration: FACTS-tuned for the head alone."""
+    """Used where the command line is silent. How they were chosen: docs/ablation.md."""
 
-    prior: float = Field(DEFAULT_PRIOR, ge=0, le=1)
-    lr: float = Field(0.2, ge=0)
+    prior: Prior = DEFAULT_PRIOR
+    lr: float = Field(0.05, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
-    restoration: float = Field(0.05, ge=0, le=1)
+    restoration: float = Field(0.02, ge=0, le=1)
     pos_coeff: float = POS_COEFF
     neg_coeff: float = NEG_COEFF
 
@@ -240,7 +239,7 @@ def read_manifest(raw: bytes, path: Path) -> Manifest:
         version = fields["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path / MANIFEST} is damaged: {error}") from error
-    if version not in READABLE_VERSIONS:
+    if version != SCHEMA_VERSION:
         raise BundleError(
             f"{path} has bundle schema {version}, this ocl-edge reads {SCHEMA_VERSION}: "
             + ("upgrade ocl-edge" if version > SCHEMA_VERSION else "export the bundle again")

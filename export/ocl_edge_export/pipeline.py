@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, fx, nn
 
 from ocl_edge import __version__
@@ -183,8 +183,9 @@ def _write_programs(split: SplitNetwork, frame: InputSpec, directory: Path) -> N
     if split.tail is not None:
         _save(split.tail, (torch.zeros(2, *split.logits),), directory / "tail.pt2")
     weights = {name: p.detach().contiguous() for name, p in split.head.named_parameters()}
-    save_file(weights, directory / "head.safetensors")
-    save_file(source_tensors(split.backbone), directory / "norms.safetensors")
+    # not save_file, which does not raise OSError where the disk is full
+    (directory / "head.safetensors").write_bytes(save(weights))
+    (directory / "norms.safetensors").write_bytes(save(source_tensors(split.backbone)))
 
 
 def _head_graphs(
@@ -244,12 +245,13 @@ def _manifest(
 def _form_spec(
     form: FormName, backbone: fx.GraphModule, frame: InputSpec, features: list[list[int]]
 ) -> FormSpec:
-    packed = (2, sum(norm.channels for norm in list_norms(backbone)))
+    channels = sum(norm.channels for norm in list_norms(backbone))
+    packed = (2, channels)
     shapes = {
         "image": (-1, 3, frame.height, frame.width),
         "norm_vectors": packed,
         "anchor_statistics": packed,
-        "anchor_weight": (1,),
+        "anchor_weight": (1, channels),
         "statistics": packed,
         **{f"features_{index}": (-1, *shape) for index, shape in enumerate(features)},
     }

@@ -12,6 +12,7 @@ from ocl_edge._version import __version__
 from ocl_edge.errors import OclEdgeError
 
 VERBS = {
+    "demo": "See it work: a drawn drive, nothing to download.",
     "export": "Checkpoint -> verified bundle.",
     "build": "Bundle -> TensorRT engines, for this device or others.",
     "run": "Segment a stream and adapt to it.",
@@ -24,6 +25,7 @@ VERBS = {
 EPILOG = """
 \b
 Examples:
+  ocl-edge demo
   ocl-edge export model.pth --input-size 384x512 --out bundle
   ocl-edge build bundle --backend tensorrt --precision fp16
   ocl-edge run bundle --source frames/ --sink overlay:out/

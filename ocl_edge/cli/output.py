@@ -78,6 +78,11 @@ def print_rows(title: str, rows: Mapping[str, object]) -> None:
     _print(table)
 
 
+def print_words(*sentences: str) -> None:
+    """Sentences as one paragraph."""
+    _print(printable(" ".join(sentences)))
+
+
 def print_table(
     title: str, header: list[str], rows: list[list[str]], text_columns: Collection[int] = (0,)
 ) -> None:
@@ -119,11 +124,11 @@ def emit_json(target: str, content: Mapping[str, Any]) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _print(table: Table) -> None:
+def _print(content: Table | str) -> None:
     if is_quiet():
         return
     with _to_standard_output():
-        console().print(table)
+        console().print(content)
 
 
 @contextmanager

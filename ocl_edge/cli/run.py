@@ -24,6 +24,7 @@ from ocl_edge.cli.options import (
 if TYPE_CHECKING:
     from ocl_edge.bundle import Bundle
     from ocl_edge.engine_key import Precision
+    from ocl_edge.norms import Prior
     from ocl_edge_runtime.engine import Engine, EngineOptions
     from ocl_edge_runtime.frames import Frame, FrameResult
     from ocl_edge_runtime.keeper import Keeper
@@ -227,7 +228,7 @@ def run(
     precision: Precision | None,
     no_build: bool,
     head: Literal["torch", "engine"],
-    prior: float | None,
+    prior: Prior | None,
     lr: float | None,
     restoration: float | None,
     seed: int,

@@ -19,7 +19,7 @@ from ocl_edge.forms import BATCH_NORM, build_form
 from ocl_edge.head import AdaptedWeights, Head, TrainableHead, TrainableWeights
 from ocl_edge.methods import find_method
 from ocl_edge.methods.base import ocl
-from ocl_edge.norms import SourceNorms
+from ocl_edge.norms import Prior, SourceNorms, prior_of_channels
 from ocl_edge.preprocess import Preprocessor
 from ocl_edge.programs import load_program
 from ocl_edge.tail import MOST_CLASSES, Tail
@@ -43,7 +43,8 @@ class EngineOptions:
         views: ``pair`` averages the logits of the image and its flip. Methods that adapt
             always do; ``frozen`` takes a single view unless told otherwise.
         backend: ``auto`` or a name of `ocl_edge_runtime.backends.BACKENDS`.
-        prior: weight of the source statistics, 0 to 1.
+        prior: weight of the source statistics, 0 to 1: of all norms, or of the first and the last
+            with a straight line between them.
         lr: learning rate.
         restoration: probability that a weight returns to its source value after a step.
         seed: of the restoration.
@@ -56,7 +57,7 @@ class EngineOptions:
     method: str = "ocl-head"
     views: Views | None = None
     backend: str = "auto"
-    prior: float | None = None
+    prior: float | Prior | None = None
     lr: float | None = None
     restoration: float | None = None
     seed: int = 0
@@ -89,7 +90,8 @@ class Engine:
         if self.method.modulates_norms and options.views == "single":
             raise UsageError(f"{self.method.name} works on the view pair; --views single goes with frozen")
         self.views: Views = options.views or ("pair" if self.method.modulates_norms else "single")
-        given = {"prior": options.prior, "lr": options.lr, "restoration": options.restoration}
+        prior = (options.prior,) * 2 if isinstance(options.prior, float | int) else options.prior
+        given = {"prior": prior, "lr": options.lr, "restoration": options.restoration}
         self.settings = bundle.manifest.adaptation.model_copy(
             update={**self.method.defaults, **{name: v for name, v in given.items() if v is not None}}
         )
@@ -98,9 +100,10 @@ class Engine:
         tail = load_program(bundle.file("tail.pt2")) if "tail.pt2" in bundle.manifest.files else None
         self._tail = Tail(bundle.manifest.align_corners, tail)
         self._preprocessor = Preprocessor(bundle.manifest.input)
+        self._prior = prior_of_channels([n.channels for n in bundle.manifest.norms], self.settings.prior)
         self._anchor = {
             "anchor_statistics": self.source.statistics,
-            "anchor_weight": torch.tensor([self.settings.prior]),
+            "anchor_weight": self._prior,
         }
         self.head_kind = options.head
         self._pair: tuple[list[Tensor], Tensor] | None = None

@@ -324,7 +324,7 @@ class RealtimeEngine(Engine):
             "method": self.method.name,
             "backend": self.backend_name,
             "head": self.head_kind,
-            **self.settings.model_dump(),
+            **self.settings.model_dump(mode="json"),
             **{name: getattr(self.realtime, name) for name in kept},
             "limits": asdict(self.realtime.limits),
             "norm_every": self.realtime.norm_every,
@@ -365,7 +365,7 @@ class RealtimeEngine(Engine):
         self.running.add(statistics, arrived_at)
         own = self.realtime.norm_every == 1
         assert self.running.average is not None
-        self._mixed = self.source.mixed_with(statistics if own else self.running.average, self.settings.prior)
+        self._mixed = self.source.mixed_with(statistics if own else self.running.average, self._prior)
         self._vectors = self.source.vectors(self._mixed)
         return features, None
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ocl_edge.bundle import Bundle
 from ocl_edge.errors import OutputError, UsageError
+from ocl_edge.finite import finite
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.evaluation.corruption import Corruption
 from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace
@@ -82,7 +83,7 @@ class Evaluation:
         content = {"context": self.context, **self.facts, "cells": self.cells}
         try:
             with partial.open("w", encoding="utf-8") as file:
-                json.dump(content, file, indent=1)
+                json.dump(finite(content), file, indent=1, allow_nan=False)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self.path)

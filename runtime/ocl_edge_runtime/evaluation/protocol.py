@@ -71,9 +71,10 @@ class Result:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Result:
-        """What `as_dict` gave, after a way through JSON."""
+        """What `as_dict` gave, after a way through JSON, which has no word for NaN."""
         examples = [ExampleMask(**example) for example in content.get("examples", [])]
-        return cls(**{**content, "examples": examples})
+        miou = float("nan") if content["miou"] is None else content["miou"]
+        return cls(**{**content, "miou": miou, "examples": examples})
 
     def worst_class(self, names: tuple[str, ...]) -> tuple[str, float]:
         """Name and IoU in percent of the worst class that occurs; without any, a dash and NaN."""

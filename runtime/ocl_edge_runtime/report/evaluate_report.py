@@ -111,7 +111,7 @@ def _tiles(evaluated: Evaluated) -> list[Tile]:
     rows = [row for row in evaluated.rows if row.method == best]
     frozen = [row for row in evaluated.rows if row.method == "frozen"]
     tiles = []
-    gains = {row.stream: row.gain for row in rows if row.gain is not None}
+    gains = {row.stream: row.gain for row in rows if row.gain is not None and math.isfinite(row.gain)}
     if gains:
         least = min(gains, key=lambda stream: gains[stream])
         mean = float(np.mean(list(gains.values())))
@@ -121,9 +121,9 @@ def _tiles(evaluated: Evaluated) -> list[Tile]:
             tiles.append(Tile(f"{gains[least]:+.1f}", "its least gain", f"on {least}"))
     for name, some in (("frozen", frozen), (best, rows)):
         if some:
-            miou = float(np.mean([row.miou for row in some]))
+            miou = _number(float(np.mean([row.miou for row in some])))
             ms = float(np.median([row.ms_per_frame for row in some]))
-            tiles.append(Tile(f"{miou:.1f} %", f"mIoU, {name}", f"{ms:.0f} ms per frame"))
+            tiles.append(Tile(f"{miou or '–'} %", f"mIoU, {name}", f"{ms:.0f} ms per frame"))
     return tiles
 
 
@@ -349,7 +349,7 @@ def _range(values: Sequence[float | None]) -> float:
 
 
 def _signed(value: float | None) -> str:
-    return "" if value is None else f"{value:+.1f}"
+    return "" if value is None or not math.isfinite(value) else f"{value:+.1f}"
 
 
 def _number(value: float | None, decimals: int = 1) -> str | None:

@@ -96,7 +96,9 @@ class Shots:
             self._kept = [(place, shot) for place, shot in self._kept if place % self._step == 0]
             if turn % self._step:
                 return
-        self._kept.append((turn, Shot(frame.index, frame.name, shrunk(frame.image), shrunk(mask))))
+        self._kept.append(
+            (turn, Shot(frame.index, frame.name, shrunk(frame.image).copy(), shrunk(mask).copy()))
+        )
 
     def chosen(self) -> list[Shot]:
         """``wanted`` of them, the first and the last included; all where there are fewer."""

@@ -59,7 +59,8 @@ def run_page(
 
 def _lead(engine: Engine, report: RunReport) -> str:
     words = f"{report.frames} frames, method {engine.method.name}, {engine.backend_name}"
-    return words + (", stopped by a signal before the end." if report.stopped else ".")
+    words += ", stopped by a signal before the end." if report.stopped else "."
+    return f"{words} The source failed: {report.source_failure}" if report.source_failure else words
 
 
 def _tiles(report: RunReport, recorder: RunRecorder) -> list[Tile]:

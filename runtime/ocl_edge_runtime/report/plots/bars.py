@@ -47,7 +47,7 @@ class StackedBars:
     colours: Mapping[str, str]
     unit: str = "ms"
 
-    def keys(self) -> Sequence[Key]:
+    def legend(self) -> Sequence[Key]:
         parts = dict.fromkeys(part for stack in self.stacks for part in stack.parts)
         return [Key(part, self.colours[part]) for part in parts]
 

@@ -65,7 +65,7 @@ class Dots:
     absent: str = "no value"
     unit: str = "%"
 
-    def keys(self) -> Sequence[Key]:
+    def legend(self) -> Sequence[Key]:
         return [Key(name, *self._look(index)) for index, name in enumerate(self.series)]
 
     def _look(self, index: int) -> tuple[str, Shape]:

@@ -45,7 +45,7 @@ class Histogram:
     series: Sequence[Series]
     unit: str = "ms"
 
-    def keys(self) -> Sequence[Key]:
+    def legend(self) -> Sequence[Key]:
         return ()  # every panel bears its name
 
     def svg(self, width: int) -> Markup:

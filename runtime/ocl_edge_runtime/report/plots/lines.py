@@ -76,7 +76,7 @@ class Lines:
     bands: Sequence[Band] = ()
     window: int | None = None
 
-    def keys(self) -> Sequence[Key]:
+    def legend(self) -> Sequence[Key]:
         return [Key(s.name, series_class(s.colour), "dashed" if s.dash else "line") for s in self.series]
 
     @property

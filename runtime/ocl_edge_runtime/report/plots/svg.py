@@ -58,7 +58,7 @@ class Plot(Protocol):
     def title(self) -> str:
         """What the plot shows, in a sentence: heading, and name for who cannot see it."""
 
-    def keys(self) -> Sequence[Key]:
+    def legend(self) -> Sequence[Key]:
         """Of the legend; empty where there is nothing to tell apart."""
 
     def svg(self, width: int) -> Markup:

@@ -71,7 +71,7 @@ class Timeline:
     moments: Sequence[Moment]
     deadline_ms: float | None = None
 
-    def keys(self) -> Sequence[Key]:
+    def legend(self) -> Sequence[Key]:
         names = {"kept": "update kept", "undone": "update undone by the guard", "late": "mask late"}
         keys = [Key("to the mask", "mask2")]
         if any(moment.update_ms for moment in self.moments):
