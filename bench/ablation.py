@@ -5,7 +5,7 @@
     python bench/ablation.py time  BUNDLE     ms a frame, methods interleaved in one process
     python bench/ablation.py table            docs/ablation.md's tables from the results
 
-Every finished pass is a line of --results (default bench/results/ablation.jsonl) and is not run
+Every finished pass is a line of --results (default bench/results/WHAT.jsonl) and is not run
 again, so a killed run goes on and several processes may share the work (--cells, --streams).
 Norms off is prior 1, which makes the measured form the frozen network. Head-only cells of a stream
 share its features, which do not depend on the head.
@@ -20,6 +20,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ import torch
 from torch import Tensor
 
 from ocl_edge.bundle import Bundle, FormSpec
-from ocl_edge.forms import FormName
+from ocl_edge.forms import FormName, GraphName
 from ocl_edge.methods import METHODS
+from ocl_edge.norms import DEFAULT_PRIOR, Prior
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.evaluation.corruption import parse_corruption
@@ -47,7 +49,8 @@ STREAMS = (
 )
 TUNING_STREAMS = ("Seq05VD/frost:3", "Seq05VD/shot_noise:2", "Seq05VD/defocus_blur:3")
 SEEDS = (0, 1, 2)
-PRIOR = 0.85
+NO_NORMS: Prior = (1.0, 1.0)
+HEAD_GRID = ((0.05, 0.02), (0.1, 0.05), (0.2, 0.05), (0.05, 0.01), (0.02, 0.01), (0.1, 0.02), (0.2, 0.1))
 TRAINED = {"head": "ocl-head", "affine": "ocl-norm", "all": "ocl-full"}
 
 
@@ -58,7 +61,7 @@ class Pass:
     cell: str
     stream: str
     method: str
-    prior: float
+    prior: Prior
     lr: float | None = None
     restoration: float | None = None
     seed: int = 0
@@ -88,9 +91,9 @@ def ablation() -> Iterator[Pass]:
     Without restoration nothing is random, so one seed is all of them.
     """
     for stream in STREAMS:
-        yield Pass("frozen", stream, "norm", 1.0)
-        yield Pass("norm", stream, "norm", PRIOR)
-    for norms, prior in (("norm + ", PRIOR), ("", 1.0)):
+        yield Pass("frozen", stream, "norm", NO_NORMS)
+        yield Pass("norm", stream, "norm", DEFAULT_PRIOR)
+    for norms, prior in (("norm + ", DEFAULT_PRIOR), ("", NO_NORMS)):
         for trained, method in TRAINED.items():
             for seed in SEEDS:
                 for stream in STREAMS:
@@ -102,16 +105,15 @@ def ablation() -> Iterator[Pass]:
 def tuning() -> Iterator[Pass]:
     """Learning rates and restoration of every method that trains."""
     for stream in TUNING_STREAMS:
-        yield Pass("tune norm", stream, "norm", PRIOR)
-        for lr in (0.02, 0.05, 0.1, 0.2, 0.4):
-            for restoration in (0.01, 0.02, 0.05, 0.1):
-                yield Pass("tune ocl-head", stream, "ocl-head", PRIOR, lr, restoration)
+        yield Pass("tune norm", stream, "norm", DEFAULT_PRIOR)
+        for lr, restoration in HEAD_GRID:
+            yield Pass("tune ocl-head", stream, "ocl-head", DEFAULT_PRIOR, lr, restoration)
         for lr in (0.005, 0.02, 0.05, 0.1):
             for restoration in (0.01, 0.05):
-                yield Pass("tune tent-head", stream, "tent-head", PRIOR, lr, restoration)
+                yield Pass("tune tent-head", stream, "tent-head", DEFAULT_PRIOR, lr, restoration)
     short = 60
     for stream in TUNING_STREAMS:
-        yield Pass("tune norm", stream, "norm", PRIOR, limit=short)
+        yield Pass("tune norm", stream, "norm", DEFAULT_PRIOR, limit=short)
     for method, rates in {
         "ocl-full": (2e-5, 1e-4, 3e-4),
         "ocl-norm": (2e-4, 1e-3, 3e-3),
@@ -119,7 +121,7 @@ def tuning() -> Iterator[Pass]:
     }.items():
         for lr in rates:
             for stream in TUNING_STREAMS:
-                yield Pass(f"tune {method}", stream, method, PRIOR, lr, limit=short)
+                yield Pass(f"tune {method}", stream, method, DEFAULT_PRIOR, lr, limit=short)
 
 
 class Remembered:
@@ -129,13 +131,13 @@ class Remembered:
         self.backend, self.name = backend, backend.name
         self.outputs: dict[str, dict[str, Tensor]] = {}
 
-    def describe(self) -> Mapping[FormName, FormSpec]:
+    def describe(self) -> Mapping[GraphName, FormSpec]:
         return self.backend.describe()
 
     def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         digest = hashlib.blake2b(form.encode())
         for name in sorted(inputs):
-            digest.update(inputs[name].numpy())
+            digest.update(inputs[name].numpy().tobytes())
         key = digest.hexdigest()
         if key not in self.outputs:
             self.outputs[key] = {
@@ -203,12 +205,12 @@ def read(results: Path) -> list[dict[str, Any]]:
 
 
 def finished(results: Path, bundle: Bundle) -> set[Pass]:
-    names = Pass.__dataclass_fields__
-    return {
-        Pass(**{name: line[name] for name in names})
-        for line in read(results)
-        if line["bundle"] == bundle.identity
-    }
+    return {as_pass(line) for line in read(results) if line["bundle"] == bundle.identity}
+
+
+def as_pass(line: dict[str, Any]) -> Pass:
+    fields = {name: line[name] for name in Pass.__dataclass_fields__}
+    return Pass(**{**fields, "prior": tuple(fields["prior"])})
 
 
 def main() -> None:
@@ -218,16 +220,17 @@ def main() -> None:
     parser.add_argument("what", choices=["tune", "run"])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--results", type=Path, default=Path("bench/results/ablation.jsonl"))
-    parser.add_argument("--cells", help="only cells whose name contains one of these, separated by commas")
+    parser.add_argument("--results", type=Path, help="default: bench/results/WHAT.jsonl")
+    parser.add_argument("--cells", help="only cells of these names or patterns, separated by commas")
     parser.add_argument("--streams", help="likewise")
     arguments = parser.parse_args()
+    results = arguments.results or Path(f"bench/results/{arguments.what}.jsonl")
     torch.set_num_threads(1)
     passes = list(tuning() if arguments.what == "tune" else ablation())
     for field, wanted in (("cell", arguments.cells), ("stream", arguments.streams)):
         if wanted:
-            passes = [p for p in passes if any(w in getattr(p, field) for w in wanted.split(","))]
-    run_passes(passes, Bundle.open(arguments.bundle), arguments.data, arguments.results)
+            passes = [p for p in passes if any(fnmatch(getattr(p, field), w) for w in wanted.split(","))]
+    run_passes(passes, Bundle.open(arguments.bundle), arguments.data, results)
 
 
 if __name__ == "__main__":

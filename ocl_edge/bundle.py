@@ -28,11 +28,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ocl_edge.errors import BundleError, UsageError
-from ocl_edge.norms import DEFAULT_PRIOR
+from ocl_edge.norms import DEFAULT_PRIOR, Prior
 from ocl_edge.ocl import NEG_COEFF, POS_COEFF
 
-SCHEMA_VERSION = 2
-READABLE_VERSIONS = (1, 2)
+SCHEMA_VERSION = 3
 """Version 1 had no head graphs."""
 
 MANIFEST = "manifest.json"
@@ -91,13 +90,13 @@ class ClassSpec(_Strict):
 
 
 class AdaptationDefaults(_Strict):
-    """Used where the command line is silent. lr and restoration: FACTS-tuned for the head alone."""
+    """Used where the command line is silent. How they were chosen: docs/ablation.md."""
 
-    prior: float = Field(DEFAULT_PRIOR, ge=0, le=1)
-    lr: float = Field(0.2, ge=0)
+    prior: Prior = DEFAULT_PRIOR
+    lr: float = Field(0.05, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
-    restoration: float = Field(0.05, ge=0, le=1)
+    restoration: float = Field(0.02, ge=0, le=1)
     pos_coeff: float = POS_COEFF
     neg_coeff: float = NEG_COEFF
 
@@ -141,6 +140,12 @@ class Manifest(_Strict):
             raise ValueError(
                 f"{len(self.classes)} classes are named, the logits have {self.logits[0]} channels"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _head_graphs_or_a_reason(self) -> Manifest:
+        if (self.head_graphs is None) == (self.no_head_graphs is None):
+            raise ValueError("exactly one of head_graphs and no_head_graphs must be given")
         return self
 
     @property
@@ -222,8 +227,9 @@ class Bundle:
             BundleError: there are none; with the reason and what to do.
         """
         if self.manifest.head_graphs is None:
-            reason = self.manifest.no_head_graphs or "an older ocl-edge exported it; export it again"
-            raise BundleError(f"{self.path} has no head graphs ({reason}); --head torch needs none")
+            raise BundleError(
+                f"{self.path} has no head graphs ({self.manifest.no_head_graphs}); --head torch needs none"
+            )
         return self.manifest.head_graphs
 
 
@@ -240,7 +246,7 @@ def read_manifest(raw: bytes, path: Path) -> Manifest:
         version = fields["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path / MANIFEST} is damaged: {error}") from error
-    if version not in READABLE_VERSIONS:
+    if version != SCHEMA_VERSION:
         raise BundleError(
             f"{path} has bundle schema {version}, this ocl-edge reads {SCHEMA_VERSION}: "
             + ("upgrade ocl-edge" if version > SCHEMA_VERSION else "export the bundle again")

@@ -120,9 +120,9 @@ def modulated_form(backbone: fx.GraphModule) -> fx.GraphModule:
 
 
 def measured_form(backbone: fx.GraphModule, stat_rows: int = 1) -> fx.GraphModule:
-    """(image [N,3,H,W], anchor_statistics [2, S], anchor_weight [1]) -> features, statistics [2, S].
+    """(image [N,3,H,W], anchor_statistics [2, S], anchor_weight [1, S]) -> features, statistics [2, S].
 
-    The statistics of each norm are ``weight * anchor + (1 - weight) * current``; current
+    The statistics of each channel are ``weight * anchor + (1 - weight) * current``; current
     is taken over the batch and about every ``stat_rows``-th row, variance unbiased. The last
     output is the current statistics, mean (row 0) and variance (row 1). A gradient
     reaches the affine weights and the image, not the statistics.
@@ -144,6 +144,8 @@ def measured_form(backbone: fx.GraphModule, stat_rows: int = 1) -> fx.GraphModul
         corrections = graph.call_function(split_vectors, (correction, channels))
     with graph.inserting_after(corrections):
         anchors = graph.call_function(split_vectors, (anchor, channels))
+    with graph.inserting_after(anchors):
+        weights = graph.call_function(split_vectors, (weight, channels))
     means: list[fx.Node] = []
     variances: list[fx.Node] = []
     for index, (node, norm) in enumerate(zip(nodes, norms, strict=True)):
@@ -159,9 +161,10 @@ def measured_form(backbone: fx.GraphModule, stat_rows: int = 1) -> fx.GraphModul
                 measured = graph.call_function(measure, (x, factor, norm.row_stride(stat_rows)))
                 mean = graph.call_function(_item, (measured, 0))
                 var = graph.call_function(_item, (measured, 1))
+                share = graph.call_function(_item, (weights, index))
                 mixed = (
-                    graph.call_function(mix, (anchor_mean, mean, weight)),
-                    graph.call_function(mix, (anchor_var, var, weight)),
+                    graph.call_function(mix, (anchor_mean, mean, share)),
+                    graph.call_function(mix, (anchor_var, var, share)),
                 )
             _replace(node, graph.call_function(normalise, (x, *mixed, gamma, beta, norm.eps)))
         means.append(mean)

@@ -7,12 +7,16 @@ of channels), norm vectors likewise (scale, shift).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-DEFAULT_PRIOR = 0.85
+Prior = tuple[float, float]
+"""Weight of the source statistics at the first and at the last norm, linear in between."""
+
+DEFAULT_PRIOR: Prior = (0.7, 1.0)
 TINY_VARIANCE = 1e-5
 
 
@@ -31,8 +35,8 @@ class SourceNorms:
         """Source statistics, float32 [2, S]."""
         return torch.stack((self.mean, self.var))
 
-    def mixed_with(self, current: Tensor, prior: float) -> Tensor:
-        """``prior * source + (1 - prior) * current``, float32 [2, S]."""
+    def mixed_with(self, current: Tensor, prior: Tensor) -> Tensor:
+        """``prior * source + (1 - prior) * current``, float32 [2, S]; ``prior`` is [1, S]."""
         return torch.lerp(current, self.statistics, prior)
 
     def vectors(self, statistics: Tensor) -> Tensor:
@@ -43,6 +47,20 @@ class SourceNorms:
         mean, var = statistics
         scale = self.weight * torch.rsqrt(var + self.eps)
         return torch.stack((scale, self.bias - mean * scale))
+
+
+def prior_of_channels(channels: Sequence[int], prior: Prior) -> Tensor:
+    """The weight of the source statistics for every channel, float32 [1, S].
+
+    Early norms see what weather and camera do to edges and contrast, late ones what is in the picture, which
+    one image measures badly: so early norms should follow the image more than late ones.
+
+    Args:
+        channels: of every norm, in order of execution.
+        prior: at the first and at the last of them.
+    """
+    of_norms = torch.linspace(*prior, len(channels))
+    return of_norms.repeat_interleave(torch.tensor(channels, dtype=torch.long)).reshape(1, -1)
 
 
 class RunningStatistics:

@@ -13,8 +13,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ocl_edge.errors import MissingExtraError, ParityError
-from ocl_edge.forms import FormName, build_form, source_tensors
-from ocl_edge.norms import DEFAULT_PRIOR, SourceNorms
+from ocl_edge.forms import FormName, build_form, list_norms, source_tensors
+from ocl_edge.norms import DEFAULT_PRIOR, SourceNorms, prior_of_channels
 from ocl_edge_export.capture import pick_logits
 from ocl_edge_export.onnx_forms import form_file
 from ocl_edge_export.split import SplitNetwork, owner
@@ -165,7 +165,8 @@ def run_onnx(path: Path, inputs: dict[str, Tensor], model: bytes | None = None) 
 
 def _cases(network: nn.Module, split: SplitNetwork, images: Tensor, stat_rows: int) -> list[_Case]:
     source = SourceNorms(**source_tensors(split.backbone))
-    statistics, prior = source.statistics, torch.tensor([DEFAULT_PRIOR])
+    statistics = source.statistics
+    prior = prior_of_channels([norm.channels for norm in list_norms(split.backbone)], DEFAULT_PRIOR)
     measured = build_form(split.backbone, "measured", stat_rows)
     with torch.no_grad():
         logits = pick_logits(network(images))
@@ -173,14 +174,14 @@ def _cases(network: nn.Module, split: SplitNetwork, images: Tensor, stat_rows: i
         adapted = tuple(measured(images, statistics, prior)[:-1])
     of_network = ("network", split.backbone, plain, logits)
     vectors = {"norm_vectors": source.vectors(statistics)}
-    anchored = {"anchor_statistics": statistics, "anchor_weight": torch.ones(1)}
+    anchored = {"anchor_statistics": statistics, "anchor_weight": torch.ones_like(prior)}
     mixed = {"anchor_statistics": statistics, "anchor_weight": prior}
     return [
         _Case("plain", "plain", {}, *of_network),
         _Case("modulated", "modulated", vectors, *of_network),
         _Case("measured, weight 1", "measured", anchored, *of_network),
         _Case(
-            f"measured, weight {DEFAULT_PRIOR}",
+            "measured, default prior",
             "measured",
             mixed,
             "measured form in PyTorch",

@@ -15,12 +15,14 @@ from ocl_edge.cli.options import (
     backend_option,
     bundle_argument,
     html_option,
+    prior_option,
     quiet_option,
     threads_option,
 )
 
 if TYPE_CHECKING:
     from ocl_edge.bundle import Bundle
+    from ocl_edge.norms import Prior
     from ocl_edge_runtime.engine import EngineOptions
     from ocl_edge_runtime.evaluation.grid import Cell, Evaluation, Row
     from ocl_edge_runtime.report.evaluate_report import Evaluated
@@ -76,9 +78,7 @@ Examples:
     help="A stream of these frames, corrupted; clean = as they are (default). May be repeated.",
 )
 @backend_option
-@click.option(
-    "--prior", type=FiniteRange(0, 1), help="Weight of the source statistics. Default: the bundle's."
-)
+@prior_option
 @click.option("--lr", type=FiniteRange(min=0), help="Learning rate of every method. Default: each its own.")
 @click.option("--restoration", type=FiniteRange(0, 1), help="Likewise.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds of the restoration, as in 0,1,2.")
@@ -109,7 +109,7 @@ def evaluate(
     views: str,
     corruptions: tuple[str, ...],
     backend: str,
-    prior: float | None,
+    prior: Prior | None,
     lr: float | None,
     restoration: float | None,
     seeds: str,
@@ -168,7 +168,7 @@ def _options(
     methods: str,
     views: str,
     backend: str,
-    overrides: tuple[float | None, float | None, float | None],
+    overrides: tuple[Prior | None, float | None, float | None],
     seeds: str,
     threads: int | None,
 ) -> list[EngineOptions]:

@@ -7,9 +7,12 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from ocl_edge.norms import Prior
 
 LONGEST_COMMAND = 80
 QUIET = "ocl_edge.quiet"
@@ -26,6 +29,25 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class PriorType(click.ParamType):  # type: ignore[type-arg]
+    """``P``, or ``FIRST:LAST``."""
+
+    name = "P|FIRST:LAST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Prior:
+        """One number, or two with a colon between them, each 0 to 1."""
+        numbers = [FiniteRange(0, 1).convert(part, param, ctx) for part in str(value).split(":")]
+        if len(numbers) > 2:
+            self.fail(f"{value} is neither one number nor FIRST:LAST.", param, ctx)
+        return numbers[0], numbers[-1]
+
+
+prior_option = click.option(
+    "--prior",
+    type=PriorType(),
+    help="Weight of the source statistics, 0 to 1: of all norms, or of the first and the last; "
+    "1 = frozen norms. Default: the bundle's.",
+)
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 json_option = click.option(
     "--json", "json_path", metavar="FILE", help="Write the results as JSON; - is standard output."
@@ -60,6 +82,7 @@ backend_option = click.option(
             "tensorrt-rtx",
             "onnxruntime-cuda",
             "onnxruntime-tensorrt",
+            "openvino",
             "onnxruntime",
             "torch",
         ]
@@ -112,11 +135,7 @@ def command_line() -> str:
 def adaptation_options(command: Command) -> Command:
     """--prior, --lr, --restoration, --seed."""
     options = (
-        click.option(
-            "--prior",
-            type=FiniteRange(0, 1),
-            help="Weight of the source statistics; 1 = frozen norms. Default: the bundle's.",
-        ),
+        prior_option,
         click.option(
             "--lr", type=FiniteRange(min=0), help="Learning rate. Default: the method's or bundle's."
         ),

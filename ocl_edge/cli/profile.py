@@ -19,6 +19,7 @@ from ocl_edge.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from ocl_edge.norms import Prior
     from ocl_edge_runtime.engine import Engine
     from ocl_edge_runtime.profile import Profile
 
@@ -51,7 +52,7 @@ def profile(
     warmup: int,
     backend: str,
     head: Literal["torch", "engine"],
-    prior: float | None,
+    prior: Prior | None,
     lr: float | None,
     restoration: float | None,
     seed: int,

@@ -19,7 +19,7 @@ from ocl_edge.forms import BATCH_NORM, build_form
 from ocl_edge.head import AdaptedWeights, Head, TrainableHead, TrainableWeights
 from ocl_edge.methods import find_method
 from ocl_edge.methods.base import ocl
-from ocl_edge.norms import SourceNorms
+from ocl_edge.norms import Prior, SourceNorms, prior_of_channels
 from ocl_edge.preprocess import Preprocessor
 from ocl_edge.programs import load_program
 from ocl_edge.tail import MOST_CLASSES, Tail
@@ -28,6 +28,7 @@ from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.engine_head import EngineHead
 from ocl_edge_runtime.frames import FrameResult
+from ocl_edge_runtime.updates import Outcome
 
 Views = Literal["single", "pair"]
 HeadKind = Literal["torch", "engine"]
@@ -42,7 +43,8 @@ class EngineOptions:
         views: ``pair`` averages the logits of the image and its flip. Methods that adapt
             always do; ``frozen`` takes a single view unless told otherwise.
         backend: ``auto`` or a name of `ocl_edge_runtime.backends.BACKENDS`.
-        prior: weight of the source statistics, 0 to 1.
+        prior: weight of the source statistics, 0 to 1: of all norms, or of the first and the last
+            with a straight line between them.
         lr: learning rate.
         restoration: probability that a weight returns to its source value after a step.
         seed: of the restoration.
@@ -55,7 +57,7 @@ class EngineOptions:
     method: str = "ocl-head"
     views: Views | None = None
     backend: str = "auto"
-    prior: float | None = None
+    prior: float | Prior | None = None
     lr: float | None = None
     restoration: float | None = None
     seed: int = 0
@@ -88,7 +90,8 @@ class Engine:
         if self.method.modulates_norms and options.views == "single":
             raise UsageError(f"{self.method.name} works on the view pair; --views single goes with frozen")
         self.views: Views = options.views or ("pair" if self.method.modulates_norms else "single")
-        given = {"prior": options.prior, "lr": options.lr, "restoration": options.restoration}
+        prior = (options.prior,) * 2 if isinstance(options.prior, float | int) else options.prior
+        given = {"prior": prior, "lr": options.lr, "restoration": options.restoration}
         self.settings = bundle.manifest.adaptation.model_copy(
             update={**self.method.defaults, **{name: v for name, v in given.items() if v is not None}}
         )
@@ -97,9 +100,10 @@ class Engine:
         tail = load_program(bundle.file("tail.pt2")) if "tail.pt2" in bundle.manifest.files else None
         self._tail = Tail(bundle.manifest.align_corners, tail)
         self._preprocessor = Preprocessor(bundle.manifest.input)
+        self._prior = prior_of_channels([n.channels for n in bundle.manifest.norms], self.settings.prior)
         self._anchor = {
             "anchor_statistics": self.source.statistics,
-            "anchor_weight": torch.tensor([self.settings.prior]),
+            "anchor_weight": self._prior,
         }
         self.head_kind = options.head
         self._pair: tuple[list[Tensor], Tensor] | None = None
@@ -110,6 +114,7 @@ class Engine:
         in_engine = options.head == "engine"
         choice = open_backend(bundle, options.backend, options.threads, options.precision, in_engine)
         self.passed_over, self.backend_name = choice.passed_over, choice.backend.name
+        self.chosen_because = choice.because
         self._backend = choice.backend
         self.head: Head = self._open_head(choice.backend, options)
         self.weights: AdaptedWeights = self.head
@@ -144,7 +149,7 @@ class Engine:
         if self.method.trains == "all":
             wanted |= {f"head.{name}": parameter for name, parameter in head.parameters.items()}
         self.weights = TrainableWeights(wanted, self.settings, options.seed)
-        self.passed_over, self.backend_name = {}, "torch"
+        self.passed_over, self.backend_name, self.chosen_because = {}, "torch", ""
 
     def predict(self, image: NDArray[np.uint8], arrived_at: float | None = None) -> NDArray[np.uint8]:  # noqa: ARG002
         """The mask of an image, before any update on it.
@@ -205,6 +210,10 @@ class Engine:
             return FrameResult(mask, timings, reason="nothing trains")
         return FrameResult(mask, timings, update.applied, update.reason, update.loss)
 
+    def settle(self) -> Outcome | None:
+        """Take in what is still going on in the background; only realtime mode has that."""
+        return None
+
     def facts(self) -> dict[str, Any]:
         """What ran, for reports: everything that the results depend on."""
         return {
@@ -213,7 +222,7 @@ class Engine:
             "views": self.views,
             "backend": self.backend_name,
             "head": self.head_kind,
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.model_dump(mode="json"),
             "weights_sha256": self.weights.weights_sha256(),
             "weights_distance": self.weights.distance_from_source(),
         }

@@ -39,8 +39,8 @@ def test_a_missing_file_is_named(copied: Path) -> None:
 
 
 def test_a_newer_schema_asks_for_an_upgrade(copied: Path) -> None:
-    rewrite_manifest(copied, schema_version=3)
-    with pytest.raises(BundleError, match="schema 3, this ocl-edge reads 2: upgrade ocl-edge"):
+    rewrite_manifest(copied, schema_version=4)
+    with pytest.raises(BundleError, match="schema 4, this ocl-edge reads 3: upgrade ocl-edge"):
         Bundle.open(copied)
 
 

@@ -9,11 +9,12 @@ from torch.nn import functional as F
 
 import small_network
 from ocl_edge.forms import Norm, list_norms, measure, measured_form, modulated_form, source_tensors
-from ocl_edge.norms import SourceNorms
+from ocl_edge.norms import SourceNorms, prior_of_channels
 from ocl_edge_export.capture import capture
 from ocl_edge_export.split import SplitNetwork, split_network
 
-PRIOR = 0.85
+PRIORS = {"stem_norm": 0.7, "join_norm": 0.8, "gate.2": 0.9, "narrow_norm": 1.0}
+"""Of every norm; what `prior_of_channels` makes of (0.7, 1.0)."""
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +58,13 @@ class PatchedNorm(nn.Module):
         return F.batch_norm(x, mean, var, n.weight, n.bias, False, 0.0, n.eps)
 
 
-def features_of_patched_network(images: Tensor, prior: float, rows: int) -> tuple[Tensor, list[Tensor]]:
+def features_of_patched_network(images: Tensor, rows: int) -> tuple[Tensor, list[Tensor]]:
     network, seen, features = small_network.trained(), [], []  # type: ignore[var-annotated]
-    for parent in list(network.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(parent, name, PatchedNorm(child, prior, rows, seen))
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            parent, _, attribute = name.rpartition(".")
+            patched = PatchedNorm(module, PRIORS[name], rows, seen)
+            setattr(network.get_submodule(parent), attribute, patched)
     network.classifier.register_forward_pre_hook(lambda _module, inputs: features.append(inputs[0]))
     with torch.no_grad():
         network(images)
@@ -102,7 +104,7 @@ def test_measured_with_weight_one_equals_plain(
 ) -> None:
     with torch.no_grad():
         plain = split.backbone(images)[0]
-        measured = measured_form(split.backbone)(images, source.statistics, torch.ones(1))[0]
+        measured = measured_form(split.backbone)(images, source.statistics, torch.ones(1, 46))[0]
     assert torch.allclose(plain, measured, atol=1e-5)
 
 
@@ -111,10 +113,12 @@ def test_measured_with_weight_one_equals_plain(
 def test_measured_equals_patched_layers(
     split: SplitNetwork, source: SourceNorms, images: Tensor, rows: int, batch: int
 ) -> None:
-    expected, seen = features_of_patched_network(images[:batch], PRIOR, rows)
+    expected, seen = features_of_patched_network(images[:batch], rows)
     form = measured_form(split.backbone, rows)
     with torch.no_grad():
-        features, statistics = form(images[:batch], source.statistics, torch.tensor([PRIOR]))
+        features, statistics = form(
+            images[:batch], source.statistics, prior_of_channels([8, 16, 16, 6], (0.7, 1.0))
+        )
     assert torch.allclose(features, expected, atol=1e-5)
     assert not torch.allclose(features, split.backbone(images[:batch])[0], atol=1e-2)
     pinned = slice(24, 40)  # the gate's norm sees one position and keeps the anchor
@@ -127,8 +131,9 @@ def test_vectors_of_the_measured_statistics_reproduce_the_measured_form(
     split: SplitNetwork, source: SourceNorms, images: Tensor
 ) -> None:
     with torch.no_grad():
-        features, statistics = measured_form(split.backbone)(images, source.statistics, torch.tensor([PRIOR]))
-        vectors = source.vectors(source.mixed_with(statistics, PRIOR))
+        prior = prior_of_channels([8, 16, 16, 6], (0.7, 1.0))
+        features, statistics = measured_form(split.backbone)(images, source.statistics, prior)
+        vectors = source.vectors(source.mixed_with(statistics, prior))
         again = modulated_form(split.backbone)(images, vectors)[0]
     assert torch.allclose(features, again, atol=1e-5)
 
@@ -140,7 +145,7 @@ def test_no_gradient_flows_through_the_statistics(split: SplitNetwork, source: S
     form = measured_form(parts.backbone)
     image = torch.randn(1, 3, 8, 8, requires_grad=True)
     statistics = SourceNorms(**source_tensors(parts.backbone)).statistics
-    form(image, statistics, torch.tensor([0.0]))[0].sum().backward()
+    form(image, statistics, torch.zeros(1, 3))[0].sum().backward()
     fixed_image = image.detach().clone().requires_grad_()
     mean, var = fixed_image.detach().mean((0, 2, 3)), fixed_image.detach().var((0, 2, 3))
     fixed = F.batch_norm(fixed_image, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps)

@@ -71,10 +71,18 @@ def test_every_verb_is_in_the_reference() -> None:
     assert [heading for heading in headings(COMMAND_LINE) if heading.startswith("`ocl-edge")] == verbs
 
 
+def rows_of_verb(verb: str) -> dict[str, list[str]]:
+    """Option -> default in code spans: its own table and what it shares with others."""
+    (own,) = (t for t in tables(COMMAND_LINE) if t.heading == f"`ocl-edge {verb}`")
+    (shared,) = (t for t in tables(COMMAND_LINE) if t.heading == "Options that several verbs share")
+    rows = {row[0]: code_spans(row[1]) for row in own.rows}
+    rows |= {row[0]: [] for row in shared.rows if verb in code_spans(row[1])}
+    return {code_spans(option)[0].split()[0]: default for option, default in rows.items()}
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_reference_has_every_option_with_its_default(verb: str) -> None:
-    (table,) = (t for t in tables(COMMAND_LINE) if t.heading == f"`ocl-edge {verb}`")
-    written = {code_spans(row[0])[0].split()[0]: code_spans(row[1]) for row in table.rows}
+    written = rows_of_verb(verb)
     options = options_of(verb_named(verb))
     missing, unknown = options.keys() - written.keys(), written.keys() - options.keys()
     assert not missing, f"add to {COMMAND_LINE}, {verb}: {', '.join(sorted(missing))}"

@@ -44,7 +44,7 @@ def damage(path: Path, initializer: str, factor: float) -> None:
 def test_the_report_has_every_form_within_float32_noise(small_bundle: Bundle, forms: Path) -> None:
     report = gate(forms)["forms"]
     assert isinstance(report, dict)
-    assert list(report) == ["plain", "modulated", "measured, weight 1", "measured, weight 0.85"]
+    assert list(report) == ["plain", "modulated", "measured, weight 1", "measured, default prior"]
     for difference in report.values():
         assert difference["features_relative"] < 1e-5
         assert difference["logits_relative"] < 1e-5

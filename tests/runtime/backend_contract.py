@@ -28,7 +28,10 @@ def inputs_of(
     extra: dict[str, dict[str, Tensor]] = {
         "plain": {},
         "modulated": {"norm_vectors": source.vectors(source.statistics) * 1.1},
-        "measured": {"anchor_statistics": source.statistics, "anchor_weight": torch.tensor([prior])},
+        "measured": {
+            "anchor_statistics": source.statistics,
+            "anchor_weight": torch.full((1, source.mean.numel()), prior),
+        },
     }
     return {"image": image, **extra[form]}
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ocl_edge.bundle import Bundle
 from ocl_edge.forms import FormName
-from ocl_edge.norms import SourceNorms
+from ocl_edge.norms import SourceNorms, prior_of_channels
 
 
 def inputs_of_form(bundle: Bundle, form: FormName, images: Tensor) -> dict[str, Tensor]:
@@ -23,6 +22,7 @@ def inputs_of_form(bundle: Bundle, form: FormName, images: Tensor) -> dict[str, 
     if form == "modulated":
         return {"image": images, "norm_vectors": source.vectors(source.statistics)}
     if form == "measured":
-        prior = torch.tensor([bundle.manifest.adaptation.prior])
+        manifest = bundle.manifest
+        prior = prior_of_channels([n.channels for n in manifest.norms], manifest.adaptation.prior)
         return {"image": images, "anchor_statistics": source.statistics, "anchor_weight": prior}
     return {"image": images}
