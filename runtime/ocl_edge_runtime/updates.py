@@ -143,16 +143,12 @@ class HeadUpdater:
     def export_state(self) -> Learned:
         """A copy of all that was learned."""
         guard_tensors, guard_facts = self.guard.export_state()
-        tensors = {f"weight.{n}": t for n, t in self.head.snapshot().items()}
-        tensors |= {f"momentum.{n}": t.clone() for n, t in self.head.momentum().items()}
-        tensors |= {f"guard.{n}": t for n, t in guard_tensors.items()}
-        return tensors | {"generator": self.head.generator.get_state()}, {"guard": guard_facts}
+        tensors = self.head.export_state() | {f"guard.{n}": t for n, t in guard_tensors.items()}
+        return tensors, {"guard": guard_facts}
 
     def import_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take over what `export_state` gave."""
-        self.head.load({n: tensors[f"weight.{n}"] for n in self.head.parameters})
-        self.head.load_momentum({n: tensors[f"momentum.{n}"] for n in self.head.parameters})
-        self.head.generator.set_state(tensors["generator"])
+        self.head.import_state(tensors)
         guard = {n.removeprefix("guard."): t for n, t in tensors.items() if n.startswith("guard.")}
         self.guard.import_state(guard, facts["guard"])
 
