@@ -23,7 +23,7 @@ from ocl_edge_runtime.report.page import (
 from ocl_edge_runtime.report.pictures import overlaid, photo_uri
 from ocl_edge_runtime.report.plots import Histogram, Series, Timeline
 from ocl_edge_runtime.report.recorder import Events, Reservoir, RunRecorder
-from ocl_edge_runtime.report.stages import stage_blocks
+from ocl_edge_runtime.report.stages import said_ms, stage_blocks
 from ocl_edge_runtime.report.what_ran import network_name
 from ocl_edge_runtime.statistics import Distribution
 
@@ -67,7 +67,7 @@ def _tiles(report: RunReport, recorder: RunRecorder) -> list[Tile]:
     tiles = []
     if recorder.latency_ms.values:
         latency = Distribution.of(recorder.latency_ms.values)
-        tiles.append(Tile(f"{latency.p50:.1f} ms", "to the mask, median", f"p99 {latency.p99:.1f} ms"))
+        tiles.append(Tile(said_ms(latency.p50), "to the mask, median", f"p99 {said_ms(latency.p99)}"))
     left_out = f"{report.skipped} skipped, {report.dropped} dropped"
     tiles.append(Tile(f"{report.frames:,}", "masks", f"{left_out}, {report.late} late"))
     undone = recorder.guard.counts.total()
