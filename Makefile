@@ -1,4 +1,4 @@
-# make setup | test | test-gpu | check | demo | demo-camvid | bench | clean
+# make setup | test | test-gpu | check | demo | demo-camvid | accuracy | bench | clean
 PYTHON ?= python3
 DATA ?= ../shared/data
 VENV := .venv
@@ -8,7 +8,7 @@ CHECKPOINT := $(DATA)/models/espnetv2_s_2.0_city_1024x512.pth
 FOOTAGE := $(DATA)/camvid/0001TP/images
 OUT ?= out
 
-.PHONY: setup test test-gpu check demo demo-camvid bench clean
+.PHONY: setup test test-gpu check demo demo-camvid accuracy bench clean
 
 setup: $(READY)
 
@@ -42,11 +42,19 @@ demo-camvid: setup
 	$(BIN)/ocl-edge run $(OUT)/espnetv2 --source $(FOOTAGE) --limit 40 --sink masks:$(OUT)/masks --sink overlay:$(OUT)/overlay
 	$(BIN)/ocl-edge profile $(OUT)/espnetv2 --source $(FOOTAGE) --frames 20 --trace $(OUT)/trace.json
 
+# The README's table of accuracy: eight streams, all frames, three seeds. Goes on where it was killed.
+accuracy: setup
+	test -d $(OUT)/accuracy || $(BIN)/ocl-edge export $(CHECKPOINT) --input-size 384x512 --out $(OUT)/accuracy
+	$(BIN)/python bench/ablation.py run $(OUT)/accuracy --data $(DATA) --results $(OUT)/accuracy.jsonl \
+		--cells 'frozen,norm,norm + OCL head + restoration'
+	$(BIN)/python bench/ablation.py table --results $(OUT)/accuracy.jsonl
+
 bench: setup
 	$(BIN)/python bench/accuracy.py --data $(DATA)
 	$(BIN)/python bench/accuracy.py --data $(DATA) --stat-rows 8 --backends onnxruntime
 	$(BIN)/python bench/forms.py --data $(DATA) --threads 1
-	for what in accuracy latency faults state; do $(BIN)/python bench/realtime.py $$what --data $(DATA) --threads 1; done
+	for what in accuracy latency state; do $(BIN)/python bench/realtime.py $$what --data $(DATA) --threads 1; done
+	$(BIN)/python bench/faults.py --data $(DATA) --results $(OUT)/faults
 
 clean:
 	rm -rf $(VENV) $(OUT) dist .mypy_cache .ruff_cache .pytest_cache
