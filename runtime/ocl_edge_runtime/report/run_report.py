@@ -101,15 +101,14 @@ def _sampled(values: Reservoir) -> str:
 
 
 def _updates(report: RunReport, recorder: RunRecorder) -> list[Block]:
-    outcomes: Counter[str] = Counter()
-    for reason, count in report.reasons.items():
-        outcomes[reason.partition(":")[0]] += count  # what follows is of one frame
+    outcomes = Counter(report.reasons).most_common()
     rows = [
         [outcome, f"{count:,}", f"{100 * count / report.frames:.1f} %"]
-        for outcome, count in outcomes.most_common(MOST_OUTCOMES)
+        for outcome, count in outcomes[:MOST_OUTCOMES]
     ]
-    if more := len(outcomes) - len(rows):
-        rows.append([f"{more} rarer outcomes", f"{report.frames - sum(outcomes[r[0]] for r in rows):,}", ""])
+    if rarer := outcomes[MOST_OUTCOMES:]:
+        count = sum(count for _, count in rarer)
+        rows.append([f"{len(rarer)} rarer outcomes", f"{count:,}", f"{100 * count / report.frames:.1f} %"])
     blocks: list[Block] = [Table("What came of each frame's update", ["outcome", "frames", "share"], rows)]
     if recorder.guard.counts:
         blocks.append(_event_table("What the guard undid", recorder.guard))
