@@ -131,7 +131,10 @@ class Guard:
         self._before = weights.snapshot()
 
     def may_update(self) -> bool:
-        """False while the head is frozen, else remember where the step begins. Asked once an update that is due."""
+        """False while the head is frozen, else remember where the step begins.
+
+        Every call counts as one update that was due.
+        """
         if self.frozen_for == 0:
             self._before = self._weights.snapshot()
             return True
