@@ -192,7 +192,7 @@ class Footage:
             name: LabelledFrames.find(str(camvid / name / "images"), camvid / name / "labels")
             for name in ("0001TP", "Seq05VD")
         }
-        self._frozen = Engine(bundle, EngineOptions("frozen", threads=1))
+        self._frozen = Engine(bundle, EngineOptions("frozen", backend="onnxruntime", threads=1))
         self._frozen_counts: dict[tuple[str, int, str], Counts] = {}
 
     def read(self, shot: Shot) -> tuple[Image, Image]:
@@ -216,7 +216,7 @@ class Footage:
         return np.stack(found)
 
     def play(self, stream: list[Shot], realtime: RealtimeOptions) -> Played:
-        engine = RealtimeEngine(self.bundle, EngineOptions(threads=1), realtime)
+        engine = RealtimeEngine(self.bundle, EngineOptions(backend="onnxruntime", threads=1), realtime)
         engine._backend = backend = BreakableBackend(engine._backend)
         assert isinstance(engine.head, TrainableHead)
         optimiser, rate = engine.head.optimizer.param_groups[0], engine.settings.lr

@@ -44,9 +44,7 @@ def example_inputs(backbone: fx.GraphModule, form: FormName, image: Tensor) -> t
     """Inputs of the right shape: zeros everywhere but in the image."""
     channels = sum(norm.channels for norm in list_norms(backbone))
     packed = torch.zeros(2, channels)
-    return {"plain": (image,), "modulated": (image, packed), "measured": (image, packed, packed[:1])}[
-        form
-    ]
+    return {"plain": (image,), "modulated": (image, packed), "measured": (image, packed, packed[:1])}[form]
 
 
 def export_form(
