@@ -87,6 +87,21 @@ class AdaptedWeights(ABC):
         size = sum(float(p.square().sum()) for p in self.source.values())
         return float((moved / size) ** 0.5) if size else 0.0
 
+    def step_length(self, before: Mapping[str, Tensor]) -> float:
+        """Euclidean length of the step from ``before``, over the norm of the source.
+
+        Weights that have just returned to their source values are left out: restoration is no error.
+
+        Args:
+            before: a `snapshot`.
+        """
+        moved = size = 0.0
+        for name, now in self.snapshot().items():
+            source = self.source[name].cpu()
+            moved += float(torch.where(now == source, 0.0, now - before[name]).square().sum())
+            size += float(source.square().sum())
+        return float((moved / size) ** 0.5) if size else 0.0
+
     def weights_sha256(self) -> str:
         """Hash of all weights, to compare two adaptations bit for bit."""
         digest = hashlib.sha256()
