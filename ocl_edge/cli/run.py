@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from ocl_edge.norms import Prior
     from ocl_edge_runtime.engine import Engine, EngineOptions
     from ocl_edge_runtime.frames import Frame, FrameResult
+    from ocl_edge_runtime.keeper import Keeper
     from ocl_edge_runtime.loop import RunReport
     from ocl_edge_runtime.realtime import RealtimeOptions
     from ocl_edge_runtime.report.recorder import RunRecorder
+    from ocl_edge_runtime.schedule import RecordedSchedule
 
 EXAMPLES = """
 \b
@@ -39,6 +41,8 @@ Examples:
   ocl-edge run bundle --source /dev/video0 --fps 15 --source-option video_size=1280x720
   ocl-edge run bundle --source rtsp://camera/stream --reconnect 60 --state state/ --resume auto
   ocl-edge run bundle --source drive.mp4 --fps own --update background
+  ocl-edge run bundle --source drive.mp4 --update background --record-schedule run.jsonl
+  ocl-edge run bundle --source drive.mp4 --update background --replay-schedule run.jsonl
   ocl-edge run bundle --source 'drive/*.png' --mode frozen --views pair
   ocl-edge run bundle --source frames/ --mode paper --prior 0.7 --lr 0.05 --json -
   ocl-edge run bundle --source frames/ --fps 10 --html report.html --quiet
@@ -101,7 +105,8 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
-    help="Which TensorRT engine to use. Default: the newest that is valid here.",
+    help="Which TensorRT engine to use (default: the newest that is valid here), or how openvino "
+    "computes (fp32, bf16).",
 )
 @click.option(
     "--no-build", is_flag=True, help="Refuse, rather than build, where no TensorRT engine is valid here."
@@ -131,6 +136,14 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     callback=parse_interval,
     metavar="N|auto",
     help="Realtime: update on every N-th frame; auto: as often as there is time.",
+)
+@click.option(
+    "--update",
+    type=click.Choice(["inline", "background"]),
+    default="inline",
+    show_default=True,
+    help="Realtime: update after the mask, before the next frame; or on a worker's thread beside the "
+    "frames, where a core is free. A busy worker skips.",
 )
 @click.option(
     "--fps",
@@ -189,6 +202,19 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     show_default=True,
     help="Go on from the saved state; auto: a missing or damaged one means the source weights.",
 )
+@click.option(
+    "--record-schedule",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Realtime: write down every decision that time made, so that the run can be replayed.",
+)
+@click.option(
+    "--replay-schedule",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Realtime: play a recorded run again, from the same files and state, to the same weights bit "
+    "for bit; fails if they differ.",
+)
 @threads_option
 @json_option
 @html_option
@@ -211,6 +237,7 @@ def run(
     limit: int | None,
     norm_every: int | None,
     adapt_every: int | None,
+    update: Literal["inline", "background"],
     fps: float | Literal["own"] | None,
     deadline_ms: float | None,
     source_timeout: float,
@@ -220,6 +247,8 @@ def run(
     state: Path | None,
     save_every: float,
     resume: str,
+    record_schedule: Path | None,
+    replay_schedule: Path | None,
     threads: int | None,
     json_path: str | None,
     html_path: Path | None,
@@ -237,30 +266,36 @@ def run(
     from ocl_edge_runtime.engine import EngineOptions
     from ocl_edge_runtime.loop import run_stream
     from ocl_edge_runtime.realtime import RealtimeOptions
+    from ocl_edge_runtime.schedule import RecordedSchedule, ScheduledSource
     from ocl_edge_runtime.scheduler import RealClock
     from ocl_edge_runtime.sinks import open_sinks
     from ocl_edge_runtime.sources import SourceOptions, open_source
 
-    _check(mode, method, state, resume)
+    _check(mode, method, state, resume, update, record_schedule, replay_schedule, fps)
     use_threads(threads)
     recorder = _recorder(html_path)
     chosen = SourceOptions(limit, fps, source_timeout, reconnect, source_options)
     frames = open_source(source, chosen, RealClock(), _on_skip(recorder), note)
+    played = RecordedSchedule.read(replay_schedule) if replay_schedule else None
+    if played:
+        frames = ScheduledSource(frames, played)
     opened = Bundle.open(bundle)
     name = "frozen" if mode == "frozen" else method or "ocl-head"
     options = EngineOptions(name, views, backend, prior, lr, restoration, seed, threads, precision, head)
     ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
     deadline_s = deadline_ms / 1000 if deadline_ms else (1 / frames.rate if frames.rate else None)
-    realtime = RealtimeOptions(norm_every, adapt_every, deadline_s)
+    realtime = RealtimeOptions(norm_every, adapt_every, deadline_s, update=update)
     engine = _open_engine(opened, mode, options, realtime)
     for backend_name, reason in engine.passed_over.items():
         note(f"backend {backend_name} passed over: {reason}")
     outlets = open_sinks(sinks, opened.manifest, frames.files)
     with ExitStack() as stack:
         stack.callback(frames.close)
-        keep = stack.enter_context(_keeping(engine, journal, state, save_every, resume))
+        keeper = stack.enter_context(_keeping(engine, journal, state, save_every, resume))
+        scheduled = stack.enter_context(_scheduled(engine, record_schedule, played))
         progress = stack.enter_context(frame_progress(frames.total))
-        report = run_stream(engine, frames, outlets, _each_frame(keep, progress, recorder), deadline_s)
+        each = _each_frame(keeper, scheduled, progress, recorder)
+        report = run_stream(engine, frames, outlets, each, deadline_s, keeper.settled)
     if json_path:
         emit_json(json_path, {**engine.facts(), **report.as_dict()})
     if html_path and recorder:
@@ -272,7 +307,16 @@ def run(
         raise SourceError(report.source_failure)
 
 
-def _check(mode: str, method: str | None, state: Path | None, resume: str) -> None:
+def _check(
+    mode: str,
+    method: str | None,
+    state: Path | None,
+    resume: str,
+    update: str,
+    record: Path | None,
+    replay: Path | None,
+    fps: float | Literal["own"] | None,
+) -> None:
     from ocl_edge.errors import UsageError
 
     if mode == "frozen" and method not in (None, "frozen"):
@@ -281,6 +325,10 @@ def _check(mode: str, method: str | None, state: Path | None, resume: str) -> No
         raise UsageError(f"--state keeps what realtime mode learns; it does not go with --mode {mode}")
     if resume != "no" and not state:
         raise UsageError("--resume needs --state DIR")
+    if mode != "realtime" and (update == "background" or record or replay):
+        raise UsageError(f"background updates and schedules are for realtime mode, not --mode {mode}")
+    if replay and fps is not None:
+        raise UsageError("a replay takes every frame's time from the schedule; leave out --fps")
 
 
 def _open_engine(bundle: Bundle, mode: str, options: EngineOptions, realtime: RealtimeOptions) -> Engine:
@@ -297,8 +345,8 @@ def _open_engine(bundle: Bundle, mode: str, options: EngineOptions, realtime: Re
 @contextmanager
 def _keeping(
     engine: Engine, journal: Path | None, state: Path | None, save_every: float, resume: str
-) -> Iterator[Callable[[Frame, FrameResult], None]]:
-    """Journal and state: what to call after each frame; the state is saved at exit too."""
+) -> Iterator[Keeper]:
+    """Journal and state, kept up to date by what is yielded; the state is saved at exit too."""
     from ocl_edge.cli.output import note
     from ocl_edge_runtime.journal import Journal
     from ocl_edge_runtime.keeper import Keeper
@@ -314,8 +362,31 @@ def _keeping(
             if log:
                 log.write("resume", result=done)
         keeper = Keeper(log, store, save_every, note)
-        yield keeper.after_frame
+        yield keeper
         keeper.finish()
+
+
+@contextmanager
+def _scheduled(
+    engine: Engine, record: Path | None, played: RecordedSchedule | None
+) -> Iterator[Callable[[Frame, FrameResult], None]]:
+    """Record or replay a schedule: what to call after each frame; the end is compared at exit."""
+    from ocl_edge.cli.output import note
+    from ocl_edge_runtime.realtime import RealtimeEngine
+    from ocl_edge_runtime.schedule import ScheduleRecorder
+
+    if not isinstance(engine, RealtimeEngine) or not (record or played):
+        yield lambda _frame, _result: None
+        return
+    with ExitStack() as stack:
+        if played:
+            played.prepare(engine)
+        recorder = stack.enter_context(ScheduleRecorder(record, engine)) if record else None
+        yield recorder.frame if recorder else lambda _frame, _result: None
+        if recorder:
+            recorder.finish()
+        if played:
+            note(played.check_end(engine))
 
 
 def _recorder(html_path: Path | None) -> RunRecorder | None:
@@ -338,14 +409,16 @@ def _on_skip(recorder: RunRecorder | None) -> Callable[[str, str], None]:
 
 
 def _each_frame(
-    keep: Callable[[Frame, FrameResult], None],
+    keeper: Keeper,
+    scheduled: Callable[[Frame, FrameResult], None],
     progress: Callable[[str], None],
     recorder: RunRecorder | None,
 ) -> Callable[[Frame, FrameResult], None]:
     from ocl_edge.timings import mask_latency_ms
 
     def each(frame: Frame, result: FrameResult) -> None:
-        keep(frame, result)
+        keeper.after_frame(frame, result)
+        scheduled(frame, result)
         if recorder:
             recorder.frame(frame, result)
         progress(f"{mask_latency_ms(result.timings_ms):.0f} ms")
@@ -375,7 +448,7 @@ def _show(engine: Engine, report: RunReport) -> None:
         f"{report.late} late = {100 * report.late_share:.0f} %)"
         + (", stopped by a signal" if report.stopped else ""),
         "method": f"{engine.method.name}, {'view pair' if engine.views == 'pair' else 'single view'}",
-        "backend": engine.backend_name,
+        "backend": engine.backend_name + (f": {engine.chosen_because}" if engine.chosen_because else ""),
         "head": "PyTorch" if engine.head_kind == "torch" else "in the backend",
     }
     if report.seconds:

@@ -28,6 +28,7 @@ from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.engine_head import EngineHead
 from ocl_edge_runtime.frames import FrameResult
+from ocl_edge_runtime.updates import Outcome
 
 Views = Literal["single", "pair"]
 HeadKind = Literal["torch", "engine"]
@@ -113,6 +114,7 @@ class Engine:
         in_engine = options.head == "engine"
         choice = open_backend(bundle, options.backend, options.threads, options.precision, in_engine)
         self.passed_over, self.backend_name = choice.passed_over, choice.backend.name
+        self.chosen_because = choice.because
         self._backend = choice.backend
         self.head: Head = self._open_head(choice.backend, options)
         self.weights: AdaptedWeights = self.head
@@ -147,7 +149,7 @@ class Engine:
         if self.method.trains == "all":
             wanted |= {f"head.{name}": parameter for name, parameter in head.parameters.items()}
         self.weights = TrainableWeights(wanted, self.settings, options.seed)
-        self.passed_over, self.backend_name = {}, "torch"
+        self.passed_over, self.backend_name, self.chosen_because = {}, "torch", ""
 
     def predict(self, image: NDArray[np.uint8], arrived_at: float | None = None) -> NDArray[np.uint8]:  # noqa: ARG002
         """The mask of an image, before any update on it.
@@ -208,6 +210,10 @@ class Engine:
             return FrameResult(mask, timings, reason="nothing trains")
         return FrameResult(mask, timings, update.applied, update.reason, update.loss)
 
+    def settle(self) -> Outcome | None:
+        """Take in what is still going on in the background; only realtime mode has that."""
+        return None
+
     def facts(self) -> dict[str, Any]:
         """What ran, for reports: everything that the results depend on."""
         return {
@@ -216,7 +222,7 @@ class Engine:
             "views": self.views,
             "backend": self.backend_name,
             "head": self.head_kind,
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.model_dump(mode="json"),
             "weights_sha256": self.weights.weights_sha256(),
             "weights_distance": self.weights.distance_from_source(),
         }

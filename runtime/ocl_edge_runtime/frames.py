@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.guard import Decision
+from ocl_edge_runtime.updates import Outcome
+
+IN_BACKGROUND = "started in the background"
+"""The reason of a frame whose update is told later, by the frame that takes it in."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,23 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class FrameSchedule:
+    """What time decided about a frame, in realtime mode; all else follows from the frames.
+
+    Attributes:
+        arrived_at: seconds of the clock.
+        measured: its own statistics were measured.
+        granted: an update was let start, if nothing else spoke against it.
+        taken_in: the result of a background update was taken in before it.
+    """
+
+    arrived_at: float
+    measured: bool
+    granted: bool
+    taken_in: bool
+
+
+@dataclass(frozen=True)
 class FrameResult:
     """What one step gives.
 
@@ -41,6 +62,8 @@ class FrameResult:
         loss: the OCL before the update, None where none was computed.
         decision: of the guard, in realtime mode, on frames with an update.
         late: whether the mask missed the deadline.
+        background: the update on an earlier frame that was taken in just before this one.
+        schedule: what time decided, in realtime mode.
     """
 
     mask: NDArray[np.uint8]
@@ -50,3 +73,5 @@ class FrameResult:
     loss: float | None = None
     decision: Decision | None = None
     late: bool = False
+    background: Outcome | None = None
+    schedule: FrameSchedule | None = None

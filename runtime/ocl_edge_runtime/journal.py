@@ -11,6 +11,7 @@ from typing import Any
 from ocl_edge.errors import OutputError
 from ocl_edge.finite import finite
 from ocl_edge_runtime.frames import Frame, FrameResult
+from ocl_edge_runtime.updates import Outcome
 
 LARGEST_BYTES = 64_000_000
 """Seven hours at ten frames a second."""
@@ -66,6 +67,8 @@ class Journal:
 
     def frame(self, frame: Frame, result: FrameResult) -> None:
         """The update of one frame: applied or not, why, and the guard's signals."""
+        if result.background is not None:
+            self.background(result.background)
         decision = result.decision.as_dict() if result.decision else None
         self.write(
             "frame",
@@ -75,6 +78,17 @@ class Journal:
             reason=result.reason,
             loss=result.loss,
             guard=decision,
+        )
+
+    def background(self, outcome: Outcome) -> None:
+        """An update that was taken in before the next frame, ``behind`` frames after its own."""
+        self.write(
+            "background update",
+            behind=outcome.behind,
+            adapted=outcome.update.applied,
+            reason=outcome.update.reason,
+            loss=outcome.update.loss,
+            guard=outcome.decision.as_dict() if outcome.decision else None,
         )
 
     def __enter__(self) -> Journal:

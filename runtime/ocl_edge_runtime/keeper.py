@@ -9,6 +9,7 @@ from ocl_edge.errors import OutputError
 from ocl_edge_runtime.frames import Frame, FrameResult
 from ocl_edge_runtime.journal import Journal
 from ocl_edge_runtime.state import StateStore
+from ocl_edge_runtime.updates import Outcome
 
 
 class Keeper:
@@ -49,6 +50,12 @@ class Keeper:
             if not self._tried("state", store.save):
                 self.failed_saves += 1
             self._saved_at = self._now()
+
+    def settled(self, outcome: Outcome) -> None:
+        """Journal a background update that was waited for after the last frame."""
+        journal = self._journal
+        if journal and not self._tried("journal", lambda: journal.background(outcome)):
+            self.lost_lines += 1
 
     def finish(self) -> None:
         """Save once more.

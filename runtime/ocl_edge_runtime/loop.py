@@ -14,10 +14,11 @@ from types import FrameType
 from ocl_edge.errors import FrameError, SourceError
 from ocl_edge.timings import mask_latency_ms, update_ms
 from ocl_edge_runtime.engine import Engine
-from ocl_edge_runtime.frames import Frame, FrameResult
+from ocl_edge_runtime.frames import IN_BACKGROUND, Frame, FrameResult
 from ocl_edge_runtime.sinks import Sink
 from ocl_edge_runtime.sources import Source
 from ocl_edge_runtime.statistics import Distribution
+from ocl_edge_runtime.updates import Outcome
 
 RECENT_FRAMES = 10_000
 """A report holds times and losses of at least so many of the last frames: a run may last for weeks."""
@@ -37,7 +38,7 @@ class RunReport:
         source_failure: how a live source failed, None where it did not.
         reasons: why updates were or were not applied, without details -> how often.
         latency_ms: from the decoded frame to its mask, per recent frame (`RECENT_FRAMES`).
-        update_ms: time of the update after the mask, per recent frame that was adapted on.
+        update_ms: time of the update, per recent frame that was adapted on.
         losses: the loss before each recent update; may hold values that are not finite.
         seconds: wall-clock time of the whole loop, decoding and sinks included.
     """
@@ -70,13 +71,24 @@ class RunReport:
         self.frames += 1
         self.late += result.late
         _append(self.latency_ms, mask_latency_ms(result.timings_ms))
-        kind = result.reason.partition(":")[0]
+        if result.reason != IN_BACKGROUND:
+            self._count(result.reason, result.loss, result.adapted, result.timings_ms)
+        if result.background is not None:
+            self.add_outcome(result.background)
+
+    def add_outcome(self, outcome: Outcome) -> None:
+        """Add a background update that was taken in."""
+        update = outcome.update
+        self._count(update.reason, update.loss, update.applied, outcome.timings_ms)
+
+    def _count(self, reason: str, loss: float | None, applied: bool, timings_ms: dict[str, float]) -> None:
+        kind = reason.partition(":")[0]
         self.reasons[kind] = self.reasons.get(kind, 0) + 1
-        if result.loss is not None:
-            _append(self.losses, result.loss)
-        if result.adapted:
+        if loss is not None:
+            _append(self.losses, loss)
+        if applied:
             self.updates += 1
-            _append(self.update_ms, update_ms(result.timings_ms))
+            _append(self.update_ms, update_ms(timings_ms))
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -109,13 +121,15 @@ def run_stream(
     sinks: Sequence[Sink],
     on_frame: Callable[[Frame, FrameResult], None] = lambda *_: None,
     deadline_s: float | None = None,
+    on_settled: Callable[[Outcome], None] = lambda _: None,
 ) -> RunReport:
     """Run every frame of a source through an engine.
 
     A frame's mask reaches all sinks before the engine updates on it. SIGINT and SIGTERM
     end the run after the current frame. A mask is late if it is emitted more than
     ``deadline_s`` after its frame arrived, on the clock of `time.monotonic`. A live source
-    that fails ends the run like its last frame would; the report says so.
+    that fails ends the run like its last frame would; the report says so. A background update
+    that is still in flight at the end is waited for, and told to ``on_settled``.
 
     Raises:
         FrameError: no frame of the source could be used.
@@ -141,6 +155,10 @@ def run_stream(
                 on_frame(frame, result)
         except SourceError as error:
             report.source_failure = str(error)
+        last = engine.settle()
+        if last is not None:
+            report.add_outcome(last)
+            on_settled(last)
         report.stopped = stopped()
     report.seconds = time.perf_counter() - start
     report.skipped, report.dropped = source.skipped, source.dropped

@@ -8,8 +8,9 @@ frame's vectors and feeding the result back is a loop that diverges.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,15 +20,28 @@ from torch import Tensor
 from ocl_edge.adapter import Update
 from ocl_edge.bundle import Bundle
 from ocl_edge.errors import StateError, UsageError
-from ocl_edge.guard import Decision, Guard, GuardLimits, compare_heads
+from ocl_edge.guard import GuardLimits
 from ocl_edge.norms import RunningStatistics, statistics_distance
 from ocl_edge.pixel_grid import PixelGrid, is_pointwise
+from ocl_edge.tensorrt_flavours import FLAVOURS
+from ocl_edge.timings import Stopwatch
+from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.engine import Engine, EngineOptions
-from ocl_edge_runtime.frames import FrameResult
-from ocl_edge_runtime.scheduler import Clock, Durations, RealClock, UpdateScheduler
+from ocl_edge_runtime.frames import IN_BACKGROUND, FrameResult, FrameSchedule
+from ocl_edge_runtime.scheduler import Clock, Durations, RealClock, Slot, UpdateScheduler
+from ocl_edge_runtime.updates import (
+    BackgroundUpdates,
+    HeadUpdater,
+    InlineExecutor,
+    Outcome,
+    UpdateInput,
+    UpdateRules,
+)
 
 BLANK_RANGE = 8
 """A frame whose sampled pixels lie this close together (of 255) shows nothing."""
+
+STRAYED = "the replay has gone another way than the recorded run: other frames, libraries or processor?"
 
 PIXEL_STRIDE = 8
 WARM_UP_RUNS = 3
@@ -50,6 +64,8 @@ class RealtimeOptions:
             stays under 0.52, a black frame has 1.2, noise 0.7.
         guarded: judge every update; False only to see what the guard is for.
         limits: of the guard.
+        update: ``inline``: after the mask, before the next frame; ``background``: on a worker's thread,
+            with a head and a backend of its own, taken in between two frames when it is ready.
     """
 
     norm_every: int | None = 1
@@ -60,11 +76,12 @@ class RealtimeOptions:
     statistics_limit: float = 0.6
     guarded: bool = True
     limits: GuardLimits = field(default_factory=GuardLimits)
+    update: Literal["inline", "background"] = "inline"
 
 
 @dataclass
 class _Current:
-    """What the update on the latest frame needs."""
+    """The latest frame, for the update on it."""
 
     view: Tensor
     features: list[Tensor]
@@ -103,7 +120,6 @@ class RealtimeEngine(Engine):
         self.views = "single"
         self.realtime = realtime or RealtimeOptions()
         self.clock: Clock = clock or RealClock()
-        self.guard = Guard(self.head, self.realtime.limits)
         self.running = RunningStatistics(self.realtime.tau_s)
         self.scheduler = UpdateScheduler(self.realtime.adapt_every, self.realtime.period_s, self.clock)
         self.index = -1
@@ -115,7 +131,36 @@ class RealtimeEngine(Engine):
         self._grid = PixelGrid(self.realtime.loss_stride if pointwise else 1)
         self._last_adapted: NDArray[np.uint8] | None = None
         self._current: _Current | None = None
-        self.decision: Decision | None = None
+        self._outcome: Outcome | None = None
+        self._taken_in: Outcome | None = None
+        self._schedule: FrameSchedule | None = None
+        self._plans: Iterator[FrameSchedule] | None = None
+        self._background: BackgroundUpdates | None = None
+        self._open_updater(options or EngineOptions())
+
+    def _open_updater(self, options: EngineOptions) -> None:
+        head, backend, watch = self.head, self._backend, self.watch
+        in_background = self.realtime.update == "background" and self.method.loss is not None
+        if in_background:
+            # never shared: the mask would wait for the update
+            precision = options.precision if self.backend_name in FLAVOURS else None
+            in_engine = options.head == "engine"
+            backend = open_backend(
+                self.bundle, self.backend_name, options.threads, precision, in_engine
+            ).backend
+            head, watch = self._open_head(backend, options), Stopwatch()
+        rules = UpdateRules(
+            self.method.loss,
+            self._grid,
+            self.source.statistics,
+            self.realtime.statistics_limit,
+            self.realtime.guarded,
+            self.realtime.limits,
+        )
+        self.updater = HeadUpdater(head, backend, rules, watch)
+        self.guard = self.updater.guard
+        if in_background:
+            self._background = BackgroundUpdates(self.updater)
 
     def warm_up(self) -> None:
         """Run everything a few times on noise: the first frame is fast, and updates have a history.
@@ -126,17 +171,23 @@ class RealtimeEngine(Engine):
         frame = self.bundle.manifest.input
         image = np.random.default_rng(0).integers(0, 256, (frame.height, frame.width, 3), dtype=np.uint8)
         view = self._preprocessor.single(image)
-        durations = []
+        run_update = self.updater.run if self._background is None else self._background.run
+        measured, updates = [], []
         for _ in range(WARM_UP_RUNS):
             features = self._named_features("modulated", {"image": view, "norm_vectors": self._vectors})
-            self._backend.infer("measured", {"image": view, **self._anchor})
+            given = self._update_input(_Current(view, features, self._mixed, 0.0, None))
+            started = self.clock.now()
+            self._named_features("measured", {"image": view, **self._anchor})
+            self._mask(features, frame.height, frame.width)
+            measured.append(self.clock.now() - started)
             started = self.clock.now()
             if self.method.loss is not None:
-                self._update_on(_Current(view, features, self._mixed, started, None), trusted=True)
-            durations.append(self.clock.now() - started)
+                run_update(given, trusted=True)
+            updates.append(self.clock.now() - started)
         self.import_state(tensors, facts)
-        for seconds in durations[1:]:  # the first one loads
-            self.scheduler.durations.add(seconds)
+        for kind, seconds in ((self._measured_s, measured), (self.scheduler.durations, updates)):
+            for each in seconds[1:]:  # the first one loads
+                kind.add(each)
 
     def predict(self, image: NDArray[np.uint8], arrived_at: float | None = None) -> NDArray[np.uint8]:
         """The mask of an image, before any update on it.
@@ -148,87 +199,163 @@ class RealtimeEngine(Engine):
         Raises:
             FrameError: the image is of another dtype or shape.
         """
-        arrived_at = self.clock.now() if arrived_at is None else arrived_at
+        plan = self._next_plan()
+        arrived_at = plan.arrived_at if plan else self.clock.now() if arrived_at is None else arrived_at
         self.watch.start()
         view = self._preprocessor.single(image)
-        self.watch.lap("preprocess")
         self.index += 1
-        self.decision = None
-        problem = self._problem_of(image)
-        if problem is None and self._measures(arrived_at):
+        self._take_in(plan)
+        self.watch.lap("preprocess")
+        self._outcome = None
+        problem, started = self._problem_of(image), self.clock.now()
+        measures = problem is None and (plan.measured if plan else self._measures(arrived_at))
+        if measures:
             features, problem = self._measured(view, arrived_at)
         else:
             features = self._named_features("modulated", {"image": view, "norm_vectors": self._vectors})
         if problem is None and not all(bool(f.sum().isfinite()) for f in features):
             problem = "the backbone's output is not finite"
         self.watch.lap("backbone")
+        mask = self._mask(features, image.shape[0], image.shape[1])
+        if measures:
+            self._measured_s.add(self.clock.now() - started)
+        self._current = _Current(view, features, self._mixed, arrived_at, problem)
+        granted = plan is not None and plan.granted
+        self._schedule = FrameSchedule(arrived_at, measures, granted, self._taken_in is not None)
+        return mask
+
+    def _mask(self, features: list[Tensor], height: int, width: int) -> NDArray[np.uint8]:
         with torch.no_grad():
             logits = self.head.logits(features)
         self.watch.lap("head")
-        mask = self._tail.mask(logits, image.shape[0], image.shape[1])
+        mask = self._tail.mask(logits, height, width)
         self.watch.lap("tail")
-        self._current = _Current(view, features, self._mixed, arrived_at, problem)
         return mask
 
     def adapt(self) -> Update | None:
-        """Update on the frame of the last `predict`, if one is due and there is time; then judge it."""
+        """Update on the frame of the last `predict`, if one is due and there is time; then judge it.
+
+        In the background the update only starts here; a later `predict` takes it in.
+        """
         current, self._current = self._current, None
         if current is None or self.method.loss is None:
             return None
         if current.problem:
             return Update(None, False, current.problem)
-        slot = self.scheduler.ask(self.index, current.arrived_at)
+        slot = self._slot(current.arrived_at)
         if not slot.granted:
             return Update(None, False, slot.reason)
+        assert self._schedule is not None
+        self._schedule = replace(self._schedule, granted=True)
         if not self.guard.may_update():
             return Update(None, False, "frozen by the guard")
-        self.watch.resume()
+        given = self._update_input(current)
+        if self._background is not None:
+            self._background.start(self.index, given)
+            return Update(None, False, IN_BACKGROUND)
         started = self.clock.now()
-        update = self._update_on(current)
+        self._outcome = self.updater.run(given)
         self.scheduler.durations.add(self.clock.now() - started)
-        return update
+        return self._outcome.update
 
-    def _update_on(self, current: _Current, trusted: bool = False) -> Update:
-        assert self.method.loss is not None
-        ours = self._grid.sample(current.features)
-        outputs = self._backend.infer("measured", self._under(current.statistics, current.view.flip(3)))
-        distance = statistics_distance(outputs["statistics"].cpu(), self.source.statistics)
-        flipped = self._grid.sample(
-            [outputs[f"features_{i}"] for i in range(len(current.features))], flip=True
-        )
-        self.watch.lap("flipped view")
-        if not trusted and not distance <= self.realtime.statistics_limit:
-            return Update(None, False, f"statistics refused: {distance:.2f} away from the source's")
-        pair = [torch.cat((a, b)) for a, b in zip(ours, flipped, strict=True)]
-        update = self.head.adapt(pair, self.method.loss, self.watch)
-        if not self.realtime.guarded:
-            return update
-        self.decision = self._judge(update, ours)
-        self.watch.lap("guard")
-        applied = self.decision.action == "commit"
-        return Update(
-            update.loss, applied, "adapted" if applied else f"{self.decision.action}: {self.decision.reason}"
-        )
+    def _slot(self, arrived_at: float) -> Slot:
+        if self._plans is not None and self._schedule is not None:
+            if self._schedule.granted and self._background is not None and self._background.busy:
+                raise StateError(STRAYED)
+            return Slot(self._schedule.granted, "not in the schedule")
+        if self._background is not None:
+            return self.scheduler.ask_worker(self.index, self._background.busy)
+        return self.scheduler.ask(self.index, arrived_at)
 
-    @torch.no_grad()
-    def _judge(self, update: Update, features: list[Tensor]) -> Decision:
-        if not update.applied:
-            return self.guard.reject(update.reason)
-        adapted = self.head.logits(features)
-        frozen = self.head.source_logits(features)
-        return self.guard.judge(compare_heads(adapted, frozen, self.head.distance_from_source()))
+    def _update_input(self, current: _Current) -> UpdateInput:
+        features = self._grid.sample(current.features)
+        if self._background is not None:  # the backend overwrites its outputs at the next frame
+            features = [f.clone() for f in features]
+        return UpdateInput(current.view.flip(3), features, current.statistics)
+
+    def _take_in(self, plan: FrameSchedule | None) -> None:
+        """Take in a background update if one has landed, or if the schedule says so."""
+        self._taken_in = None
+        if self._background is not None and (plan.taken_in if plan else self._background.landed):
+            if not self._background.busy:
+                raise StateError(STRAYED)
+            self._taken_in = self._background.take_in(self.index)
+            self._copy_weights()
+
+    def _copy_weights(self) -> None:
+        if self.updater.head is not self.head:
+            self.head.load(self.updater.head.parameters)
+
+    def settle(self) -> Outcome | None:
+        """Wait for an update in flight and take it in; its outcome, None where there was none.
+
+        Raises:
+            OclEdgeError: what went wrong in the worker.
+        """
+        if self._background is None:
+            return None
+        outcome = self._background.take_in(self.index + 1)
+        self._copy_weights()
+        return outcome
+
+    def follow(self, plans: Iterator[FrameSchedule]) -> None:
+        """From the next frame on, take every decision of time from a schedule instead of the clock.
+
+        Background updates then run on this thread: what they give cannot depend on it.
+        """
+        self._plans = plans
+        if self._background is not None:
+            self._background.close()
+            self._background = BackgroundUpdates(self.updater, InlineExecutor())
+
+    def _next_plan(self) -> FrameSchedule | None:
+        if self._plans is None:
+            return None
+        plan = next(self._plans, None)
+        if plan is None:
+            raise UsageError("the schedule has no more frames")
+        return plan
+
+    def what_decides(self) -> dict[str, Any]:
+        """What the learned state depends on, beside the frames, their schedule and the state before."""
+        kept = ("tau_s", "loss_stride", "statistics_limit", "guarded", "update")
+        return {
+            "bundle": self.bundle.identity,
+            "method": self.method.name,
+            "backend": self.backend_name,
+            "head": self.head_kind,
+            **self.settings.model_dump(mode="json"),
+            **{name: getattr(self.realtime, name) for name in kept},
+            "limits": asdict(self.realtime.limits),
+            "norm_every": self.realtime.norm_every,
+        }
+
+    def close(self) -> None:
+        """Free the backends and end the worker.
+
+        Raises:
+            Exception: what an update that nobody took in has failed with.
+        """
+        try:
+            if self._background is not None:
+                self._background.close()
+        finally:
+            if self.updater.backend is not self._backend:
+                self.updater.backend.close()
+            super().close()
 
     def _measures(self, arrived_at: float) -> bool:
         if self.realtime.norm_every is not None:
             return self.index % self.realtime.norm_every == 0
         predicted, period = self._measured_s.predicted(), self.realtime.period_s
-        return predicted is None or period is None or self.clock.now() + predicted <= arrived_at + period
+        if predicted is None or period is None or self.clock.now() + predicted <= arrived_at + period:
+            return True
+        self._measured_s.refuse()
+        return False
 
     def _measured(self, view: Tensor, arrived_at: float) -> tuple[list[Tensor], str | None]:
         """Features under the frame's own statistics, which then renew the vectors unless they are refused."""
-        started = self.clock.now()
         outputs = self._backend.infer("measured", {"image": view, **self._anchor})
-        self._measured_s.add(self.clock.now() - started)
         features = [outputs[f"features_{i}"].clone() for i in range(len(self.bundle.manifest.features))]
         statistics = outputs["statistics"].cpu()
         distance = statistics_distance(statistics, self.source.statistics)
@@ -241,13 +368,6 @@ class RealtimeEngine(Engine):
         self._mixed = self.source.mixed_with(statistics if own else self.running.average, self._prior)
         self._vectors = self.source.vectors(self._mixed)
         return features, None
-
-    def _under(self, statistics: Tensor, view: Tensor) -> dict[str, Tensor]:
-        """Inputs of ``measured`` that normalise with given statistics and still report the image's own.
-
-        Those are only compared with the source, never fed back.
-        """
-        return {"image": view, "anchor_statistics": statistics, "anchor_weight": torch.ones_like(self._prior)}
 
     def _named_features(self, form: str, inputs: dict[str, Tensor]) -> list[Tensor]:
         outputs = self._backend.infer(form, inputs)  # type: ignore[arg-type]
@@ -265,16 +385,22 @@ class RealtimeEngine(Engine):
 
     def result(self, mask: NDArray[np.uint8], update: Update | None) -> FrameResult:
         """What the last frame gave, with the guard's decision."""
-        plain = super().result(mask, update)
-        return FrameResult(mask, plain.timings_ms, plain.adapted, plain.reason, plain.loss, self.decision)
+        decision = self._outcome.decision if self._outcome else None
+        return replace(
+            super().result(mask, update),
+            decision=decision,
+            background=self._taken_in,
+            schedule=self._schedule,
+        )
 
     def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that the next frame depends on: tensors, and facts that fit into JSON."""
-        guard_tensors, guard_facts = self.guard.export_state()
-        tensors = {f"weight.{n}": t for n, t in self.head.snapshot().items()}
-        tensors |= {f"momentum.{n}": t for n, t in self.head.momentum().items()}
-        tensors |= {f"guard.{n}": t for n, t in guard_tensors.items()}
-        tensors |= {"generator": self.head.generator.get_state(), "mixed": self._mixed}
+        """Everything that the next frame depends on: tensors, and facts that fit into JSON.
+
+        An update in flight does not count: a run that resumes from here never began it.
+        """
+        learned = self.updater if self._background is None else self._background
+        tensors, learned_facts = learned.export_state()
+        tensors["mixed"] = self._mixed
         if self.running.average is not None:
             tensors["average"] = self.running.average
         if self._last_adapted is not None:
@@ -282,13 +408,13 @@ class RealtimeEngine(Engine):
         return tensors, {
             "bundle": self.bundle.identity,
             "method": self.method.name,
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.model_dump(mode="json"),
             "index": self.index,
             "measured_at": self.running.measured_at,
             "saved_at": self.clock.now(),
             "refused_statistics": self.refused_statistics,
             "skipped": self.scheduler.skipped,
-            "guard": guard_facts,
+            **learned_facts,
         }
 
     def import_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -308,11 +434,9 @@ class RealtimeEngine(Engine):
             raise StateError(
                 f"the saved state does not fit the head: {', '.join(wrong) or 'norm statistics'}"
             )
-        self.head.load({n: tensors[f"weight.{n}"] for n in self.head.parameters})
-        self.head.load_momentum({n: tensors[f"momentum.{n}"] for n in self.head.parameters})
-        self.head.generator.set_state(tensors["generator"])
-        guard = {n.removeprefix("guard."): t for n, t in tensors.items() if n.startswith("guard.")}
-        self.guard.import_state(guard, facts["guard"])
+        self.settle()
+        self.updater.import_state(tensors, facts)
+        self._copy_weights()
         self._mixed = tensors["mixed"]
         self._vectors = self.source.vectors(self._mixed)
         self.running.average = tensors.get("average")

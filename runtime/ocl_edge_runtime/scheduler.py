@@ -36,9 +36,21 @@ class Durations:
 
     def __init__(self) -> None:
         self._seconds: deque[float] = deque(maxlen=HISTORY)
+        self._refusals = 0
 
     def add(self, seconds: float) -> None:
         self._seconds.append(seconds)
+        self._refusals = 0
+
+    def refuse(self) -> None:
+        """The work was not started, because it would have taken too long.
+
+        After `HISTORY` of these in a row the slowest duration is forgotten: one slow moment must not
+        stop the work for ever, and what is not done is not measured again.
+        """
+        self._refusals += 1
+        if self._refusals % HISTORY == 0 and len(self._seconds) > 1:
+            self._seconds.remove(max(self._seconds))
 
     def predicted(self) -> float | None:
         """Seconds, None before the first."""
@@ -80,6 +92,16 @@ class UpdateScheduler:
         if predicted <= left:
             return Slot(True, "due")
         self.skipped += 1
+        self.durations.refuse()
         return Slot(
             False, f"no time: needs {1000 * predicted:.0f} ms, {max(0.0, 1000 * left):.0f} ms are left"
         )
+
+    def ask_worker(self, frame_index: int, busy: bool) -> Slot:
+        """May the update on this frame start now, on a worker beside the frames?"""
+        if self.every is not None and frame_index % self.every:
+            return Slot(False, "not due")
+        if busy:
+            self.skipped += 1
+            return Slot(False, "the worker is busy")
+        return Slot(True, "due")

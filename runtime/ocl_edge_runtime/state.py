@@ -104,7 +104,7 @@ def write_state(path: Path, state: Saved) -> None:
     facts = json.dumps(state.facts, sort_keys=True)
     tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
     content = save(
-        tensors, {"facts": facts, "sha256": _digest(tensors, facts), "version": str(STATE_VERSION)}
+        tensors, {"facts": facts, "sha256": digest_of(tensors, facts), "version": str(STATE_VERSION)}
     )
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -137,12 +137,13 @@ def read_state(path: Path) -> Saved:
     if metadata.get("version") != str(STATE_VERSION):
         raise StateError(f"{path} has state version {metadata.get('version')}, expected {STATE_VERSION}")
     facts = metadata.get("facts", "")
-    if _digest(tensors, facts) != metadata.get("sha256"):
+    if digest_of(tensors, facts) != metadata.get("sha256"):
         raise StateError(f"{path} is damaged: its content does not have the sha256 that it names")
     return Saved(tensors, json.loads(facts))
 
 
-def _digest(tensors: dict[str, Tensor], facts: str) -> str:
+def digest_of(tensors: dict[str, Tensor], facts: str) -> str:
+    """sha256 over names, shapes, dtypes and content of all tensors, and the facts."""
     digest = hashlib.sha256(facts.encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().contiguous()

@@ -108,7 +108,8 @@ def test_measuring_under_fed_back_vectors_stays_out(small_bundle: Bundle) -> Non
     looped = once
     for _ in range(10):
         mixed = engine.source.mixed_with(looped, torch.zeros(1, 1))
-        looped = backend_infer("measured", engine._under(mixed, image))["statistics"].clone()
+        under = {"image": image, "anchor_statistics": mixed, "anchor_weight": torch.ones_like(mixed[:1])}
+        looped = backend_infer("measured", under)["statistics"].clone()
     assert not torch.allclose(once, looped, rtol=0.02)
 
 
@@ -171,13 +172,13 @@ def test_no_mask_is_delayed_by_an_update(small_bundle: Bundle, frames, update_s:
     """Masks take 40 ms of simulated time, frames come every 100 ms: none is late."""
     clock = SimulatedClock()
     engine = engine_of(small_bundle, clock, adapt_every=None, period_s=0.1)
-    update_on = engine._update_on
+    update_on = engine.updater.run
 
     def slow_update(current, trusted=False):  # type: ignore[no-untyped-def]
         clock.spend(update_s)
         return update_on(current, trusted)
 
-    engine._update_on = slow_update  # type: ignore[method-assign]
+    engine.updater.run = slow_update  # type: ignore[method-assign]
     engine.warm_up()
     source = PacedSource(ImageSource(str(frames)), 10.0, clock)
     updates = 0

@@ -164,19 +164,21 @@ class RunRecorder:
 
     def frame(self, frame: Frame, result: FrameResult) -> None:
         """Add a frame; its image and mask are only read."""
-        latency, update = mask_latency_ms(result.timings_ms), update_ms(result.timings_ms)
-        undone = result.decision is not None and result.decision.action != "commit"
+        landed = result.background
+        decision = landed.decision if landed else result.decision
+        timings = result.timings_ms | (landed.timings_ms if landed else {})
+        latency, update = mask_latency_ms(timings), update_ms(timings)
+        adapted = result.adapted or (landed is not None and landed.update.applied)
+        undone = decision is not None and decision.action != "commit"
         self.latency_ms.add(latency)
-        self.moments.add(
-            Moment(1, latency, latency, update, int(result.adapted), int(undone), int(result.late))
-        )
-        if any(stage in result.timings_ms for stage in UPDATE_STAGES):
+        self.moments.add(Moment(1, latency, latency, update, int(adapted), int(undone), int(result.late)))
+        if any(stage in timings for stage in UPDATE_STAGES):
             self.update_ms.add(update)
-            self.updating.add(result.timings_ms)
+            self.updating.add(timings)
         else:
-            self.plain.add(result.timings_ms)
-        if undone and result.decision is not None:
-            self.guard.add(Event(_said(frame), result.decision.action, result.decision.reason))
+            self.plain.add(timings)
+        if undone and decision is not None:
+            self.guard.add(Event(_said(frame), decision.action, decision.reason))
         self.shots.add(frame, result.mask)
 
     def skip(self, name: str, reason: str) -> None:
