@@ -63,6 +63,8 @@ def test_every_option_in_the_text_exists() -> None:
 def test_every_verb_is_in_the_reference() -> None:
     verbs = [f"`ocl-edge {verb}`" for verb in VERBS]
     assert [heading for heading in headings(COMMAND_LINE) if heading.startswith("`ocl-edge")] == verbs
+    named = {word for span in code_spans(read(COMMAND_LINE)) for word in span.split()}
+    assert options_of(cli).keys() <= named
 
 
 def rows_of_verb(verb: str) -> dict[str, list[str]]:
