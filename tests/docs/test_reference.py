@@ -29,7 +29,11 @@ def verb_named(name: str) -> click.Command:
 
 
 def options_of(command: click.Command) -> dict[str, click.Option]:
-    return {p.opts[0]: p for p in command.params if isinstance(p, click.Option)}
+    """By name; those of the program itself, which stand in the page's introduction, with ``cli`` alone."""
+    options = {p.opts[0]: p for p in command.params if isinstance(p, click.Option)}
+    return (
+        options if command is cli else {name: o for name, o in options.items() if name not in options_of(cli)}
+    )
 
 
 @pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
