@@ -55,6 +55,13 @@ def test_the_index_lists_every_page() -> None:
     assert not missing, f"add to docs/README.md: {', '.join(sorted(missing))}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_waits_to_be_filled_in(page: str) -> None:
+    """A word in capitals by itself, as in 'It takes RESULT'; or the usual marks."""
+    waiting = re.findall(r"(?m)(?:^|[.:] )[A-Z]{4,}$|\bTODO\b|\bTBD\b|\bFIXME\b", read(page))
+    assert waiting == []
+
+
 def test_every_option_in_the_text_exists() -> None:
     known = {option for verb in VERBS for option in options_of(verb_named(verb))} | {"--help", "--version"}
     known |= {*options_of(cli), *OPTIONS_OF_OTHERS}
