@@ -135,10 +135,9 @@ def _show(comparison: Comparison, out: Path, seconds: float) -> None:
     print_words(
         "Updates:", ", ".join(f"{n} {outcome}" for outcome, n in comparison.outcomes.items()) + ".", "\n"
     )
-    print_rows(
-        f"done in {seconds:.0f} s; look at",
-        {str(out / name): what for name, what in {"report.html": "everything", **contents(out)}.items()},
-    )
+    print_words(f"Done in {seconds:.0f} s. Look at {out}:")
+    print_rows("", {"report.html": "everything", **contents(out)})
+    print_words()
     print_rows(
         "next, with your own checkpoint",
         {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import resource
@@ -41,7 +43,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     killed.kill()
     killed.communicate()
     assert [entry.name for entry in directory.iterdir()] == [".partial"]
-    assert run(["demo", "--out", str(directory), "--frames", str(FRAMES), "--quiet"]) == 0
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        assert run(["demo", "--out", str(directory), "--frames", str(FRAMES)]) == 0
+    (directory.parent / "shown.txt").write_text(shown.getvalue())
     return directory
 
 
@@ -115,6 +119,22 @@ def test_the_report_tells_the_numbers_and_needs_no_other_file(out: Path, numbers
     assert str(out / "bundle") in page
     assert ".partial" not in page
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
+
+
+def test_the_terminal_tells_the_numbers_the_verdict_and_what_is_next(
+    out: Path, numbers: dict[str, Any]
+) -> None:
+    shown = (out.parent / "shown.txt").read_text()
+    lines = [line.split() for line in shown.splitlines()]
+    gains = {name: scores["gain"] for name, scores in numbers["stretches"].items()}
+    for name, scores in numbers["stretches"].items():
+        row = [f"{scores['frozen']:.1f}", f"{scores['adapted']:.1f}", f"{gains[name]:+.1f}"]
+        assert [name, *row] in lines
+    assert " ".join(verdict(gains)) in " ".join(shown.split())
+    assert ["report.html", "everything"] in lines
+    assert "ocl-edge export model.pth" in shown
+    assert all(c.isprintable() or c == "\n" for c in shown)
+    assert max(len(line) for line in shown.splitlines() if str(out) not in line) <= 80
 
 
 def test_the_video_shows_image_frozen_adapted_and_truth(out: Path) -> None:
