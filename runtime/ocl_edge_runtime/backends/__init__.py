@@ -13,6 +13,7 @@ from ocl_edge.engine_key import Precision
 from ocl_edge.errors import BackendError, MissingExtraError, OclEdgeError, UsageError
 from ocl_edge.tensorrt_flavours import FLAVOURS, FlavourName
 from ocl_edge_runtime.backends.base import Backend
+from ocl_edge_runtime.backends.lane import Lane
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend, import_onnxruntime
 from ocl_edge_runtime.backends.onnxruntime_gpu import OnnxRuntimeGpuBackend, require_provider
 from ocl_edge_runtime.backends.openvino_backend import PRECISIONS as OPENVINO_PRECISIONS
@@ -30,16 +31,18 @@ class Wanted:
         threads: for one operator, on the CPU.
         precision: of compiled engines; None takes the newest valid one.
         on_device: leave outputs where they are computed, for a head that runs there too.
+        for_updates: give way to the backend that makes the masks.
     """
 
     threads: int | None = None
     precision: Precision | None = None
     on_device: bool = False
+    for_updates: bool = False
 
 
 def _tensorrt(flavour: FlavourName) -> Callable[[Bundle, Wanted], Backend]:
     return lambda bundle, wanted: TensorRtBackend(
-        bundle, flavour, wanted.precision, on_device=wanted.on_device
+        bundle, flavour, wanted.precision, on_device=wanted.on_device, for_updates=wanted.for_updates
     )
 
 
@@ -99,6 +102,7 @@ def open_backend(
     threads: int | None = None,
     precision: Precision | None = None,
     on_device: bool = False,
+    for_updates: bool = False,
 ) -> Choice:
     """Open a backend by name; ``auto`` takes the first of `BACKENDS` that works here.
 
@@ -111,7 +115,7 @@ def open_backend(
         MissingExtraError: its library is not installed (named backends only).
         BackendError: it cannot load the bundle, or (auto) none computes in the wanted precision.
     """
-    wanted = Wanted(threads, precision, on_device)
+    wanted = Wanted(threads, precision, on_device, for_updates)
     if name != "auto":
         if name not in BACKENDS:
             raise UsageError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}")
@@ -134,6 +138,11 @@ def open_backend(
             passed_over[candidate] = str(error)
     reasons = "; ".join(f"{candidate}: {reason}" for candidate, reason in passed_over.items())
     raise BackendError(f"no backend here computes in {precision} ({reasons})")
+
+
+def lane_of(backend: Backend) -> Lane:
+    """Where updates run that a backend was opened for."""
+    return backend.lane if isinstance(backend, TensorRtBackend) else Lane()
 
 
 def usable_backends() -> dict[str, str | None]:
