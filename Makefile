@@ -46,7 +46,8 @@ bench: setup
 	$(BIN)/python bench/accuracy.py --data $(DATA)
 	$(BIN)/python bench/accuracy.py --data $(DATA) --stat-rows 8 --backends onnxruntime
 	$(BIN)/python bench/forms.py --data $(DATA) --threads 1
-	for what in accuracy latency faults state; do $(BIN)/python bench/realtime.py $$what --data $(DATA) --threads 1; done
+	for what in accuracy latency state; do $(BIN)/python bench/realtime.py $$what --data $(DATA) --threads 1; done
+	$(BIN)/python bench/faults.py --data $(DATA) --results $(OUT)/faults
 
 clean:
 	rm -rf $(VENV) $(OUT) dist .mypy_cache .ruff_cache .pytest_cache

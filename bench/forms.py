@@ -1,9 +1,11 @@
 """What each form of the backbone costs, and how long a bundle takes to its first mask.
 
     python bench/forms.py --data ../shared/data [--bundle DIR] [--rounds N] [--threads N]
+    python bench/forms.py --bundle DIR --backends onnxruntime,openvino --threads 1
 
-Batch 1, forms interleaved in one process; medians of the times and of the ratios to
-``plain`` round by round, with the 10th and 90th percentile.
+Batch 1, forms and backends interleaved in one process; medians of the times and of the
+ratios round by round, with the 10th and 90th percentile: to the backend's own ``plain``,
+and to the same form on the first backend.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from ocl_edge.bundle import Bundle
-from ocl_edge.forms import FORMS
+from ocl_edge.forms import FORMS, FormName
 from ocl_edge.norms import DEFAULT_PRIOR, SourceNorms, prior_of_channels
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.backends import open_backend
@@ -32,15 +35,15 @@ from ocl_edge.bundle import Bundle
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.sources import NoiseSource
 imported = time.perf_counter()
-engine = Engine(Bundle.open(sys.argv[1]), EngineOptions(sys.argv[2]))
+engine = Engine(Bundle.open(sys.argv[1]), EngineOptions(sys.argv[2], backend="onnxruntime"))
 frame = next(iter(NoiseSource(360, 480, 1)))
 engine.predict(frame.image)
 print(imported - start, time.perf_counter() - imported)
 """
 
 
-def time_forms(bundle: Bundle, backend_name: str, rounds: int, threads: int | None) -> None:
-    backend = open_backend(bundle, backend_name, threads).backend
+def time_forms(bundle: Bundle, names: list[str], rounds: int, threads: int | None) -> None:
+    backends = {name: open_backend(bundle, name, threads).backend for name in names}
     frame = bundle.manifest.input
     source = SourceNorms(**load_file(bundle.file("norms.safetensors")))
     image = torch.randn(1, 3, frame.height, frame.width)
@@ -53,19 +56,25 @@ def time_forms(bundle: Bundle, backend_name: str, rounds: int, threads: int | No
             "anchor_weight": prior_of_channels([n.channels for n in bundle.manifest.norms], DEFAULT_PRIOR),
         },
     }
-    times: dict[str, list[float]] = {form: [] for form in FORMS}
+    works = [(name, form) for name in names for form in FORMS]
+    times: dict[tuple[str, FormName], list[float]] = {work: [] for work in works}
     for index in range(rounds + 3):
-        for form in FORMS if index % 2 else FORMS[::-1]:
+        for name, form in works if index % 2 else works[::-1]:
             start = time.perf_counter()
-            backend.infer(form, inputs[form])
+            backends[name].infer(form, inputs[form])
             if index >= 3:
-                times[form].append(1000 * (time.perf_counter() - start))
-    plain = np.array(times["plain"])
-    print(f"\n{backend_name}, {rounds} rounds, threads: {threads or 'all'}")
-    print(f"{'form':12}{'median ms':>10}{'ratio':>8}   p10 to p90")
-    for form in FORMS:
-        low, middle, high = np.percentile(np.array(times[form]) / plain, (10, 50, 90))
-        print(f"{form:12}{np.median(times[form]):10.1f}{middle:8.3f}   {low:.3f} to {high:.3f}")
+                times[name, form].append(1000 * (time.perf_counter() - start))
+    print(f"\n{rounds} rounds, threads: {threads or 'all'}")
+    print(f"{'backend':14}{'form':12}{'median ms':>10}   {'over its plain':24}over {names[0]}")
+    for name, form in works:
+        ours = np.array(times[name, form])
+        over = [ratio_of(ours, times[other]) for other in ((name, FORMS[0]), (names[0], form))]
+        print(f"{name:14}{form:12}{np.median(ours):10.1f}   {over[0]:24}{over[1]}")
+
+
+def ratio_of(ours: NDArray[np.float64], theirs: list[float]) -> str:
+    low, middle, high = np.percentile(ours / np.array(theirs), (10, 50, 90))
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
 def time_first_mask(bundle: Bundle) -> None:
@@ -102,8 +111,7 @@ def main() -> None:
                 )
             )
         )
-        for backend in arguments.backends.split(","):
-            time_forms(bundle, backend, arguments.rounds, arguments.threads)
+        time_forms(bundle, arguments.backends.split(","), arguments.rounds, arguments.threads)
         time_first_mask(bundle)
 
 

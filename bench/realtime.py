@@ -1,7 +1,7 @@
 """Realtime mode on real footage: accuracy, latency against frozen, state writes.
 
     python bench/realtime.py accuracy [--data DIR] [--limit N] [--results DIR]
-    python bench/realtime.py latency  [--data DIR] [--rounds N] [--threads N]
+    python bench/realtime.py latency  [--data DIR] [--rounds N] [--threads N] [--backend NAME]
     python bench/realtime.py state    [--data DIR]
 
 Accuracy: labelled frames are one second apart; every finished stream is kept in --results, so
@@ -32,6 +32,8 @@ from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
 from ocl_edge_runtime.state import StateStore
 
 Image = NDArray[np.uint8]
+BACKEND = "onnxruntime"
+"""Of everything but `latency`, where it can be chosen."""
 STREAMS = (
     ("0001TP", "clean"),
     ("Seq05VD", "fog:3"),
@@ -44,10 +46,9 @@ REALTIME = {f"realtime, every {n}": RealtimeOptions(n, n) for n in (1, 4, 8)}
 """Updates as often as statistics."""
 
 
-def open_engine(bundle: Bundle, mode: str, threads: int | None) -> Engine:
-    if mode in REALTIME:
-        return RealtimeEngine(bundle, EngineOptions(threads=threads), REALTIME[mode])
-    return Engine(bundle, EngineOptions("frozen" if mode == FROZEN else "ocl-head", threads=threads))
+def open_engine(bundle: Bundle, mode: str, threads: int | None, backend: str = BACKEND) -> Engine:
+    options = EngineOptions("frozen" if mode == FROZEN else "ocl-head", backend=backend, threads=threads)
+    return RealtimeEngine(bundle, options, REALTIME[mode]) if mode in REALTIME else Engine(bundle, options)
 
 
 def masks_of(engine: Engine, image: Image, index: int) -> dict[str, Image]:
@@ -104,9 +105,9 @@ def write_json(path: Path, content: object) -> None:
     partial.replace(path)
 
 
-def latency(bundle: Bundle, data: Path, rounds: int, threads: int | None) -> None:
+def latency(bundle: Bundle, data: Path, rounds: int, threads: int | None, backend: str) -> None:
     frames = LabelledFrames.find(str(data / "0001TP" / "images"), data / "0001TP" / "labels")
-    engines = {mode: open_engine(bundle, mode, threads) for mode in (FROZEN, *REALTIME)}
+    engines = {mode: open_engine(bundle, mode, threads, backend) for mode in (FROZEN, *REALTIME)}
     masks: dict[str, list[float]] = {mode: [] for mode in engines}
     totals: dict[str, list[float]] = {mode: [] for mode in engines}
     for index in range(rounds + 4):
@@ -129,7 +130,7 @@ def latency(bundle: Bundle, data: Path, rounds: int, threads: int | None) -> Non
 
 
 def state(bundle: Bundle, data: Path) -> None:
-    engine = RealtimeEngine(bundle, EngineOptions(), RealtimeOptions(1, 1))
+    engine = RealtimeEngine(bundle, EngineOptions(backend=BACKEND), RealtimeOptions(1, 1))
     frames = LabelledFrames.find(str(data / "0001TP" / "images"), data / "0001TP" / "labels", 3)
     for index in range(3):
         engine.step(frames.read(index)[0])
@@ -155,6 +156,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("out/accuracy"))
     parser.add_argument("--rounds", type=int, default=64)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--backend", default=BACKEND, help="of latency; for example openvino")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -170,7 +172,7 @@ def main() -> None:
         if arguments.what == "accuracy":
             accuracy(bundle, camvid, space, arguments.limit, arguments.threads, arguments.results)
         elif arguments.what == "latency":
-            latency(bundle, camvid, arguments.rounds, arguments.threads)
+            latency(bundle, camvid, arguments.rounds, arguments.threads, arguments.backend)
         else:
             state(bundle, camvid)
 

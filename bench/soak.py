@@ -123,7 +123,9 @@ class Gauge:
 def soak(bundle: Bundle, frames: int, work: Path) -> tuple[RunReport, Gauge]:
     engine = RealtimeEngine(
         bundle,
-        EngineOptions(threads=1, lr=0.05),  # high enough that the guard has something to do
+        EngineOptions(
+            backend="onnxruntime", threads=1, lr=0.05
+        ),  # high enough that the guard has something to do
         RealtimeOptions(norm_every=4, adapt_every=1, period_s=1.0, statistics_limit=1e9),
     )
     engine.warm_up()

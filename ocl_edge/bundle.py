@@ -142,6 +142,12 @@ class Manifest(_Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _head_graphs_or_a_reason(self) -> Manifest:
+        if (self.head_graphs is None) == (self.no_head_graphs is None):
+            raise ValueError("exactly one of head_graphs and no_head_graphs must be given")
+        return self
+
     @property
     def norm_channels(self) -> int:
         return sum(norm.channels for norm in self.norms)
@@ -221,8 +227,9 @@ class Bundle:
             BundleError: there are none; with the reason and what to do.
         """
         if self.manifest.head_graphs is None:
-            reason = self.manifest.no_head_graphs or "an older ocl-edge exported it; export it again"
-            raise BundleError(f"{self.path} has no head graphs ({reason}); --head torch needs none")
+            raise BundleError(
+                f"{self.path} has no head graphs ({self.manifest.no_head_graphs}); --head torch needs none"
+            )
         return self.manifest.head_graphs
 
 

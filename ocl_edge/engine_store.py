@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from ocl_edge.bundle import ENGINES, Bundle, file_sha256, flush_to_disk
 from ocl_edge.engine_key import EngineKey, EngineRecord, Here, Precision, reasons_against
 from ocl_edge.errors import BuildError, NoValidEngineError
 from ocl_edge.forms import GraphName
+
+STAGING = ".build."
 
 
 @dataclass(frozen=True)
@@ -166,14 +169,42 @@ def build_lock(directory: Path, key: EngineKey, waiting: Callable[[str], None]) 
         key: of the engine.
         waiting: called once with a message if another process holds the lock.
     """
-    path = directory / f".{key.directory}.{key.form}.lock"
-    with path.open("w") as file:
+    with _lock_of(directory, _build_name(key)).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waiting("another process is building this engine; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def staging_directory(directory: Path, key: EngineKey) -> Iterator[Path]:
+    """An empty directory to build in, for the holder of `build_lock`; it vanishes at the end.
+
+    A build that is killed leaves its directory behind. The next build of any engine in the
+    same place removes it: a directory whose lock can be had belongs to nobody.
+    """
+    for left in directory.glob(f"{STAGING}*"):
+        name = left.name.removeprefix(STAGING)
+        with _lock_of(directory, name).open("w") as file, contextlib.suppress(BlockingIOError):
+            if name != _build_name(key):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    staging = directory / f"{STAGING}{_build_name(key)}"
+    staging.mkdir()
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _build_name(key: EngineKey) -> str:
+    return f"{key.directory}.{key.form}"
+
+
+def _lock_of(directory: Path, name: str) -> Path:
+    return directory / f".{name}.lock"
 
 
 def build_command(bundle: Path, key: EngineKey, rebuild: bool = False) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -123,8 +124,8 @@ def export_bundle(
         parity["images_from"] = "calibration" if request.calibration else "noise"
         progress("write bundle")
         _write_programs(split, frame, directory)
-        manifest = _manifest(request, spec, split, frame, classes, parity)
-        write_manifest(directory, manifest.model_copy(update=_head_graphs(split, directory, images, parity)))
+        checked = _head_graphs(split, directory, images, parity)
+        write_manifest(directory, _manifest(request, spec, split, frame, classes, checked))
     return Bundle.open(request.out)
 
 
@@ -190,12 +191,12 @@ def _write_programs(split: SplitNetwork, frame: InputSpec, directory: Path) -> N
 
 def _head_graphs(
     split: SplitNetwork, directory: Path, images: Tensor, parity: dict[str, object]
-) -> dict[str, object]:
-    """Manifest fields of the head's graphs, written and checked, or why there are none."""
+) -> dict[str, Any]:
+    """Manifest fields: the head's graphs, written and checked, or why there are none; the parity report."""
     try:
         graphs = write_head_graphs(load_program(directory / "head.pt2"), split.features[0], directory)
     except SplitError as error:
-        return {"no_head_graphs": str(error)}
+        return {"no_head_graphs": str(error), "parity": parity}
     with torch.no_grad():
         pairs = [split.backbone(torch.stack((image, image.flip(2))))[0] for image in images]
     report = check_head_graphs(directory, graphs, pairs)
@@ -214,7 +215,7 @@ def _manifest(
     split: SplitNetwork,
     frame: InputSpec,
     classes: tuple[ClassSpec, ...],
-    parity: dict[str, object],
+    checked: dict[str, Any],
 ) -> Manifest:
     return Manifest(
         created_with={
@@ -238,7 +239,7 @@ def _manifest(
             NormSpec(name=n.name, channels=n.channels, pinned=n.pinned) for n in list_norms(split.backbone)
         ),
         forms={form: _form_spec(form, split.backbone, frame, split.features) for form in FORMS},
-        parity=parity,
+        **checked,
     )
 
 

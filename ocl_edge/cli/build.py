@@ -21,6 +21,8 @@ EXAMPLES = """
 \b
 Examples:
   ocl-edge build bundle --backend tensorrt --precision fp16 --calibration frames/
+  ocl-edge build bundle --backend tensorrt --precision int8 --calibration frames/ --labels labels/ \\
+      --label-map map.json --label-classes classes.json
   ocl-edge build bundle --backend tensorrt-rtx --targets sm86,sm89
   ocl-edge build bundle --backend tensorrt-rtx --targets sm89 --forms head,head_step
   ocl-edge build bundle --backend tensorrt-rtx --targets sm89 --forms plain --dry-run
@@ -95,7 +97,17 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
 @click.option(
     "--labels",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of class-index PNGs (255: ignored) named as the images: the gate also compares mIoU.",
+    help="Directory of 8-bit class maps named as the images: the gate also compares mIoU.",
+)
+@click.option(
+    "--label-map",
+    type=click.Path(path_type=Path),
+    help="JSON list: the label class of every class of the network.",
+)
+@click.option(
+    "--label-classes",
+    type=click.Path(path_type=Path),
+    help="JSON with 'classes' and 'ignore_index' of the labels. Default: the network's own, 255.",
 )
 @click.option(
     "--timeout",

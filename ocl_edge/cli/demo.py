@@ -53,7 +53,7 @@ def demo(out: Path, frames: int, force: bool, json_path: str | None) -> None:
     runs it over one drawn drive with exact labels, and compares. Takes a minute or two on a
     processor. Writes a report, a video, masks, and a bundle and frames for the other verbs.
     """
-    from ocl_edge.cli.options import command_line, use_threads
+    from ocl_edge.cli.options import command_line, require_exporter, use_threads
     from ocl_edge.cli.output import emit_json
     from ocl_edge.demo.drive import FRAMES_PER_S, drive
     from ocl_edge_runtime.demo import products
@@ -62,6 +62,7 @@ def demo(out: Path, frames: int, force: bool, json_path: str | None) -> None:
     from ocl_edge_runtime.demo.pictures import video_pictures
     from ocl_edge_runtime.demo.video import write_video
 
+    require_exporter("the demo")
     started = time.monotonic()
     use_threads(THREADS)
     with demo_directory(out, force) as directory:
@@ -118,7 +119,7 @@ def _show(comparison: Comparison, out: Path, seconds: float) -> None:
             for name, s in scores.items()
         ],
     )
-    print_words(*verdict(comparison.gains()))
+    print_words(*verdict(comparison.gains()), "\n")
     times = {
         "frozen: image to mask": numbers["latency_ms"]["frozen"],
         "adapted: image to mask": numbers["latency_ms"]["adapted"],
@@ -131,7 +132,9 @@ def _show(comparison: Comparison, out: Path, seconds: float) -> None:
         [[name, *(f"{t[key]:.1f}" for key in ("p50", "p90", "max"))] for name, t in times.items()],
     )
     print_words(*speed_in_words(comparison))
-    print_words("Updates:", ", ".join(f"{n} {outcome}" for outcome, n in comparison.outcomes.items()) + ".")
+    print_words(
+        "Updates:", ", ".join(f"{n} {outcome}" for outcome, n in comparison.outcomes.items()) + ".", "\n"
+    )
     print_rows(
         f"done in {seconds:.0f} s; look at",
         {str(out / name): what for name, what in {"report.html": "everything", **contents(out)}.items()},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ocl_edge.cli.options import quiet_option
+from ocl_edge.cli.options import quiet_option, require_exporter
 
 EXAMPLES = """
 \b
@@ -116,6 +116,7 @@ def export(
 
     Nothing is written unless every exported form agrees with the original network.
     """
+    require_exporter("export")
     from ocl_edge.cli.output import emit_json, stage_progress
     from ocl_edge.cli.views import show_export
     from ocl_edge_export.pipeline import ExportRequest, export_bundle

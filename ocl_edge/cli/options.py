@@ -82,6 +82,7 @@ backend_option = click.option(
             "tensorrt-rtx",
             "onnxruntime-cuda",
             "onnxruntime-tensorrt",
+            "openvino",
             "onnxruntime",
             "torch",
         ]
@@ -148,6 +149,21 @@ def adaptation_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def require_exporter(purpose: str) -> None:
+    """Refuse now what would fail halfway.
+
+    Raises:
+        MissingExtraError: a library that an export needs is not installed.
+    """
+    from importlib.util import find_spec
+
+    from ocl_edge.errors import MissingExtraError
+
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        if find_spec(library) is None:
+            raise MissingExtraError(library, "cpu", purpose)
 
 
 def use_threads(threads: int | None) -> None:

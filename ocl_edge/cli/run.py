@@ -105,7 +105,8 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
-    help="Which TensorRT engine to use. Default: the newest that is valid here.",
+    help="Which TensorRT engine to use (default: the newest that is valid here), or how openvino "
+    "computes (fp32, bf16).",
 )
 @click.option(
     "--no-build", is_flag=True, help="Refuse, rather than build, where no TensorRT engine is valid here."
@@ -447,7 +448,7 @@ def _show(engine: Engine, report: RunReport) -> None:
         f"{report.late} late = {100 * report.late_share:.0f} %)"
         + (", stopped by a signal" if report.stopped else ""),
         "method": f"{engine.method.name}, {'view pair' if engine.views == 'pair' else 'single view'}",
-        "backend": engine.backend_name,
+        "backend": engine.backend_name + (f": {engine.chosen_because}" if engine.chosen_because else ""),
         "head": "PyTorch" if engine.head_kind == "torch" else "in the backend",
     }
     if report.seconds:

@@ -1,6 +1,7 @@
 """The published method: OCL on all weights (Zhang et al. 2023, reference code ``evaluate.py``).
 
-lr 2e-5 and restoration 0.01 are the published values for GTA5 -> Cityscapes.
+Published for GTA5 -> Cityscapes: lr 2e-5, restoration 0.01. The lr here is the best of 2e-5 and 1e-4 on
+streams that are not reported on (docs/ablation.md).
 """
 
 from ocl_edge.methods.base import Method, ocl
@@ -11,5 +12,5 @@ OCL_FULL = Method(
     True,
     "all",
     ocl,
-    {"lr": 2e-5, "restoration": 0.01},
+    {"lr": 1e-4, "restoration": 0.01},
 )

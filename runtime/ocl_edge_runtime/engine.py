@@ -114,6 +114,7 @@ class Engine:
         in_engine = options.head == "engine"
         choice = open_backend(bundle, options.backend, options.threads, options.precision, in_engine)
         self.passed_over, self.backend_name = choice.passed_over, choice.backend.name
+        self.chosen_because = choice.because
         self._backend = choice.backend
         self.head: Head = self._open_head(choice.backend, options)
         self.weights: AdaptedWeights = self.head
@@ -148,7 +149,7 @@ class Engine:
         if self.method.trains == "all":
             wanted |= {f"head.{name}": parameter for name, parameter in head.parameters.items()}
         self.weights = TrainableWeights(wanted, self.settings, options.seed)
-        self.passed_over, self.backend_name = {}, "torch"
+        self.passed_over, self.backend_name, self.chosen_because = {}, "torch", ""
 
     def predict(self, image: NDArray[np.uint8], arrived_at: float | None = None) -> NDArray[np.uint8]:  # noqa: ARG002
         """The mask of an image, before any update on it.
@@ -221,7 +222,7 @@ class Engine:
             "views": self.views,
             "backend": self.backend_name,
             "head": self.head_kind,
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.model_dump(mode="json"),
             "weights_sha256": self.weights.weights_sha256(),
             "weights_distance": self.weights.distance_from_source(),
         }

@@ -408,7 +408,7 @@ class RealtimeEngine(Engine):
         return tensors, {
             "bundle": self.bundle.identity,
             "method": self.method.name,
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.model_dump(mode="json"),
             "index": self.index,
             "measured_at": self.running.measured_at,
             "saved_at": self.clock.now(),

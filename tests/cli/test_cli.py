@@ -137,7 +137,7 @@ def test_export_run_inspect_profile_from_end_to_end(
     for attempt in range(2):
         sink = f"masks:{tmp_path / 'masks'}"
         report = tmp_path / f"report{attempt}.json"
-        paper = ["run", str(bundle), "--source", str(frames), "--mode", "paper"]
+        paper = ["run", str(bundle), "--source", str(frames), "--mode", "paper", "--backend", "onnxruntime"]
         assert run([*paper, "--sink", sink, "--json", str(report)]) == 0
         content = json.loads(report.read_text())
         assert (content["frames"], content["updates"], content["backend"]) == (6, 6, "onnxruntime")

@@ -166,14 +166,14 @@ def test_wrong_pixels_and_their_change_are_told_apart(tmp_path: Path) -> None:
     from ocl_edge_runtime.evaluation.labelled import LabelSpace
     from ocl_edge_runtime.report.evaluate_report import _changed
 
-    truth = np.array([[0, 0, 1, 1, 9]], np.uint8)
+    truth = np.array([[0, 0, 1, 1, 9]], np.uint8)  # 9: not labelled
     picture = _changed(
         LabelSpace(("a", "b"), 9, None),
         truth,
         np.array([[1, 0, 1, 0, 0]], np.uint8),
-        np.array([[0, 0, 0, 0, 0]], np.uint8),
+        np.array([[0, 0, 0, 1, 0]], np.uint8),
     )
-    assert picture.caption == "25.0 % fixed, 25.0 % broken"
+    assert picture.caption == "50.0 % fixed, 25.0 % broken"
 
 
 def test_a_palette_that_does_not_fit_is_refused_before_anything_runs(

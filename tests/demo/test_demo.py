@@ -21,12 +21,13 @@ from PIL import Image
 from ocl_edge.bundle import Bundle
 from ocl_edge.cli import run
 from ocl_edge.demo.classes import CLASSES, PALETTE
-from ocl_edge.demo.drive import STRETCHES, drive
+from ocl_edge.demo.drive import STRETCHES, DriveFrame, drive
 from ocl_edge.demo.measure import load_shipped
 from ocl_edge.demo.network import normalise
-from ocl_edge_runtime.demo.comparison import compare, verdict
+from ocl_edge_runtime.demo.comparison import Comparison, compare, verdict
 from ocl_edge_runtime.demo.products import contents
 from ocl_edge_runtime.demo.video import write_video
+from ocl_edge_runtime.frames import FrameResult
 
 FRAMES = 10
 COMMAND = [sys.executable, "-m", "ocl_edge", "demo", "--frames", str(FRAMES)]
@@ -135,12 +136,39 @@ def test_the_video_shows_image_frozen_adapted_and_truth(out: Path) -> None:
             assert difference < 12, f"panel {index}"
 
 
-def test_the_poster_shows_the_first_three(out: Path) -> None:
+def test_the_poster_shows_the_frame_whose_numbers_are_closest_to_the_drives(
+    out: Path, numbers: dict[str, Any]
+) -> None:
     poster = np.array(Image.open(out / "poster.png"))
-    frames, frozen, adapted = (pixels(out / name) for name in ("frames", "masks/frozen", "masks/adapted"))
+    labels, frames = pixels(out / "labels"), pixels(out / "frames")
     (index,) = [i for i, frame in enumerate(frames) if (poster[28:220, 8:328] == frame).all()]
-    assert (poster[28:220, 336:656] == np.array(PALETTE)[frozen[index]]).all()
-    assert (poster[28:220, 664:984] == np.array(PALETTE)[adapted[index]]).all()
+    distance = np.zeros(FRAMES)
+    for network, left in (("frozen", 336), ("adapted", 664)):
+        masks = pixels(out / "masks" / network)
+        assert (poster[28:220, left : left + 320] == np.array(PALETTE)[masks[index]]).all()
+        miou = [mean_iou(mask, label) for mask, label in zip(masks, labels, strict=True)]
+        distance += np.abs(np.array(miou) - numbers["whole"][network])
+    assert index == distance.argmin()
+
+
+def test_times_are_of_the_same_frames_and_outcomes_leave_out_details() -> None:
+    frames = [
+        DriveFrame(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), "day", i) for i in range(3)
+    ]
+    comparison = Comparison(frames)
+    reasons = ("adapted", "roll back: by 1 %", "roll back: by 2 %")
+    for frame, frozen, adapted, update, reason in zip(
+        frames, (10.0, 20.0, 10.0), (20.0, 30.0, 50.0), (79.0, 71.0, 0.0), reasons, strict=True
+    ):
+        mask = frame.labels
+        comparison.frozen.add(frame, FrameResult(mask, {"backbone": frozen}))
+        stages = {"backbone": adapted / 2, "tail": adapted / 2} | ({"loss": update} if update else {})
+        comparison.adapted.add(frame, FrameResult(mask, stages, reason=reason))
+    found = comparison.as_dict()
+    assert found["latency_ratio"] == 2.0  # of 2, 1.5 and 5
+    assert found["in_time"] == 2  # 99, 101 and 50 ms of 100
+    assert (found["update_ms"]["count"], found["update_ms"]["mean"]) == (2, 75.0)
+    assert found["updates"] == {"adapted": 1, "roll back": 2}
 
 
 def test_the_same_drive_gives_the_same_masks_and_numbers(out: Path, numbers: dict[str, Any]) -> None:
@@ -193,6 +221,22 @@ def test_a_directory_of_other_files_is_refused(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "mine.txt").write_text("mine")
     assert run(["demo", "--out", str(tmp_path)]) == 2
     assert "--force" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("library", ["onnx", "onnxscript", "onnxruntime"])
+@pytest.mark.parametrize("verb", [["demo", "--out"], ["export", "model.pth", "--out"]])
+def test_a_missing_library_is_told_before_anything_is_done(
+    verb: list[str],
+    library: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    assert run([*verb, str(tmp_path / "out")]) == 1
+    who = "the demo" if verb[0] == "demo" else "export"
+    assert capsys.readouterr().err == f"error: {who} needs {library}: pip install 'ocl-edge[cpu]'\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_verdict_says_where_adaptation_does_not_help() -> None:

@@ -7,8 +7,10 @@ that commands run letter by letter as they are printed:
     model.pth       random weights of it, statistics of the pictures below; it says how it is built
     bundle/         its bundle, for pages that do not export one themselves
     frames/ images/ drive/    the same six small pictures, frame_00.png to frame_05.png
+    drive.mp4       the same pictures
     labels/         class maps of those names
     map.json classes.json     for `evaluate`
+    ocl-edge-demo/  bundle, frames and labels again, where `ocl-edge demo` leaves its own
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import json
 import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import torch
 from PIL import Image
@@ -57,6 +60,7 @@ def furnish(directory: Path) -> None:
             picture.save(directory / name / f"frame_{index:02d}.png")
         labels = generator.integers(0, CLASSES, (HEIGHT, WIDTH), dtype=np.uint8)
         Image.fromarray(labels).save(directory / "labels" / f"frame_{index:02d}.png")
+    _write_video(directory)
     names = {"classes": [f"class_{index}" for index in range(CLASSES)], "ignore_index": 255}
     (directory / "classes.json").write_text(json.dumps(names))
     (directory / "map.json").write_text(json.dumps(list(range(CLASSES))))
@@ -65,7 +69,20 @@ def furnish(directory: Path) -> None:
 
 def copy_of(world: Path, directory: Path) -> Path:
     """A sandbox of its own for one page."""
-    return Path(shutil.copytree(world, directory / "sandbox"))
+    sandbox = Path(shutil.copytree(world, directory / "sandbox"))
+    for name in ("bundle", "frames", "labels"):
+        shutil.copytree(world / name, sandbox / "ocl-edge-demo" / name)
+    return sandbox
+
+
+def _write_video(directory: Path) -> None:
+    with av.open(str(directory / "drive.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = WIDTH, HEIGHT
+        for file in sorted((directory / "frames").iterdir()):
+            frame = av.VideoFrame.from_image(Image.open(file))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
 
 
 def _write_checkpoint(directory: Path) -> None:

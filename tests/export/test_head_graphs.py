@@ -69,7 +69,7 @@ def test_a_head_that_is_no_convolution_gets_none_and_the_manifest_says_why(tmp_p
     split = split_network(capture(TwoLayerHead().eval(), FRAME.height, FRAME.width), "classifier")
     pipeline._write_programs(split, FRAME, tmp_path)
     fields = pipeline._head_graphs(split, tmp_path, noise_images(FRAME), {})
-    assert fields.keys() == {"no_head_graphs"}
+    assert fields.keys() == {"no_head_graphs", "parity"}
     assert "needs a head of one convolution, this one is: aten.relu" in str(fields["no_head_graphs"])
     assert not (tmp_path / "head.onnx").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from PIL import Image
 from ocl_edge.bundle import Bundle
 from ocl_edge.errors import BuildError, ParityError, UsageError
 from ocl_edge.forms import FORMS, FormName
+from ocl_edge.labels import read_label_space
+from ocl_edge_export.engines import precision_gate
 from ocl_edge_export.engines.form_inputs import inputs_of_form
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels
 from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances, run_onnx
@@ -146,14 +149,44 @@ def test_labels_add_the_change_of_miou(bundle: Bundle, tmp_path: Path) -> None:
     for index in range(2):
         Image.fromarray(np.full((40, 50, 3), 90 * index, np.uint8)).save(images / f"{index}.png")
         Image.fromarray(np.full((40, 50), index, np.uint8)).save(labels / f"{index}.png")
-    found = read_labels(labels, images, bundle, at_most=4)
+    space = read_label_space(bundle.manifest, None, None)
+    found = read_labels(labels, images, space, at_most=4)
     assert [int(label.max()) for label in found] == [0, 1]
     converted = write_converted(bundle, "plain", "fp16", tmp_path, noise_images(bundle.manifest.input))
     report = check_precision(bundle, "plain", converted, "fp16", noise_images(bundle.manifest.input), found)
     assert abs(report["miou_change"]) <= PRECISION_TOLERANCES["fp16"].miou_loss
     Image.fromarray(np.full((40, 50), 99, np.uint8)).save(labels / "1.png")
-    with pytest.raises(UsageError, match=r"1\.png holds \[99\], the bundle has classes 0 to 4"):
-        read_labels(labels, images, bundle, at_most=4)
+    with pytest.raises(UsageError, match=r"1\.png holds \[99\], the classes are 0 to 4 \(255 .*--label-map"):
+        read_labels(labels, images, space, at_most=4)
+
+
+def test_labels_of_other_classes_are_compared_through_the_map(bundle: Bundle, tmp_path: Path) -> None:
+    """Labels are the exact masks in classes of their own, so the change is the other graph's mIoU minus 1."""
+    class_map = np.array([2, 0, 1, 1, 0], np.uint8)
+    (tmp_path / "map.json").write_text(json.dumps(class_map.tolist()))
+    (tmp_path / "classes.json").write_text(json.dumps({"classes": ["a", "b", "c"], "ignore_index": 3}))
+    space = read_label_space(bundle.manifest, tmp_path / "map.json", tmp_path / "classes.json")
+    images, finish = noise_images(bundle.manifest.input), precision_gate._Finish(bundle)
+    wrong = tmp_path / "plain.fp16.onnx"
+    model = onnx.load(bundle.file("backbone.plain.onnx"))
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == "right.weight")
+    weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+    onnx.save(model, wrong)
+    exact, close = (
+        [
+            class_map[finish.mask([run_onnx(path, {"image": image[None]})["features_0"]], 40, 50)]
+            for image in images
+        ]
+        for path in (bundle.file("backbone.plain.onnx"), wrong)
+    )
+    ours, theirs = np.stack(close), np.stack(exact)
+    iou = [
+        ((ours == c) & (theirs == c)).sum() / ((ours == c) | (theirs == c)).sum() for c in np.unique(theirs)
+    ]
+    anything = PrecisionTolerances(class_disagreement=1.0, miou_loss=1.0)
+    report = check_precision(bundle, "plain", wrong, "fp16", images, exact, space, anything)
+    assert report["miou_change"] == pytest.approx(np.mean(iou) - 1)
+    assert report["miou_change"] < -0.05
 
 
 @pytest.fixture

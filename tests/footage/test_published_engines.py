@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from ocl_edge.bundle import Bundle
-from ocl_edge.forms import FORMS
-from ocl_edge.programs import load_program
+from ocl_edge.forms import FORMS, HEAD_GRAPHS
 from ocl_edge_export.engines.build import build_engines
 from ocl_edge_export.engines.process import run_worker
 from ocl_edge_export.engines.request import BuildRequest
-from ocl_edge_export.head_step import build_head_step, describe_head
+from ocl_edge_export.precision import to_sixteen_bits
 
 pytestmark = pytest.mark.footage
 TARGETS = ("sm86", "sm89")
@@ -32,11 +32,19 @@ def test_every_form_compiles_for_ampere_and_ada(published_bundle: Bundle, precis
             assert record.parity["class_disagreement"] < 0.005
 
 
-def test_its_head_step_compiles(published_bundle: Bundle, tmp_path: Path) -> None:
-    head = describe_head(load_program(published_bundle.file("head.pt2")))
-    assert (head.classes, head.features, head.kernel) == (20, 10, (1, 1))
-    (tmp_path / "step.onnx").write_bytes(build_head_step(head, 192, 256).SerializeToString())
-    fixed = {"shapes": {}, "targets": list(TARGETS), "workspace_mib": None, "tf32": False}
+def test_its_head_graphs_compile_and_stay_float32(published_bundle: Bundle) -> None:
+    request = BuildRequest("tensorrt-rtx", HEAD_GRAPHS, TARGETS, precision="fp16")
+    for built in build_engines(published_bundle, request):
+        assert built.engine.record.key.precision == "fp32"
+        assert built.engine.record.bytes > 10**5
+
+
+def test_its_head_step_compiles_in_sixteen_bits_too(published_bundle: Bundle, tmp_path: Path) -> None:
+    step = onnx.load(published_bundle.file("head_step.onnx"))
+    onnx.save(to_sixteen_bits(step, "fp16"), tmp_path / "step.onnx")
+    free = {
+        which: [2, 10, *sides] for which, sides in (("min", (1, 1)), ("opt", (48, 64)), ("max", (192, 256)))
+    }
+    fixed = {"shapes": {"features": free}, "targets": list(TARGETS), "workspace_mib": None, "tf32": False}
     job = {"job": "build", "flavour": "tensorrt-rtx", "onnx": str(tmp_path / "step.onnx"), **fixed}
-    done = run_worker({**job, "engine": str(tmp_path / "step.engine")}, 300)
-    assert done["bytes"] > 1000
+    assert run_worker({**job, "engine": str(tmp_path / "step.engine")}, 300)["bytes"] > 10**5

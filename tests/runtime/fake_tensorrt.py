@@ -25,6 +25,7 @@ from ocl_edge.engine_key import EngineKey, EngineRecord, Here, graph_hashes
 from ocl_edge.engine_store import StoredEngine, store_engine, user_cache
 from ocl_edge.tensorrt_flavours import FlavourName
 from ocl_edge_runtime.backends.engine_device import Buffer, Enqueue
+from ocl_edge_runtime.backends.lane import Lane
 from ocl_edge_runtime.backends.tensorrt_engines import EngineLibrary
 
 MAGIC = b"fake engine "
@@ -195,6 +196,7 @@ class HostDevice:
     """`EngineDevice` in host memory; ``binds`` says whether tensors are bound where they lie."""
 
     torch_device = torch.device("cpu")
+    lane = Lane()
 
     def __init__(self, can_capture: bool = True, binds: bool = True) -> None:
         self.can_capture, self.binds = can_capture, binds

@@ -157,10 +157,11 @@ def test_the_head_graphs_are_in_the_manifest_and_checked(small_bundle: Bundle) -
 
 def test_what_cannot_run_in_the_engine_is_refused_with_the_way_out(small_bundle: Bundle) -> None:
     without = {"head_graphs": None, "no_head_graphs": "a head of two layers"}
-    for changes, reason in ((without, "a head of two layers"), ({"head_graphs": None}, "export it again")):
-        bundle = replace(small_bundle, manifest=small_bundle.manifest.model_copy(update=changes))
-        with pytest.raises(BundleError, match=rf"no head graphs \(.*{reason}\); --head torch needs none"):
-            Engine(bundle, EngineOptions(head="engine"))
+    bundle = replace(small_bundle, manifest=small_bundle.manifest.model_copy(update=without))
+    with pytest.raises(
+        BundleError, match=r"no head graphs \(a head of two layers\); --head torch needs none"
+    ):
+        Engine(bundle, EngineOptions(head="engine"))
     with pytest.raises(BackendError, match=r"torch backend here cannot run head and head_step: --head torch"):
         EngineHead(small_bundle, TorchBackend(small_bundle), SETTINGS)
     for method in ("tent-head", "ocl-full"):

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from ocl_edge.cuda_probe import driver_version
 from ocl_edge_runtime import machine
-from ocl_edge_runtime.gpu_facts import describe_jetson
+from ocl_edge_runtime.gpu_facts import describe_gpus, describe_jetson
 
 JETSON = {
     "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n",
@@ -38,6 +40,51 @@ def test_a_jetson_is_described_from_its_files(tmp_path: Path) -> None:
         "CPU clock": "729 of 1728 MHz, governor schedutil",
         "hottest zone": "51 degrees C",
     }
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The real nvidia-ml-py with its calls into the driver replaced; a name that it lacks fails here."""
+    calls: list[str] = []
+
+    def refuse(*_: object) -> int:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    def clock(handle: str, domain: int) -> int:
+        assert domain == pynvml.NVML_CLOCK_SM
+        return {"first": 1410, "second": 300}[handle]
+
+    replaced = {
+        "nvmlInit": lambda: calls.append("init"),
+        "nvmlShutdown": lambda: calls.append("shutdown"),
+        "nvmlDeviceGetCount": lambda: 2,
+        "nvmlDeviceGetHandleByIndex": lambda index: ("first", "second")[index],
+        "nvmlDeviceGetClockInfo": clock,
+        "nvmlDeviceGetMaxClockInfo": lambda handle, domain: clock(handle, domain) + 100,
+        "nvmlDeviceGetPowerUsage": lambda handle: 61_900 if handle == "first" else refuse(),
+        "nvmlDeviceGetEnforcedPowerLimit": refuse,
+    }
+    for name, function in replaced.items():
+        monkeypatch.setattr(pynvml, name, function)
+    return calls
+
+
+def test_gpus_are_described_by_the_drivers_own_library(two_gpus: list[str]) -> None:
+    assert describe_gpus() == {
+        "GPU 0 state": "clock 1410 MHz, of 1510 MHz, 61 W",
+        "GPU 1 state": "clock 300 MHz, of 400 MHz",
+    }
+    assert two_gpus == ["init", "shutdown"]
+
+
+def test_a_library_without_a_driver_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_driver() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
+    assert describe_gpus() == {}
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert describe_gpus() == {}
 
 
 def test_another_machine_is_no_jetson(tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ def test_marks_of_a_dot_plot_lie_at_their_values() -> None:
     svg = drawn(Dots("t", "%", ["a", "b", "c"], rows, colours=[0, 4, 8], low=0, high=100, absent="not there"))
     left, quarter, right = numbers(r'<circle cx="([\d.]+)"', svg)
     assert quarter == pytest.approx(left + (right - left) / 4, abs=0.2)
+    ticks = numbers(r'<line x1="([\d.]+)"[^>]*class="grid"', svg)
+    assert (ticks[0], ticks[-1]) == (left, right)
     assert "not there" in svg
     assert "x, b: 25.0 %" in svg
 
@@ -148,6 +150,13 @@ def test_a_time_line_shows_deadline_guard_and_outliers() -> None:
     assert undone is not None
     assert (kept[1].count("M"), undone[1].count("M")) == (99, 1)
     assert "undone" not in drawn(Timeline("t", calm))
+
+
+def test_what_a_plot_shows_is_its_name_for_those_who_cannot_see_it() -> None:
+    checker = Checker()
+    checker.feed(drawn(Lines('a "b" <i>&\'c', "y", [series([1.0, 2.0])])))
+    assert checker.tags[0][1]["aria-label"] == 'a "b" <i>&\'c'
+    assert 'a "b" <i>&\'c' in checker.text
 
 
 def test_moments_add_up() -> None:

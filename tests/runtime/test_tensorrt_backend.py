@@ -341,9 +341,7 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 def on_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("tensorrt_backend", "tensorrt_engines"):
         monkeypatch.setattr(f"ocl_edge_runtime.backends.{module}.open_library", fake_library)
-    monkeypatch.setattr(
-        "ocl_edge_runtime.backends.tensorrt_backend.open_device", lambda on_host: HostDevice()
-    )
+    monkeypatch.setattr("ocl_edge_runtime.backends.tensorrt_backend.open_device", lambda *_: HostDevice())
 
 
 @pytest.mark.usefixtures("on_fakes")

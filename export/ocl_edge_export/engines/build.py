@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,12 +21,14 @@ from ocl_edge.engine_store import (
     StoredEngine,
     build_lock,
     find_built,
+    staging_directory,
     store_engine,
     user_cache,
     writable_directory,
 )
 from ocl_edge.errors import BackendError, BuildError, UsageError
 from ocl_edge.forms import HEAD_GRAPHS
+from ocl_edge.labels import read_label_space
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels
 from ocl_edge_export.engines.process import run_worker
 from ocl_edge_export.engines.request import BuildRequest
@@ -129,8 +130,8 @@ def _build_once(
         if there is not None:
             return BuiltEngine(there, built=False)
         try:
-            with tempfile.TemporaryDirectory(prefix=".build.", dir=directory) as staging:
-                return _build(bundle, request, key, directory, Path(staging), tell)
+            with staging_directory(directory, key) as staging:
+                return _build(bundle, request, key, directory, staging, tell)
         except OSError as error:
             raise BuildError(
                 f"the engine cannot be written to {directory}: {error.strerror or error}"
@@ -147,12 +148,13 @@ def _build(
         calibration = _calibration_images(bundle, request)
         converted = write_converted(bundle, key.form, key.precision, staging, calibration)
         tell(f"check {key.precision} against fp32")
+        space = read_label_space(bundle.manifest, request.label_map, request.label_classes)
         labels = (
-            read_labels(request.labels, request.calibration, bundle, CALIBRATION_IMAGES)
-            if request.labels
+            read_labels(request.labels, request.calibration, space, CALIBRATION_IMAGES)
+            if request.labels and request.calibration
             else None
         )
-        parity = check_precision(bundle, key.form, converted, key.precision, calibration, labels)
+        parity = check_precision(bundle, key.form, converted, key.precision, calibration, labels, space)
         onnx = converted
     engine = staging / f"{key.form}.engine"
     start = time.monotonic()

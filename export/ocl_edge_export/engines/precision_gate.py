@@ -17,7 +17,7 @@ from ocl_edge.bundle import Bundle
 from ocl_edge.engine_key import Precision
 from ocl_edge.errors import ParityError, UsageError
 from ocl_edge.forms import FormName
-from ocl_edge.metrics import ConfusionMatrix
+from ocl_edge.labels import LabelSpace, read_label_space
 from ocl_edge.programs import load_program
 from ocl_edge.tail import Tail
 from ocl_edge_export.engines.form_inputs import inputs_of_form
@@ -25,7 +25,6 @@ from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances, ru
 from ocl_edge_export.precision import to_sixteen_bits
 from ocl_edge_export.sample_images import choose_images
 
-IGNORED_LABEL = 255
 Mask = NDArray[np.uint8]
 
 
@@ -36,6 +35,7 @@ def check_precision(
     precision: Precision,
     images: Tensor,
     labels: list[Mask] | None = None,
+    space: LabelSpace | None = None,
     tolerances: PrecisionTolerances | None = None,
 ) -> dict[str, Any]:
     """Run a form in float32 and in ``precision`` with ONNX Runtime; compare masks.
@@ -49,7 +49,8 @@ def check_precision(
         converted: its ONNX file in ``precision``.
         precision: of that file.
         images: float32 [N, 3, H, W], normalised.
-        labels: class indices of each image, uint8 [H, W], `IGNORED_LABEL` ignored.
+        labels: class indices of each image, uint8 [H, W].
+        space: their classes; None: the bundle's.
         tolerances: by default those of `PRECISION_TOLERANCES`.
 
     Returns:
@@ -77,7 +78,8 @@ def check_precision(
         masks[0].append(finish.mask(exact, height, width))
         masks[1].append(finish.mask(close, height, width))
         disagreement += float((masks[0][-1] != masks[1][-1]).mean()) / len(images)
-    change = _miou_change(masks, labels, len(bundle.manifest.classes)) if labels else None
+    space = space or read_label_space(bundle.manifest, None, None)
+    change = _miou_change(masks, labels, space) if labels else None
     report = {
         "images": len(images),
         "emulated": emulated is not None,
@@ -112,13 +114,12 @@ class _Finish:
         return self._tail.mask(self._head(*features)[0], height, width)
 
 
-def read_labels(labels: Path, images: Path | None, bundle: Bundle, at_most: int) -> list[Mask]:
+def read_labels(labels: Path, images: Path, space: LabelSpace, at_most: int) -> list[Mask]:
     """The label images that belong to the chosen calibration images.
 
     Raises:
         UsageError: one is missing, unreadable, or holds a value that is no class.
     """
-    assert images is not None
     found = []
     for image in choose_images(images, at_most):
         file = labels / f"{image.stem}.png"
@@ -131,10 +132,12 @@ def read_labels(labels: Path, images: Path | None, bundle: Bundle, at_most: int)
                 label = np.array(opened, np.uint8)
         except (OSError, UnidentifiedImageError) as error:
             raise UsageError(f"--labels: {file} cannot be read: {error}") from error
-        wrong = np.setdiff1d(label, [*range(len(bundle.manifest.classes)), IGNORED_LABEL])
+        wrong = np.setdiff1d(label, [*range(len(space.names)), space.ignore])
         if wrong.size:
-            raise UsageError(f"--labels: {file} holds {wrong[:5].tolist()}, the bundle has classes 0 to "
-                             f"{len(bundle.manifest.classes) - 1}")  # fmt: skip
+            raise UsageError(
+                f"--labels: {file} holds {wrong[:5].tolist()}, the classes are 0 to {len(space.names) - 1} "
+                f"({space.ignore} is ignored); labels of other classes need --label-map and --label-classes"
+            )
         found.append(label)
     return found
 
@@ -145,10 +148,10 @@ def _emulated(source: Path) -> bytes:
     return content
 
 
-def _miou_change(masks: tuple[list[Mask], list[Mask]], labels: list[Mask], classes: int) -> float:
+def _miou_change(masks: tuple[list[Mask], list[Mask]], labels: list[Mask], space: LabelSpace) -> float:
     scores = []
     for of_precision in masks:
-        matrix = ConfusionMatrix(classes, IGNORED_LABEL)
+        matrix = space.matrix()
         for mask, label in zip(of_precision, labels, strict=True):
             matrix.add(mask, label)
         scores.append(matrix.miou())

@@ -28,7 +28,9 @@ class BuildRequest:
         timeout_s: of each engine.
         rebuild: also where a valid engine is there.
         calibration: directory of images, for int8 ranges and the precision gate.
-        labels: directory of label images (class indices, 255 ignored) of the same names.
+        labels: directory of label images (class indices) of the same names.
+        label_map: see `ocl_edge.labels.read_label_space`.
+        label_classes: likewise.
     """
 
     flavour: FlavourName
@@ -44,6 +46,8 @@ class BuildRequest:
     rebuild: bool = False
     calibration: Path | None = None
     labels: Path | None = None
+    label_map: Path | None = None
+    label_classes: Path | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_batch <= self.opt_batch <= self.max_batch:
@@ -55,6 +59,8 @@ class BuildRequest:
             raise UsageError("--precision int8 needs frames to find the value ranges: --calibration DIR")
         if self.labels is not None and self.calibration is None:
             raise UsageError("--labels belong to the images of --calibration DIR, which is missing")
+        if self.labels is None and (self.label_map or self.label_classes):
+            raise UsageError("--label-map and --label-classes describe --labels DIR, which is missing")
 
     @property
     def flags(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ocl_edge.errors import BackendError
+from ocl_edge_runtime.backends.lane import CudaLane, Lane
 
 Enqueue = Callable[[int], None]
 """Enqueues work on the stream of this handle."""
@@ -36,6 +37,8 @@ class EngineDevice(Protocol):
     torch_device: torch.device
     """Where outputs are handed out."""
     can_capture: bool
+    lane: Lane
+    """For a worker whose backend runs on this device."""
 
     def can_bind(self, tensor: Tensor) -> bool:
         """Whether the engine can read this tensor where it lies."""
@@ -65,20 +68,20 @@ class EngineDevice(Protocol):
 class TorchCudaDevice:
     """Tensors of PyTorch are the buffers.
 
-    The engine runs on a stream of its own with high priority, ordered by events after
-    and before the caller's current stream; TensorRT synchronises the whole device when it
-    is given the default stream.
+    The engine runs on a stream of its own, ordered by events after and before the caller's
+    current stream; TensorRT synchronises the whole device when it is given the default stream.
 
     Args:
         index: of the GPU.
         on_host: hand outputs out in pinned host memory, complete when `hand_out` returns,
             for a head on the CPU. Otherwise they stay on the device, without a copy, and
             the caller's stream waits for them.
+        for_updates: run at low instead of high priority.
     """
 
     can_capture = True
 
-    def __init__(self, index: int = 0, on_host: bool = True) -> None:
+    def __init__(self, index: int = 0, on_host: bool = True, for_updates: bool = False) -> None:
         if not torch.cuda.is_available():
             raise BackendError(
                 f"PyTorch {torch.__version__} has no CUDA here; install a CUDA build of PyTorch, "
@@ -87,7 +90,9 @@ class TorchCudaDevice:
         self._cuda = torch.device("cuda", index)
         self._on_host = on_host
         self.torch_device = torch.device("cpu") if on_host else self._cuda
-        self._stream = torch.cuda.Stream(self._cuda, priority=-1)  # type: ignore[no-untyped-call]
+        priority = 0 if for_updates else -1  # lower numbers go first
+        self._stream = torch.cuda.Stream(self._cuda, priority=priority)  # type: ignore[no-untyped-call]
+        self.lane: Lane = CudaLane(self._stream)
 
     def can_bind(self, tensor: Tensor) -> bool:
         return tensor.device == self._cuda
@@ -133,18 +138,19 @@ class TorchCudaDevice:
         current.wait_stream(self._stream)
 
 
-def open_device(on_host: bool = True) -> EngineDevice:
+def open_device(on_host: bool = True, for_updates: bool = False) -> EngineDevice:
     """PyTorch's CUDA where it has one, else pycuda, which hands outputs out on the CPU always.
 
     Args:
         on_host: of `TorchCudaDevice`.
+        for_updates: likewise.
 
     Raises:
         BackendError: neither works here.
         MissingExtraError: PyTorch has no CUDA and pycuda is not installed.
     """
     if torch.cuda.is_available():
-        return TorchCudaDevice(on_host=on_host)
+        return TorchCudaDevice(on_host=on_host, for_updates=for_updates)
     from ocl_edge_runtime.backends.tensorrt_pycuda import PyCudaDevice
 
     return PyCudaDevice()

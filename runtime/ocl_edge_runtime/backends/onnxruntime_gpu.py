@@ -54,7 +54,7 @@ class OnnxRuntimeGpuBackend(OnnxRuntimeBackend):
             providers.insert(0, (self._provider, cache))
         return self._library.InferenceSession(path, options, providers=providers)
 
-    def _check_session(self, session: Any, form: GraphName) -> None:
+    def _check_session(self, session: Any, graph: GraphName) -> None:
         if session.get_providers()[0] != self._provider:
             raise BackendError(
                 f"asked ONNX Runtime for {self._provider}, it runs {', '.join(session.get_providers())}; "
@@ -63,7 +63,7 @@ class OnnxRuntimeGpuBackend(OnnxRuntimeBackend):
         session.disable_fallback()
         on_cpu = _heavy_nodes_on_cpu(session)
         if on_cpu:
-            raise BackendError(f"{self.name} left {', '.join(on_cpu)} of the {form} form on the CPU")
+            raise BackendError(f"{self.name} left {', '.join(on_cpu)} of the {graph} form on the CPU")
 
 
 def require_provider(provider: ProviderName) -> None:

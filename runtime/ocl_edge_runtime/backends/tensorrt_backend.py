@@ -61,6 +61,7 @@ class TensorRtBackend:
         device: opened by default with `open_device`.
         on_device: leave outputs on the GPU where PyTorch has CUDA: a head that runs there,
             in PyTorch or as an engine, takes them without a copy.
+        for_updates: give way to other backends on the same GPU.
 
     Raises:
         BackendError: no driver or GPU.
@@ -77,6 +78,7 @@ class TensorRtBackend:
         library: EngineLibrary | None = None,
         device: EngineDevice | None = None,
         on_device: bool = False,
+        for_updates: bool = False,
     ) -> None:
         self.name: str = flavour
         self._library = library or open_library(flavour)
@@ -91,8 +93,9 @@ class TensorRtBackend:
         if not any(form in self.engines for form in FORMS):
             raise self._missing["plain"]
         self._specs = {form: graphs[form] for form in self.engines}
-        self._device = device or open_device(on_host=not on_device)
+        self._device = device or open_device(not on_device, for_updates)
         self.head_device = self._device.torch_device
+        self.lane = self._device.lane
         self._graphs = cuda_graphs
         self._loaded: dict[GraphName, Any] = {}
         self._caches: dict[Key, RuntimeCache] = {}

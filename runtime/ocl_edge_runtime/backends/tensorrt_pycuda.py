@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ocl_edge.errors import BackendError, MissingExtraError
 from ocl_edge_runtime.backends.engine_device import Buffer, Enqueue
+from ocl_edge_runtime.backends.lane import Lane, PyCudaLane
 
 
 class PyCudaDevice:
@@ -44,6 +45,7 @@ class PyCudaDevice:
         except driver.Error as error:
             raise BackendError(f"pycuda cannot use the GPU: {error}") from error
         self._stream = driver.Stream()
+        self.lane: Lane = PyCudaLane(self._context)
 
     def can_bind(self, tensor: Tensor) -> bool:  # noqa: ARG002
         return False

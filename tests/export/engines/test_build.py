@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,9 @@ from ocl_edge.bundle import Bundle
 from ocl_edge.cli import run
 from ocl_edge.cuda_probe import probe_cuda
 from ocl_edge.engine_key import Here, reasons_against
-from ocl_edge.engine_store import find_engine, list_engines
-from ocl_edge.errors import BackendError, BuildError, NoValidEngineError, UsageError
+from ocl_edge.engine_store import build_lock, find_engine, list_engines, staging_directory
+from ocl_edge.errors import BackendError, BuildError, BundleError, NoValidEngineError, UsageError
+from ocl_edge.forms import HEAD_GRAPHS
 from ocl_edge_export.engines import build as build_module
 from ocl_edge_export.engines.build import build_engines, plan_build
 from ocl_edge_export.engines.process import run_worker
@@ -85,6 +89,18 @@ def test_rebuild_builds_again_and_a_damaged_engine_is_replaced(bundle: Bundle) -
     assert len(mended.engine.read()) > 10_000
 
 
+def test_head_graphs_are_built_in_float32_whatever_is_asked_of_the_forms(bundle: Bundle) -> None:
+    built = build_engines(bundle, plain_only(forms=HEAD_GRAPHS, precision="fp16"))
+    for engine in built:
+        key = engine.engine.record.key
+        assert (key.precision, key.weights_sha256) == ("fp32", "")
+        assert find_engine(bundle, key.form, device(compute_capability="sm86"), "fp16").record.key == key
+    assert [engine.engine.record.key.form for engine in built] == ["head", "head_step"]
+    without = bundle.manifest.model_copy(update={"head_graphs": None, "no_head_graphs": "two layers"})
+    with pytest.raises(BundleError, match=r"no head graphs \(two layers\)"):
+        plan_build(replace(bundle, manifest=without), plain_only(forms=("head",)))
+
+
 def test_precisions_do_not_replace_each_other(bundle: Bundle) -> None:
     (exact,) = build_engines(bundle, plain_only())
     (half,) = build_engines(bundle, plain_only(precision="fp16"))
@@ -150,6 +166,51 @@ def test_a_failed_build_leaves_nothing_behind(bundle: Bundle) -> None:
         build_engines(bundle, plain_only(timeout_s=0.01))
     left = [file.name for file in (bundle.path / "engines").rglob("*") if not file.name.endswith(".lock")]
     assert left == []
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from ocl_edge.engine_key import EngineKey
+from ocl_edge.engine_store import build_lock, staging_directory
+directory, key = Path(sys.argv[1]), EngineKey.model_validate_json(sys.argv[2])
+with build_lock(directory, key, print), staging_directory(directory, key) as staging:
+    (staging / "half.engine").write_text("half")
+    print("building", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_build_leaves_behind_is_removed_and_what_a_running_one_uses_is_not(
+    bundle: Bundle,
+) -> None:
+    directory = bundle.path / "engines"
+    directory.mkdir()
+    keys = plan_build(bundle, plain_only(forms=("plain", "modulated", "measured")))
+    killed, running, ours = keys
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(directory), key.model_dump_json()], stdout=subprocess.PIPE
+        )
+        for key in (killed, running)
+    ]
+    try:
+        assert [process.stdout.readline() for process in processes if process.stdout] == [b"building\n"] * 2
+        processes[0].kill()
+        processes[0].wait()
+        assert len(list(directory.glob(".build.*"))) == 2
+        with build_lock(directory, ours, print), staging_directory(directory, ours) as staging:
+            there = {path.name for path in directory.glob(".build.*")}
+            assert there == {staging.name, f".build.{running.directory}.modulated"}
+            assert list(staging.iterdir()) == []
+        assert (directory / f".build.{running.directory}.modulated" / "half.engine").exists()
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    with build_lock(directory, running, print), staging_directory(directory, running) as staging:
+        assert list(staging.iterdir()) == []  # its own, left by one that was killed, too
+    assert list(directory.glob(".build.*")) == []
 
 
 @pytest.mark.parametrize(
@@ -234,4 +295,11 @@ def test_the_command_line_plans_builds_and_reports(
     assert run([*command, "--input-size", "96x128"]) == 2
     assert "the bundle is 48x64" in capsys.readouterr().err
     assert run([*command[:-1], "sharp"]) == 2
+    assert "known: plain,modulated,measured,head,head_step" in capsys.readouterr().err
+    assert run([*command[:-1], "plain,head_step", "--dry-run", "--json", "-"]) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert [(entry["key"]["form"], entry["built"]) for entry in plan] == [
+        ("plain", True),
+        ("head_step", False),
+    ]
     assert run([*command, "--targets", "ampere"]) == 2

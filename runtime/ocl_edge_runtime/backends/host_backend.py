@@ -1,0 +1,73 @@
+"""What backends on the CPU share: outputs are written into tensors that are allocated once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ocl_edge.bundle import Bundle, FormSpec
+from ocl_edge.forms import FormName, GraphName
+from ocl_edge_runtime.backends.base import Sizes, check_inputs, check_outputs, graphs_of, shape_of
+
+
+class HostBackend(ABC):
+    """A `HeadBackend` whose tensors lie on the CPU. Each graph is loaded at first use.
+
+    Args:
+        bundle: the opened bundle.
+    """
+
+    name: str
+    head_device = torch.device("cpu")
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._graphs = graphs_of(bundle)
+        self._loaded: dict[GraphName, Any] = {}
+        self._outputs: dict[tuple[GraphName, Sizes], dict[str, Tensor]] = {}
+
+    def describe(self) -> Mapping[GraphName, FormSpec]:
+        return self._graphs
+
+    def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        sizes = check_inputs(form, self._graphs[form], inputs)
+        outputs = self._outputs.get((form, sizes)) or self._allocate(form, sizes)
+        self._run(self._load_once(form), inputs, outputs)
+        return dict(outputs)
+
+    def infer_into(
+        self, graph: GraphName, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+    ) -> None:
+        spec = self._graphs[graph]
+        check_outputs(graph, spec, check_inputs(graph, spec, inputs), outputs)
+        self._run(self._load_once(graph), inputs, outputs)
+
+    def close(self) -> None:
+        self._loaded.clear()
+        self._outputs.clear()
+
+    @abstractmethod
+    def _load(self, graph: GraphName) -> Any:
+        """What `_run` needs to run a graph.
+
+        Raises:
+            BackendError: the library cannot load it.
+        """
+
+    @abstractmethod
+    def _run(self, loaded: Any, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+        """Read the inputs where they are, write the outputs where they are, and return when that is done."""
+
+    def _load_once(self, graph: GraphName) -> Any:
+        if graph not in self._loaded:
+            self._loaded[graph] = self._load(graph)
+        return self._loaded[graph]
+
+    def _allocate(self, form: FormName, sizes: Sizes) -> dict[str, Tensor]:
+        outputs = {tensor.name: torch.empty(shape_of(tensor, sizes)) for tensor in self._graphs[form].outputs}
+        self._outputs[form, sizes] = outputs
+        return outputs

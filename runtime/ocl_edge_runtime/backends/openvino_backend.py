@@ -1,0 +1,102 @@
+"""OpenVINO on the CPU, bound to buffers that are allocated once.
+
+In float32 unless bf16 is asked for: OpenVINO by itself computes in bfloat16 wherever the
+processor can, which moves features by some percent of their range.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ocl_edge.bundle import Bundle
+from ocl_edge.engine_key import Precision, precision_of
+from ocl_edge.engine_store import user_cache
+from ocl_edge.errors import BackendError, MissingExtraError
+from ocl_edge.forms import GraphName
+from ocl_edge_runtime.backends.host_backend import HostBackend
+
+DEVICE = "CPU"
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+HINTS = dict(zip(PRECISIONS, ("f32", "bf16"), strict=True))
+
+
+class OpenVinoBackend(HostBackend):
+    """One compiled model and one infer request a graph.
+
+    Compiled models are kept in the user's cache directory, in a directory of the bundle's
+    identity: OpenVINO's own key does not cover a weight file beside the graph.
+
+    Args:
+        bundle: the opened bundle.
+        threads: for one inference; None leaves the choice to OpenVINO.
+        precision: fp32 (also None) or bf16; head graphs compute in float32 in both.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+        BackendError: OpenVINO cannot be imported, or this processor has no bf16.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self, bundle: Bundle, threads: int | None = None, precision: Precision | None = None
+    ) -> None:
+        self._library = import_openvino()
+        self._precision: Precision = precision or "fp32"
+        self._core = self._library.Core()
+        if self._precision == "bf16" and "BF16" not in self._core.get_property(
+            DEVICE, "OPTIMIZATION_CAPABILITIES"
+        ):
+            raise BackendError("this processor has no bf16 instructions: --precision fp32")
+        self._properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", **_cache_of(bundle)}
+        if threads is not None:
+            self._properties["INFERENCE_NUM_THREADS"] = threads
+        super().__init__(bundle)
+
+    def _load(self, graph: GraphName) -> Any:
+        path = self._bundle.file(self._graphs[graph].file)
+        precision = HINTS[precision_of(graph, self._precision)]
+        properties = {**self._properties, "INFERENCE_PRECISION_HINT": precision}
+        try:
+            compiled = self._core.compile_model(str(path), DEVICE, properties)
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO cannot load {path.name}: {error}") from error
+        return compiled.create_infer_request()
+
+    def _run(self, loaded: Any, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+        for name, tensor in {**inputs, **outputs}.items():
+            loaded.set_tensor(name, self._library.Tensor(tensor.numpy(), shared_memory=True))
+        loaded.infer()
+
+
+def _cache_of(bundle: Bundle) -> dict[str, str]:
+    """Where compiled models are kept; nothing where that cannot be written, which costs time at a start."""
+    place = user_cache() / "openvino" / bundle.identity[:24]
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            return {"CACHE_DIR": str(place)}
+    except OSError:
+        return {}
+
+
+def import_openvino() -> Any:
+    """The library.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        BackendError: it is installed and cannot be imported.
+    """
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        if error.name != "openvino":
+            raise BackendError(f"openvino is installed and cannot be imported: {error}") from error
+        raise MissingExtraError("openvino", "openvino", "the openvino backend") from error
+    except ImportError as error:
+        raise BackendError(f"openvino is installed and cannot be imported: {error}") from error
+    return openvino
