@@ -249,11 +249,11 @@ class RealtimeEngine(Engine):
         self._schedule = replace(self._schedule, granted=True)
         if not self.guard.may_update():
             return Update(None, False, "frozen by the guard")
-        given = self._update_input(current)
+        self.watch.resume()
+        started, given = self.clock.now(), self._update_input(current)
         if self._background is not None:
             self._background.start(self.index, given)
             return Update(None, False, IN_BACKGROUND)
-        started = self.clock.now()
         self._outcome = self.updater.run(given)
         self.scheduler.durations.add(self.clock.now() - started)
         return self._outcome.update
@@ -399,8 +399,8 @@ class RealtimeEngine(Engine):
         An update in flight does not count: a run that resumes from here never began it.
         """
         learned = self.updater if self._background is None else self._background
-        tensors, learned_facts = learned.export_state()
-        tensors["mixed"] = self._mixed
+        learned_tensors, learned_facts = learned.export_state()
+        tensors = {**learned_tensors, "mixed": self._mixed}
         if self.running.average is not None:
             tensors["average"] = self.running.average
         if self._last_adapted is not None:

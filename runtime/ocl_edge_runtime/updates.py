@@ -98,8 +98,7 @@ class HeadUpdater:
         self._rules = rules
 
     def run(self, given: UpdateInput, trusted: bool = False) -> Outcome:
-        """One update. ``trusted`` takes any statistics: for warming up on noise."""
-        self.watch.resume()
+        """One update; the watch runs. ``trusted`` takes any statistics: for warming up on noise."""
         before = len(self.watch.spans)
         update, decision = self._update(given, trusted)
         timings = {span.stage: span.ms for span in self.watch.spans[before:]}
