@@ -1,4 +1,4 @@
-# make setup | test | test-gpu | check | demo | demo-camvid | bench | clean
+# make setup | test | test-gpu | check | demo | demo-camvid | accuracy | bench | clean
 PYTHON ?= python3
 DATA ?= ../shared/data
 VENV := .venv
@@ -8,7 +8,7 @@ CHECKPOINT := $(DATA)/models/espnetv2_s_2.0_city_1024x512.pth
 FOOTAGE := $(DATA)/camvid/0001TP/images
 OUT ?= out
 
-.PHONY: setup test test-gpu check demo demo-camvid bench clean
+.PHONY: setup test test-gpu check demo demo-camvid accuracy bench clean
 
 setup: $(READY)
 
@@ -41,6 +41,13 @@ demo-camvid: setup
 	$(BIN)/ocl-edge inspect $(OUT)/espnetv2
 	$(BIN)/ocl-edge run $(OUT)/espnetv2 --source $(FOOTAGE) --limit 40 --sink masks:$(OUT)/masks --sink overlay:$(OUT)/overlay
 	$(BIN)/ocl-edge profile $(OUT)/espnetv2 --source $(FOOTAGE) --frames 20 --trace $(OUT)/trace.json
+
+# The README's table of accuracy: eight streams, all frames, three seeds. Goes on where it was killed.
+accuracy: setup
+	test -d $(OUT)/accuracy || $(BIN)/ocl-edge export $(CHECKPOINT) --input-size 384x512 --out $(OUT)/accuracy
+	$(BIN)/python bench/ablation.py run $(OUT)/accuracy --data $(DATA) --results $(OUT)/accuracy.jsonl \
+		--cells 'frozen,norm,norm + OCL head + restoration'
+	$(BIN)/python bench/ablation.py table --results $(OUT)/accuracy.jsonl
 
 bench: setup
 	$(BIN)/python bench/accuracy.py --data $(DATA)

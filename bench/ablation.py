@@ -24,6 +24,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,6 +37,7 @@ from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.evaluation.corruption import parse_corruption
 from ocl_edge_runtime.evaluation.labelled import LabelledFrames, read_label_space
 from ocl_edge_runtime.evaluation.protocol import evaluate_stream
+from ocl_edge_runtime.sources import ImageSource
 
 STREAMS = (
     "0001TP/clean",
@@ -51,6 +53,7 @@ TUNING_STREAMS = ("Seq05VD/frost:3", "Seq05VD/shot_noise:2", "Seq05VD/defocus_bl
 SEEDS = (0, 1, 2)
 NO_NORMS: Prior = (1.0, 1.0)
 HEAD_GRID = ((0.05, 0.02), (0.1, 0.05), (0.2, 0.05), (0.05, 0.01), (0.02, 0.01), (0.1, 0.02), (0.2, 0.1))
+PUBLISHED = "norm + OCL all + restoration"
 TRAINED = {"head": "ocl-head", "affine": "ocl-norm", "all": "ocl-full"}
 
 
@@ -213,19 +216,99 @@ def as_pass(line: dict[str, Any]) -> Pass:
     return Pass(**{**fields, "prior": tuple(fields["prior"])})
 
 
+def tables(results: Path) -> str:
+    """Markdown: mIoU by stream, then the mean gain of every cell and the share of the best one's."""
+    scores: dict[tuple[str, str], dict[int, float]] = {}
+    for line in read(results):
+        scores.setdefault((line["cell"], line["stream"]), {})[line["seed"]] = line["miou"]
+    cells = [c for c in dict.fromkeys(p.cell for p in ablation()) if any(c == cell for cell, _ in scores)]
+    rows = ["| cell | " + " | ".join(STREAMS) + " |", "|---" * (len(STREAMS) + 1) + "|"]
+    for cell in cells:
+        columns = [_score(scores.get((cell, stream), {})) for stream in STREAMS]
+        rows.append(f"| {cell} | " + " | ".join(columns) + " |")
+    rows += [
+        "",
+        "| cell | streams | seeds | mean gain | worst stream | share of the published method's gain |",
+    ]
+    rows.append("|---" * 6 + "|")
+    for cell in cells[1:]:
+        rows.append(_gain_row(cell, scores))
+    return "\n".join(rows)
+
+
+def _score(of_seeds: dict[int, float]) -> str:
+    values = list(of_seeds.values())
+    if not values:
+        return ""
+    spread = f" ({max(values) - min(values):.1f})" if len(values) > 1 else ""
+    return f"{np.mean(values):.1f}{spread}"
+
+
+def _gain_row(cell: str, scores: dict[tuple[str, str], dict[int, float]]) -> str:
+    def gains_of(name: str, streams: list[str]) -> list[float]:
+        mean = {s: float(np.mean(list(scores[name, s].values()))) for s in streams}
+        return [mean[s] - float(np.mean(list(scores["frozen", s].values()))) for s in streams]
+
+    streams = [s for s in STREAMS if (cell, s) in scores and ("frozen", s) in scores]
+    gains = gains_of(cell, streams)
+    seeds = sorted({len(scores[cell, s]) for s in streams})
+    shared = [s for s in streams if (PUBLISHED, s) in scores]
+    share = f"{sum(gains_of(cell, shared)) / sum(gains_of(PUBLISHED, shared)):.0%}" if shared else ""
+    worst = min(zip(gains, streams, strict=True))
+    return (
+        f"| {cell} | {len(streams)} | {', '.join(map(str, seeds))} | {np.mean(gains):+.2f} "
+        f"| {worst[0]:+.1f} {worst[1]} | {share} |"
+    )
+
+
+def measure_times(bundle: Bundle, data: Path, rounds: int) -> None:
+    """Mask and update together, methods interleaved frame by frame, one thread."""
+    images = [
+        frame.image for frame in ImageSource(str(data / "camvid" / STREAMS[0].split("/")[0] / "images"), 8)
+    ]
+    engines = {
+        "frozen": Engine(bundle, EngineOptions("frozen", "pair", "onnxruntime", threads=1)),
+        "norm": Engine(bundle, EngineOptions("norm", backend="onnxruntime", threads=1)),
+        "ocl-head": Engine(bundle, EngineOptions("ocl-head", backend="onnxruntime", threads=1)),
+        "ocl-norm": Engine(bundle, EngineOptions("ocl-norm", threads=1)),
+        "ocl-full": Engine(bundle, EngineOptions("ocl-full", threads=1)),
+    }
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    for index in range(rounds + 1):
+        for name, engine in engines.items():
+            start = time.perf_counter()
+            engine.step(images[index % len(images)])
+            times[name].append(1e3 * (time.perf_counter() - start))
+    full = np.array(times["ocl-full"][1:])
+    print("method     ms/frame (10 % to 90 %)   of ocl-full's")
+    for name, values in times.items():
+        low, middle, high = np.percentile(values[1:], (10, 50, 90))
+        share = np.median(np.array(values[1:]) / full)
+        print(f"{name:10} {middle:6.0f} ({low:.0f} to {high:.0f}){'':8}{share:6.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["tune", "run"])
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("what", choices=["tune", "run", "time", "table"])
+    parser.add_argument("bundle", type=Path, nargs="?", help="of the published ESPNetv2; not for table")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--results", type=Path, help="default: bench/results/WHAT.jsonl")
     parser.add_argument("--cells", help="only cells of these names or patterns, separated by commas")
     parser.add_argument("--streams", help="likewise")
+    parser.add_argument("--rounds", type=int, default=12, help="frames of every method, for time")
     arguments = parser.parse_args()
     results = arguments.results or Path(f"bench/results/{arguments.what}.jsonl")
+    if arguments.what == "table":
+        print(tables(arguments.results or Path("bench/results/run.jsonl")))
+        return
+    if arguments.bundle is None:
+        parser.error(f"{arguments.what} needs a bundle")
     torch.set_num_threads(1)
+    if arguments.what == "time":
+        measure_times(Bundle.open(arguments.bundle), arguments.data, arguments.rounds)
+        return
     passes = list(tuning() if arguments.what == "tune" else ablation())
     for field, wanted in (("cell", arguments.cells), ("stream", arguments.streams)):
         if wanted:

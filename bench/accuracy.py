@@ -26,7 +26,7 @@ from ocl_edge_runtime.sources import ImageSource
 ROWS = {
     "frozen, single view": EngineOptions("frozen", "single"),
     "frozen, flip-averaged": EngineOptions("frozen", "pair"),
-    "norm (paper mode, prior 0.85)": EngineOptions("norm"),
+    "norm (paper mode)": EngineOptions("norm"),
     "ocl-head (paper mode)": EngineOptions("ocl-head"),
 }
 

@@ -115,7 +115,7 @@ class HeadUpdater:
             {
                 "image": given.flipped,
                 "anchor_statistics": given.statistics,
-                "anchor_weight": torch.ones(1, given.statistics.shape[1]),
+                "anchor_weight": torch.ones_like(given.statistics[:1]),
             },
         )
         distance = statistics_distance(outputs["statistics"].cpu(), rules.source_statistics)

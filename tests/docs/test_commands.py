@@ -26,7 +26,18 @@ from command_rules import (
     run_ocl_edge,
     run_script,
 )
-from docs_pages import PAGES, ROOT, Snippet, commands, commands_of, mentioned_commands, python_blocks
+from docs_pages import (
+    PAGES,
+    ROOT,
+    Snippet,
+    code_spans,
+    commands,
+    commands_of,
+    mentioned_commands,
+    python_blocks,
+    read,
+)
+from ocl_edge.bundle import Bundle
 from ocl_edge.cli import VERBS, cli
 
 
@@ -135,6 +146,13 @@ def mention(words: list[str]) -> None:
         read_requirements(words)
     else:
         parse_script(words)
+
+
+def test_the_bundle_page_names_every_file_and_field(sandbox: Path) -> None:
+    manifest = Bundle.open("bundle").manifest
+    named = set(code_spans(read("docs/bundle-format.md")))
+    assert manifest.files.keys() - named == set()
+    assert type(manifest).model_fields.keys() - named == set()
 
 
 def test_a_wrong_command_is_found(sandbox: Path) -> None:

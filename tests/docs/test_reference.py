@@ -13,6 +13,7 @@ import click
 import pytest
 
 from docs_pages import PAGES, ROOT, Table, anchors, code_spans, headings, links, python_blocks, read, tables
+from ocl_edge.bundle import AdaptationDefaults
 from ocl_edge.cli import VERBS, cli
 
 COMMAND_LINE = "docs/command-line.md"
@@ -48,13 +49,6 @@ def test_the_index_lists_every_page() -> None:
     listed = {f"docs/{link.partition('#')[0]}" for link in links("docs/README.md")}
     missing = set(PAGES) - listed - {"README.md", "docs/README.md"}
     assert not missing, f"add to docs/README.md: {', '.join(sorted(missing))}"
-
-
-def test_the_gains_on_the_method_page_are_the_readmes() -> None:
-    table = next(t for t in tables("docs/method.md") if t.heading == "What each part gains")
-    numbers = {number for row in table.rows for cell in row for number in re.findall(r"\d+\.\d+", cell)}
-    assert numbers
-    assert numbers <= set(re.findall(r"\d+\.\d+", read("README.md")))
 
 
 def test_every_option_in_the_text_exists() -> None:
@@ -148,6 +142,17 @@ def test_tables_have_every_field_with_its_default(name: str) -> None:
             assert eval(written[0], dict(API)) == value_of(field), field.name
         else:
             assert value_of(field) is dataclasses.MISSING, field.name
+
+
+@pytest.mark.parametrize("name", ["prior", "lr", "restoration"])
+def test_the_defaults_of_a_bundle_are_told(name: str) -> None:
+    default = getattr(AdaptationDefaults(), name)
+    (row,) = (r for t in tables(PYTHON_API) if t.heading == "`EngineOptions`" for r in t.rows if name in r[0])
+    assert f"Bundle: `{default}`" in row[2]
+    on_command_line = ":".join(f"{v:g}" for v in default) if isinstance(default, tuple) else f"{default:g}"
+    (table,) = (t for t in tables(COMMAND_LINE) if t.heading == "`ocl-edge run`")
+    (row,) = (r for r in table.rows if r[0].startswith(f"`--{name}"))
+    assert code_spans(row[2]) == [on_command_line]
 
 
 def value_of(field: dataclasses.Field[Any]) -> Any:

@@ -108,7 +108,7 @@ def test_measuring_under_fed_back_vectors_stays_out(small_bundle: Bundle) -> Non
     looped = once
     for _ in range(10):
         mixed = engine.source.mixed_with(looped, torch.zeros(1, 1))
-        under = {"image": image, "anchor_statistics": mixed, "anchor_weight": torch.ones_like(engine._prior)}
+        under = {"image": image, "anchor_statistics": mixed, "anchor_weight": torch.ones_like(mixed[:1])}
         looped = backend_infer("measured", under)["statistics"].clone()
     assert not torch.allclose(once, looped, rtol=0.02)
 
