@@ -26,6 +26,7 @@ from ocl_edge.pixel_grid import PixelGrid, is_pointwise
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import lane_of, open_backend
 from ocl_edge_runtime.engine import Engine, EngineOptions
+from ocl_edge_runtime.engine_head import EngineHead
 from ocl_edge_runtime.frames import IN_BACKGROUND, FrameResult, FrameSchedule
 from ocl_edge_runtime.scheduler import Clock, Durations, RealClock, Slot, UpdateScheduler
 from ocl_edge_runtime.updates import (
@@ -126,7 +127,11 @@ class RealtimeEngine(Engine):
         self._mixed = self.source.statistics
         self._vectors = self.source.vectors(self._mixed)
         self._measured_s = Durations()
-        pointwise = is_pointwise(self.head, bundle.manifest.features)
+        pointwise = (
+            self.head.pointwise
+            if isinstance(self.head, EngineHead)
+            else is_pointwise(self.head, bundle.manifest.features)
+        )
         self._grid = PixelGrid(self.realtime.loss_stride if pointwise else 1)
         self._last_adapted: NDArray[np.uint8] | None = None
         self._current: _Current | None = None
