@@ -1,6 +1,7 @@
 """Faults in a real stream: mIoU of the frames after each, against the frozen network on the same frames.
 
     python bench/faults.py [--bundle DIR] [--data DIR] [--results DIR] [--rounds N] [--only WORDS]
+        [--prior P] [--lr R] [--restoration S]
 
 CamVid, labelled frames one second apart. A stream is twenty good frames, ten faulty ones, and
 fifty good ones that are scored; the mixed stream has all faults one after the other; another
@@ -181,10 +182,17 @@ class Played:
 
 
 class Footage:
-    """Frames, labels, and the frozen network's confusion on each, computed once."""
+    """Frames, labels, and the frozen network's confusion on each, computed once.
 
-    def __init__(self, bundle: Bundle, camvid: Path) -> None:
+    Args:
+        bundle: that plays.
+        camvid: the directory of both sequences.
+        options: of the engines that adapt.
+    """
+
+    def __init__(self, bundle: Bundle, camvid: Path, options: EngineOptions) -> None:
         self.bundle = bundle
+        self.options = options
         self.space: LabelSpace = read_label_space(
             bundle.manifest, camvid / "from_cityscapes.json", camvid / "classes.json"
         )
@@ -331,6 +339,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("out/faults"))
     parser.add_argument("--rounds", type=int, default=10, help="of the same 124 frames")
     parser.add_argument("--only", default="", help="play only streams whose name holds this")
+    for name in ("prior", "lr", "restoration"):
+        parser.add_argument(f"--{name}", type=float, help="default: the bundle's; then take other --results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.results.mkdir(parents=True, exist_ok=True)
@@ -338,10 +348,13 @@ def main() -> None:
     if not path.exists():
         checkpoint = arguments.data / "models" / "espnetv2_s_2.0_city_1024x512.pth"
         export_bundle(ExportRequest(checkpoint, path, input_size=(384, 512)))
-    footage = Footage(Bundle.open(path), arguments.data / "camvid")
+    options = EngineOptions(
+        prior=arguments.prior, lr=arguments.lr, restoration=arguments.restoration, threads=1
+    )
+    footage = Footage(Bundle.open(path), arguments.data / "camvid", options)
     report = {
         "bundle": footage.bundle.identity,
-        "settings": footage.bundle.manifest.adaptation.model_dump(),
+        "settings": RealtimeEngine(footage.bundle, options).settings.model_dump(),
         "rows": play_all(footage, arguments.results, arguments.rounds, arguments.only),
     }
     path = arguments.results / "faults.json"

@@ -9,7 +9,7 @@ little to do with the frozen one, confidence or weights that run away.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -25,14 +25,16 @@ class GuardLimits:
     """When an update is wrong.
 
     Healthy streams (CamVid at dusk, fog 3, gaussian noise 2; 40 frames, an update on each)
-    reach a disagreement of 0.21, a share gain of 0.15, entropy ratios of 0.58 to 1.16 and
-    a drift of 0.18.
+    reach a disagreement of 0.21, a share gain of 0.15, entropy ratios of 0.58 to 1.16, a
+    drift of 0.18 and steps of 0.02, at a learning rate of 0.2. A rate 100 times too high begins
+    with a step of 0.1, which the other signals only see when it is late.
 
     Attributes:
         disagreement: largest share of pixels whose class differs from the frozen head's.
         share_gain: largest rise of any class's share of the pixels over the frozen head's.
         entropy_ratio: mean entropy over the frozen head's must lie between 1 / this and this.
         drift: largest relative distance of the weights from the source.
+        step: largest relative length of one step (`AdaptedWeights.step_length`).
         strikes: so many rollbacks among the last `window` updates freeze the head.
         window: see `strikes`.
         freeze_frames: how long a frozen head stays so, in updates that were due.
@@ -43,6 +45,7 @@ class GuardLimits:
     share_gain: float = 0.25
     entropy_ratio: float = 3.0
     drift: float = 0.5
+    step: float = 0.03
     strikes: int = 3
     window: int = 20
     freeze_frames: int = 50
@@ -51,15 +54,18 @@ class GuardLimits:
 
 @dataclass(frozen=True)
 class Signals:
-    """What the guard looks at: adapted head against frozen head, same features."""
+    """Adapted head against frozen head on the same features; `Guard.judge` adds the step."""
 
     disagreement: float
     share_gain: float
     entropy_ratio: float
     drift: float
+    step: float = 0.0
 
     def violation(self, limits: GuardLimits) -> str | None:
         """The first limit that is broken, in words; NaN breaks every limit."""
+        if not self.step <= limits.step:
+            return f"one step moved the weights by {100 * self.step:.0f} %"
         if not self.drift <= limits.drift:
             return f"weights are {100 * self.drift:.0f} % away from the source"
         if not self.disagreement <= limits.disagreement:
@@ -122,16 +128,22 @@ class Guard:
         self._weights = weights
         self._snapshots: deque[dict[str, Tensor]] = deque(maxlen=self.limits.ring)
         self._strikes: deque[bool] = deque(maxlen=self.limits.window)
+        self._before = weights.snapshot()
 
     def may_update(self) -> bool:
-        """False while the head is frozen; every call counts as one update that was due."""
+        """False while the head is frozen, else remember where the step begins.
+
+        Every call counts as one update that was due.
+        """
         if self.frozen_for == 0:
+            self._before = self._weights.snapshot()
             return True
         self.frozen_for -= 1
         return False
 
     def judge(self, signals: Signals) -> Decision:
         """Keep the update that was just made, or undo it."""
+        signals = replace(signals, step=self._weights.step_length(self._before))
         violation = signals.violation(self.limits)
         self._strikes.append(violation is not None)
         if violation is None:

@@ -68,11 +68,38 @@ class AdaptedWeights(ABC):
     def load_momentum(self, momentum: Mapping[str, Tensor]) -> None:
         """Take over momentum buffers; all zeros equal none."""
 
+    def export_state(self) -> dict[str, Tensor]:
+        """A copy of all that the next step depends on: weights, momentum, generator."""
+        tensors = {f"weight.{n}": t for n, t in self.snapshot().items()}
+        tensors |= {f"momentum.{n}": t.clone() for n, t in self.momentum().items()}
+        return tensors | {"generator": self.generator.get_state()}
+
+    def import_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `export_state` gave."""
+        self.load({n: tensors[f"weight.{n}"] for n in self.parameters})
+        self.load_momentum({n: tensors[f"momentum.{n}"] for n in self.parameters})
+        self.generator.set_state(tensors["generator"])
+
     @torch.no_grad()
     def distance_from_source(self) -> float:
         """Euclidean distance of all weights from their source values, over the norm of those."""
         moved = sum(float((p - self.source[name]).square().sum()) for name, p in self.parameters.items())
         size = sum(float(p.square().sum()) for p in self.source.values())
+        return float((moved / size) ** 0.5) if size else 0.0
+
+    def step_length(self, before: Mapping[str, Tensor]) -> float:
+        """Euclidean length of the step from ``before``, over the norm of the source.
+
+        Weights that have just returned to their source values are left out: restoration is no error.
+
+        Args:
+            before: a `snapshot`.
+        """
+        moved = size = 0.0
+        for name, now in self.snapshot().items():
+            source = self.source[name].cpu()
+            moved += float(torch.where(now == source, 0.0, now - before[name]).square().sum())
+            size += float(source.square().sum())
         return float((moved / size) ** 0.5) if size else 0.0
 
     def weights_sha256(self) -> str:

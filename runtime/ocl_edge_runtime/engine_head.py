@@ -33,6 +33,9 @@ class EngineHead(Head):
         settings: as for `AdaptedWeights`.
         seed: likewise.
 
+    Attributes:
+        pointwise: whether it takes features of any height and width, pixel by pixel.
+
     Raises:
         BundleError: the bundle has no head graphs.
         BackendError: the backend cannot run them.
@@ -49,6 +52,7 @@ class EngineHead(Head):
             )
         self._backend, self._names, self._device = backend, names, backend.head_device
         (self._logits,) = backend.describe()["head"].outputs
+        self.pointwise = self._logits.shape[2:] == (-1, -1)
         source = load_file(bundle.file("head.safetensors"))
         super().__init__({name: source[name].to(self._device) for name in names.values()}, settings, seed)
         self._now = {short: self.parameters[name] for short, name in names.items()}

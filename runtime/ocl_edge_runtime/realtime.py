@@ -24,10 +24,10 @@ from ocl_edge.errors import StateError, UsageError
 from ocl_edge.guard import GuardLimits
 from ocl_edge.norms import RunningStatistics, statistics_distance
 from ocl_edge.pixel_grid import PixelGrid, is_pointwise
-from ocl_edge.tensorrt_flavours import FLAVOURS
 from ocl_edge.timings import Stopwatch
-from ocl_edge_runtime.backends import open_backend
+from ocl_edge_runtime.backends import lane_of, open_backend
 from ocl_edge_runtime.engine import Engine, EngineOptions
+from ocl_edge_runtime.engine_head import EngineHead
 from ocl_edge_runtime.frames import IN_BACKGROUND, FrameResult, FrameSchedule
 from ocl_edge_runtime.scheduler import Clock, Durations, RealClock, Slot, UpdateScheduler
 from ocl_edge_runtime.updates import (
@@ -128,7 +128,11 @@ class RealtimeEngine(Engine):
         self._mixed = self.source.statistics
         self._vectors = self.source.vectors(self._mixed)
         self._measured_s = Durations()
-        pointwise = is_pointwise(self.head, bundle.manifest.features)
+        pointwise = (
+            self.head.pointwise
+            if isinstance(self.head, EngineHead)
+            else is_pointwise(self.head, bundle.manifest.features)
+        )
         self._grid = PixelGrid(self.realtime.loss_stride if pointwise else 1)
         self._last_adapted: NDArray[np.uint8] | None = None
         self._current: _Current | None = None
@@ -144,10 +148,14 @@ class RealtimeEngine(Engine):
         in_background = self.realtime.update == "background" and self.method.loss is not None
         if in_background:
             # never shared: the mask would wait for the update
-            precision = options.precision if self.backend_name in FLAVOURS else None
             in_engine = options.head == "engine"
             backend = open_backend(
-                self.bundle, self.backend_name, options.threads, precision, in_engine
+                self.bundle,
+                self.backend_name,
+                options.threads,
+                options.precision,
+                in_engine,
+                for_updates=True,
             ).backend
             head, watch = self._open_head(backend, options), Stopwatch()
         rules = UpdateRules(
@@ -161,7 +169,7 @@ class RealtimeEngine(Engine):
         self.updater = HeadUpdater(head, backend, rules, watch)
         self.guard = self.updater.guard
         if in_background:
-            self._background = BackgroundUpdates(self.updater)
+            self._background = BackgroundUpdates(self.updater, lane=lane_of(backend))
 
     def warm_up(self) -> None:
         """Run everything a few times on noise: the first frame is fast, and updates have a history.
@@ -307,7 +315,7 @@ class RealtimeEngine(Engine):
         self._plans = deque(plans)
         if self._background is not None:
             self._background.close()
-            self._background = BackgroundUpdates(self.updater, InlineExecutor())
+            self._background = BackgroundUpdates(self.updater, InlineExecutor(), self._background.lane)
 
     def _next_plan(self) -> FrameSchedule | None:
         if self._plans is None:

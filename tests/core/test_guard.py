@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -15,7 +17,8 @@ BAD = Signals(0.9, 0.02, 1.0, 0.1)
 def make(limits: GuardLimits | None = None) -> tuple[Guard, TrainableWeights]:
     torch.manual_seed(0)
     weights = TrainableWeights(dict(nn.Conv2d(3, 4, 1).named_parameters()), AdaptationDefaults())
-    return Guard(weights, limits), weights
+    # `move` is a long way; only the tests of steps look at it
+    return Guard(weights, limits or GuardLimits(step=math.inf)), weights
 
 
 def move(weights: TrainableWeights) -> None:
@@ -48,6 +51,8 @@ def test_signals_equal_their_definitions() -> None:
         (Signals(0.1, 0.0, 9.0, 0.0), "entropy is 9.00 times"),
         (Signals(0.1, 0.0, 0.01, 0.0), "entropy is 0.01 times"),
         (Signals(0.1, 0.0, 1.0, 2.0), "weights are 200 % away"),
+        (Signals(0.1, 0.0, 1.0, 0.1, 0.5), "one step moved the weights by 50 %"),
+        (Signals(0.1, 0.0, 1.0, 0.1, float("nan")), "one step"),
         (Signals(0.1, 0.0, float("nan"), 0.0), "entropy is nan"),
         (Signals(float("nan"), 0.0, 1.0, 0.0), "disagree"),
     ],
@@ -70,8 +75,35 @@ def test_a_bad_update_goes_back_to_the_last_good_weights() -> None:
     assert weights.weights_sha256() == good
 
 
+def test_a_step_that_is_too_long_is_undone_however_good_it_looks() -> None:
+    guard, weights = make(GuardLimits(step=0.05))
+    size = sum(float(p.detach().square().sum()) for p in weights.parameters.values()) ** 0.5
+    numbers = sum(p.numel() for p in weights.parameters.values())
+    for relative, action in ((0.04, "commit"), (0.04, "commit"), (0.06, "roll back")):
+        assert guard.may_update()
+        with torch.no_grad():
+            for parameter in weights.parameters.values():
+                parameter.add_(relative * size / numbers**0.5)
+        decision = guard.judge(GOOD)
+        assert decision.action == action
+        assert decision.signals is not None
+        assert decision.signals.step == pytest.approx(relative, rel=1e-4)
+    assert weights.distance_from_source() == pytest.approx(0.08, rel=1e-4)
+
+
+def test_restored_weights_are_no_step() -> None:
+    guard, weights = make(GuardLimits(step=0.05))
+    move(weights)
+    assert guard.may_update()
+    weights.reset()
+    decision = guard.judge(GOOD)
+    assert decision.action == "commit"
+    assert decision.signals is not None
+    assert decision.signals.step == 0.0
+
+
 def test_each_further_rollback_goes_one_snapshot_back() -> None:
-    guard, weights = make(GuardLimits(strikes=9))
+    guard, weights = make(GuardLimits(strikes=9, step=math.inf))
     hashes = []
     for _ in range(3):
         move(weights)
@@ -87,7 +119,7 @@ def test_each_further_rollback_goes_one_snapshot_back() -> None:
 
 
 def test_three_strikes_freeze_and_reset() -> None:
-    guard, weights = make(GuardLimits(strikes=3, freeze_frames=5))
+    guard, weights = make(GuardLimits(strikes=3, freeze_frames=5, step=math.inf))
     for action in ("reset", "reset", "freeze"):
         move(weights)
         assert guard.judge(BAD).action == action

@@ -118,6 +118,7 @@ def realtime(bundle: Bundle, head: str, **options: float) -> RealtimeEngine:
 @pytest.mark.parametrize("lr", [0.01, 100.0], ids=["healthy", "guard at work"])
 def test_realtime_mode_takes_the_same_decisions(small_bundle: Bundle, lr: float) -> None:
     engines = [realtime(small_bundle, kind, lr=lr) for kind in ("torch", "engine")]
+    assert [engine._grid.stride for engine in engines] == [4, 4]
     actions = set()
     for index in range(12):
         expected, result = (engine.step(random_image(index)) for engine in engines)
