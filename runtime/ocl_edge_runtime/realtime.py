@@ -8,7 +8,8 @@ frame's vectors and feeding the result back is a loop that diverges.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -138,7 +139,7 @@ class RealtimeEngine(Engine):
         self._outcome: Outcome | None = None
         self._taken_in: Outcome | None = None
         self._schedule: FrameSchedule | None = None
-        self._plans: Iterator[FrameSchedule] | None = None
+        self._plans: deque[FrameSchedule] | None = None
         self._background: BackgroundUpdates | None = None
         self._open_updater(options or EngineOptions())
 
@@ -306,12 +307,12 @@ class RealtimeEngine(Engine):
         self._copy_weights()
         return outcome
 
-    def follow(self, plans: Iterator[FrameSchedule]) -> None:
+    def follow(self, plans: Iterable[FrameSchedule]) -> None:
         """From the next frame on, take every decision of time from a schedule instead of the clock.
 
         Background updates then run on this thread: what they give cannot depend on it.
         """
-        self._plans = plans
+        self._plans = deque(plans)
         if self._background is not None:
             self._background.close()
             self._background = BackgroundUpdates(self.updater, InlineExecutor(), self._background.lane)
@@ -319,10 +320,14 @@ class RealtimeEngine(Engine):
     def _next_plan(self) -> FrameSchedule | None:
         if self._plans is None:
             return None
-        plan = next(self._plans, None)
-        if plan is None:
+        if not self._plans:
             raise UsageError("the schedule has no more frames")
-        return plan
+        return self._plans.popleft()
+
+    @property
+    def plans_left(self) -> int:
+        """Frames of a schedule that are still to come."""
+        return len(self._plans or ())
 
     def what_decides(self) -> dict[str, Any]:
         """What the learned state depends on, beside the frames, their schedule and the state before."""

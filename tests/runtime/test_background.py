@@ -312,7 +312,14 @@ def test_a_schedule_of_another_run_is_refused(small_bundle: Bundle, frames: Path
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-1]))
     cut = RecordedSchedule.read(path)
-    assert "cut off and has no end" in cut.check_end(engine_of(small_bundle))
+    engine = engine_of(small_bundle)
+    assert "cut off and has no end" in cut.check_end(engine)
+    schedule.prepare(engine)
+    engine.step(random_image(0))
+    assert schedule.check_end(engine).startswith("stopped 133 frames before the end")
+    engine.follow([])
+    with pytest.raises(UsageError, match="no more frames"):
+        engine.predict(random_image(1))
     for content in ("", "no json", '{"version": 7}', "[]"):
         path.write_text(content)
         with pytest.raises(StateError, match="schedule"):
