@@ -26,7 +26,7 @@ def open(bundle: Path | str, **options: Any) -> RealtimeEngine:  # noqa: A001
     Args:
         bundle: directory from ``ocl-edge export``.
         **options: fields of `EngineOptions` (method, backend, prior, lr, restoration, seed,
-            threads) and of `RealtimeOptions` (norm_every, adapt_every, period_s, update, tau_s, ...).
+            threads, head) and of `RealtimeOptions` (norm_every, adapt_every, period_s, update, tau_s, ...).
 
     Raises:
         UsageError: an option of neither.

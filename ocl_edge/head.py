@@ -68,6 +68,18 @@ class AdaptedWeights(ABC):
     def load_momentum(self, momentum: Mapping[str, Tensor]) -> None:
         """Take over momentum buffers; all zeros equal none."""
 
+    def export_state(self) -> dict[str, Tensor]:
+        """A copy of all that the next step depends on: weights, momentum, generator."""
+        tensors = {f"weight.{n}": t for n, t in self.snapshot().items()}
+        tensors |= {f"momentum.{n}": t.clone() for n, t in self.momentum().items()}
+        return tensors | {"generator": self.generator.get_state()}
+
+    def import_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `export_state` gave."""
+        self.load({n: tensors[f"weight.{n}"] for n in self.parameters})
+        self.load_momentum({n: tensors[f"momentum.{n}"] for n in self.parameters})
+        self.generator.set_state(tensors["generator"])
+
     @torch.no_grad()
     def distance_from_source(self) -> float:
         """Euclidean distance of all weights from their source values, over the norm of those."""

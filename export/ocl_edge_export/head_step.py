@@ -91,10 +91,10 @@ def describe_head(head: fx.GraphModule) -> ConvolutionHead:
     arguments = [*call.args, *[None] * 9]
     # input, weight, bias, stride, padding, dilation, groups
     stride, padding, dilation = (_pair(arguments[i], default) for i, default in ((3, 1), (4, 0), (5, 1)))
-    groups = arguments[6] if call.target is CONVOLUTIONS[0] else arguments[8]
+    transposed, groups = (False, arguments[6]) if call.target is CONVOLUTIONS[0] else arguments[6:9:2]
     shape = tuple(head.get_parameter(name_parameters(head)["weight"]).shape)
-    if stride != (1, 1) or groups not in (None, 1) or len(shape) != 4:
-        found = f"stride {stride} and {groups} groups"
+    if stride != (1, 1) or groups not in (None, 1) or transposed or len(shape) != 4:
+        found = f"stride {stride} and {groups} groups" + (", and is transposed" if transposed else "")
         raise SplitError(f"a head step in the engine needs stride 1 and one group, this one has {found}")
     return ConvolutionHead(shape[0], shape[1], shape[2:], padding, dilation, arguments[2] is not None)
 

@@ -33,6 +33,9 @@ Examples:
 """
 
 
+DEBUG = click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
+
+
 class LazyVerbs(click.Group):
     """Lists the verbs without importing them: PyTorch alone takes seconds."""
 
@@ -44,6 +47,8 @@ class LazyVerbs(click.Group):
             return None
         module = importlib.import_module(f"ocl_edge.cli.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
+        if DEBUG not in command.params:
+            command.params.append(DEBUG)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -51,10 +56,11 @@ class LazyVerbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(cls=LazyVerbs, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyVerbs, params=[DEBUG], epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="ocl-edge")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error; before or after the verb.")
-def cli(debug: bool) -> None:
+def cli() -> None:
     """Test-time adaptation of segmentation networks at the edge."""
 
 
@@ -65,8 +71,6 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; errors go to standard error without a traceback."""
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         code = cli.main(arguments, prog_name="ocl-edge", standalone_mode=False, obj=["ocl-edge", *arguments])
         return code if isinstance(code, int) else 0
@@ -79,7 +83,7 @@ def run(arguments: list[str]) -> int:
         click.echo("interrupted", err=True)
         return 130
     except OclEdgeError as error:
-        if debug:
+        if "--debug" in arguments:
             traceback.print_exc()
         click.echo(f"error: {error}", err=True)
         return error.exit_code

@@ -119,7 +119,8 @@ def _show(comparison: Comparison, out: Path, seconds: float) -> None:
             for name, s in scores.items()
         ],
     )
-    print_words(*verdict(comparison.gains()), "\n")
+    print_words(*verdict(comparison.gains()))
+    print_words()
     times = {
         "frozen: image to mask": numbers["latency_ms"]["frozen"],
         "adapted: image to mask": numbers["latency_ms"]["adapted"],
@@ -132,13 +133,11 @@ def _show(comparison: Comparison, out: Path, seconds: float) -> None:
         [[name, *(f"{t[key]:.1f}" for key in ("p50", "p90", "max"))] for name, t in times.items()],
     )
     print_words(*speed_in_words(comparison))
-    print_words(
-        "Updates:", ", ".join(f"{n} {outcome}" for outcome, n in comparison.outcomes.items()) + ".", "\n"
-    )
-    print_rows(
-        f"done in {seconds:.0f} s; look at",
-        {str(out / name): what for name, what in {"report.html": "everything", **contents(out)}.items()},
-    )
+    print_words("Updates:", ", ".join(f"{n} {outcome}" for outcome, n in comparison.outcomes.items()) + ".")
+    print_words()
+    print_words(f"Done in {seconds:.0f} s. Look at {out}:")
+    print_rows("", {"report.html": "everything", **contents(out)})
+    print_words()
     print_rows(
         "next, with your own checkpoint",
         {

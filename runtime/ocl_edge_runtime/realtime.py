@@ -8,7 +8,8 @@ frame's vectors and feeding the result back is a loop that diverges.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -23,10 +24,10 @@ from ocl_edge.errors import StateError, UsageError
 from ocl_edge.guard import GuardLimits
 from ocl_edge.norms import RunningStatistics, statistics_distance
 from ocl_edge.pixel_grid import PixelGrid, is_pointwise
-from ocl_edge.tensorrt_flavours import FLAVOURS
 from ocl_edge.timings import Stopwatch
-from ocl_edge_runtime.backends import open_backend
+from ocl_edge_runtime.backends import lane_of, open_backend
 from ocl_edge_runtime.engine import Engine, EngineOptions
+from ocl_edge_runtime.engine_head import EngineHead
 from ocl_edge_runtime.frames import IN_BACKGROUND, FrameResult, FrameSchedule
 from ocl_edge_runtime.scheduler import Clock, Durations, RealClock, Slot, UpdateScheduler
 from ocl_edge_runtime.updates import (
@@ -127,14 +128,18 @@ class RealtimeEngine(Engine):
         self._mixed = self.source.statistics
         self._vectors = self.source.vectors(self._mixed)
         self._measured_s = Durations()
-        pointwise = is_pointwise(self.head, bundle.manifest.features)
+        pointwise = (
+            self.head.pointwise
+            if isinstance(self.head, EngineHead)
+            else is_pointwise(self.head, bundle.manifest.features)
+        )
         self._grid = PixelGrid(self.realtime.loss_stride if pointwise else 1)
         self._last_adapted: NDArray[np.uint8] | None = None
         self._current: _Current | None = None
         self._outcome: Outcome | None = None
         self._taken_in: Outcome | None = None
         self._schedule: FrameSchedule | None = None
-        self._plans: Iterator[FrameSchedule] | None = None
+        self._plans: deque[FrameSchedule] | None = None
         self._background: BackgroundUpdates | None = None
         self._open_updater(options or EngineOptions())
 
@@ -143,10 +148,14 @@ class RealtimeEngine(Engine):
         in_background = self.realtime.update == "background" and self.method.loss is not None
         if in_background:
             # never shared: the mask would wait for the update
-            precision = options.precision if self.backend_name in FLAVOURS else None
             in_engine = options.head == "engine"
             backend = open_backend(
-                self.bundle, self.backend_name, options.threads, precision, in_engine
+                self.bundle,
+                self.backend_name,
+                options.threads,
+                options.precision,
+                in_engine,
+                for_updates=True,
             ).backend
             head, watch = self._open_head(backend, options), Stopwatch()
         rules = UpdateRules(
@@ -160,7 +169,7 @@ class RealtimeEngine(Engine):
         self.updater = HeadUpdater(head, backend, rules, watch)
         self.guard = self.updater.guard
         if in_background:
-            self._background = BackgroundUpdates(self.updater)
+            self._background = BackgroundUpdates(self.updater, lane=lane_of(backend))
 
     def warm_up(self) -> None:
         """Run everything a few times on noise: the first frame is fast, and updates have a history.
@@ -249,11 +258,11 @@ class RealtimeEngine(Engine):
         self._schedule = replace(self._schedule, granted=True)
         if not self.guard.may_update():
             return Update(None, False, "frozen by the guard")
-        given = self._update_input(current)
+        self.watch.resume()
+        started, given = self.clock.now(), self._update_input(current)
         if self._background is not None:
             self._background.start(self.index, given)
             return Update(None, False, IN_BACKGROUND)
-        started = self.clock.now()
         self._outcome = self.updater.run(given)
         self.scheduler.durations.add(self.clock.now() - started)
         return self._outcome.update
@@ -298,23 +307,27 @@ class RealtimeEngine(Engine):
         self._copy_weights()
         return outcome
 
-    def follow(self, plans: Iterator[FrameSchedule]) -> None:
+    def follow(self, plans: Iterable[FrameSchedule]) -> None:
         """From the next frame on, take every decision of time from a schedule instead of the clock.
 
         Background updates then run on this thread: what they give cannot depend on it.
         """
-        self._plans = plans
+        self._plans = deque(plans)
         if self._background is not None:
             self._background.close()
-            self._background = BackgroundUpdates(self.updater, InlineExecutor())
+            self._background = BackgroundUpdates(self.updater, InlineExecutor(), self._background.lane)
 
     def _next_plan(self) -> FrameSchedule | None:
         if self._plans is None:
             return None
-        plan = next(self._plans, None)
-        if plan is None:
+        if not self._plans:
             raise UsageError("the schedule has no more frames")
-        return plan
+        return self._plans.popleft()
+
+    @property
+    def plans_left(self) -> int:
+        """Frames of a schedule that are still to come."""
+        return len(self._plans or ())
 
     def what_decides(self) -> dict[str, Any]:
         """What the learned state depends on, beside the frames, their schedule and the state before."""
@@ -399,8 +412,8 @@ class RealtimeEngine(Engine):
         An update in flight does not count: a run that resumes from here never began it.
         """
         learned = self.updater if self._background is None else self._background
-        tensors, learned_facts = learned.export_state()
-        tensors["mixed"] = self._mixed
+        learned_tensors, learned_facts = learned.export_state()
+        tensors = {**learned_tensors, "mixed": self._mixed}
         if self.running.average is not None:
             tensors["average"] = self.running.average
         if self._last_adapted is not None:

@@ -19,6 +19,7 @@ from ocl_edge.norms import statistics_distance
 from ocl_edge.pixel_grid import PixelGrid
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends.base import Backend
+from ocl_edge_runtime.backends.lane import Lane
 
 WORKER_NICENESS = 10
 """Of the worker's thread, where the system has that for threads: the mask goes first."""
@@ -98,8 +99,7 @@ class HeadUpdater:
         self._rules = rules
 
     def run(self, given: UpdateInput, trusted: bool = False) -> Outcome:
-        """One update. ``trusted`` takes any statistics: for warming up on noise."""
-        self.watch.resume()
+        """One update; the watch runs. ``trusted`` takes any statistics: for warming up on noise."""
         before = len(self.watch.spans)
         update, decision = self._update(given, trusted)
         timings = {span.stage: span.ms for span in self.watch.spans[before:]}
@@ -143,16 +143,12 @@ class HeadUpdater:
     def export_state(self) -> Learned:
         """A copy of all that was learned."""
         guard_tensors, guard_facts = self.guard.export_state()
-        tensors = {f"weight.{n}": t for n, t in self.head.snapshot().items()}
-        tensors |= {f"momentum.{n}": t.clone() for n, t in self.head.momentum().items()}
-        tensors |= {f"guard.{n}": t for n, t in guard_tensors.items()}
-        return tensors | {"generator": self.head.generator.get_state()}, {"guard": guard_facts}
+        tensors = self.head.export_state() | {f"guard.{n}": t for n, t in guard_tensors.items()}
+        return tensors, {"guard": guard_facts}
 
     def import_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take over what `export_state` gave."""
-        self.head.load({n: tensors[f"weight.{n}"] for n in self.head.parameters})
-        self.head.load_momentum({n: tensors[f"momentum.{n}"] for n in self.head.parameters})
-        self.head.generator.set_state(tensors["generator"])
+        self.head.import_state(tensors)
         guard = {n.removeprefix("guard."): t for n, t in tensors.items() if n.startswith("guard.")}
         self.guard.import_state(guard, facts["guard"])
 
@@ -178,12 +174,17 @@ class BackgroundUpdates:
     Args:
         updater: with a head and a backend of its own.
         executor: replaced in tests, and to replay a schedule.
+        lane: of the updater's backend; orders on a GPU what the two threads hand to each other.
     """
 
-    def __init__(self, updater: HeadUpdater, executor: Executor | None = None) -> None:
+    def __init__(
+        self, updater: HeadUpdater, executor: Executor | None = None, lane: Lane | None = None
+    ) -> None:
         self.updater = updater
+        self.lane = lane or Lane()
         self.executor = executor or ThreadPoolExecutor(1, "update the head", initializer=give_way)
         self._flight: Future[Outcome] | None = None
+        self._done: Any = None
         self._frame = 0
         self._before: Learned | None = None
 
@@ -201,7 +202,8 @@ class BackgroundUpdates:
         """Let an update on a frame start; none may be in flight."""
         assert self._flight is None
         self._frame, self._before = frame, self.updater.export_state()
-        self._flight = self.executor.submit(self._run, given)
+        # the point is also after the frame loop's reading of the weights that the update will change
+        self._flight = self.executor.submit(self._run, given, self.lane.mark())
 
     def take_in(self, frame: int) -> Outcome | None:
         """Wait for the update in flight; None where there is none. Its errors are raised here.
@@ -213,11 +215,13 @@ class BackgroundUpdates:
         if flight is None:
             return None
         outcome = flight.result()
+        self.lane.wait_for(self._done)
         return Outcome(outcome.update, outcome.decision, outcome.timings_ms, frame - self._frame)
 
     def run(self, given: UpdateInput, trusted: bool = False) -> None:
         """One update on the worker's thread, waited for."""
-        self.executor.submit(self._run, given, trusted).result()
+        self.executor.submit(self._run, given, self.lane.mark(), trusted).result()
+        self.lane.wait_for(self._done)
 
     def export_state(self) -> Learned:
         """What was learned by the updates that were taken in: one in flight does not count yet."""
@@ -232,9 +236,12 @@ class BackgroundUpdates:
         self.executor.shutdown()
         self.take_in(self._frame)
 
-    def _run(self, given: UpdateInput, trusted: bool = False) -> Outcome:
+    def _run(self, given: UpdateInput, point: Any, trusted: bool = False) -> Outcome:
         self.updater.watch.start()
-        return self.updater.run(given, trusted)
+        with self.lane.work_after(point, [given.flipped, *given.features, given.statistics]):
+            outcome = self.updater.run(given, trusted)
+            self._done = self.lane.mark()
+        return outcome
 
 
 def give_way() -> None:

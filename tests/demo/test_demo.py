@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import resource
@@ -26,8 +28,10 @@ from ocl_edge.demo.measure import load_shipped
 from ocl_edge.demo.network import normalise
 from ocl_edge_runtime.demo.comparison import Comparison, compare, verdict
 from ocl_edge_runtime.demo.products import contents
+from ocl_edge_runtime.demo.report import demo_page
 from ocl_edge_runtime.demo.video import write_video
 from ocl_edge_runtime.frames import FrameResult
+from ocl_edge_runtime.report import Section, render_page
 
 FRAMES = 10
 COMMAND = [sys.executable, "-m", "ocl_edge", "demo", "--frames", str(FRAMES)]
@@ -41,7 +45,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     killed.kill()
     killed.communicate()
     assert [entry.name for entry in directory.iterdir()] == [".partial"]
-    assert run(["demo", "--out", str(directory), "--frames", str(FRAMES), "--quiet"]) == 0
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        assert run(["demo", "--out", str(directory), "--frames", str(FRAMES)]) == 0
+    (directory.parent / "shown.txt").write_text(shown.getvalue())
     return directory
 
 
@@ -117,6 +123,22 @@ def test_the_report_tells_the_numbers_and_needs_no_other_file(out: Path, numbers
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
 
 
+def test_the_terminal_tells_the_numbers_the_verdict_and_what_is_next(
+    out: Path, numbers: dict[str, Any]
+) -> None:
+    shown = (out.parent / "shown.txt").read_text()
+    lines = [line.split() for line in shown.splitlines()]
+    gains = {name: scores["gain"] for name, scores in numbers["stretches"].items()}
+    for name, scores in numbers["stretches"].items():
+        row = [f"{scores['frozen']:.1f}", f"{scores['adapted']:.1f}", f"{gains[name]:+.1f}"]
+        assert [name, *row] in lines
+    assert " ".join(verdict(gains)) in " ".join(shown.split())
+    assert ["report.html", "everything"] in lines
+    assert "ocl-edge export model.pth" in shown
+    assert all(c.isprintable() or c == "\n" for c in shown)
+    assert max(len(line) for line in shown.splitlines() if str(out) not in line) <= 80
+
+
 def test_the_video_shows_image_frozen_adapted_and_truth(out: Path) -> None:
     import av
 
@@ -169,6 +191,17 @@ def test_times_are_of_the_same_frames_and_outcomes_leave_out_details() -> None:
     assert found["in_time"] == 2  # 99, 101 and 50 ms of 100
     assert (found["update_ms"]["count"], found["update_ms"]["mean"]) == (2, 75.0)
     assert found["updates"] == {"adapted": 1, "roll back": 2}
+
+
+def test_a_drive_without_a_single_update_has_a_report() -> None:
+    frames = [DriveFrame(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), "day", 0)]
+    comparison = Comparison(frames)
+    for score in comparison.scores.values():
+        score.add(frames[0], FrameResult(frames[0].labels, {"backbone": 10.0}, reason="the frame is blank"))
+    assert comparison.as_dict()["update_ms"] is None
+    page = render_page(demo_page(comparison, Section("What ran", []), {"masks": "of every frame"}))
+    assert "the frame is blank" in page
+    assert "update, after the mask" not in page
 
 
 def test_the_same_drive_gives_the_same_masks_and_numbers(out: Path, numbers: dict[str, Any]) -> None:

@@ -29,7 +29,11 @@ def verb_named(name: str) -> click.Command:
 
 
 def options_of(command: click.Command) -> dict[str, click.Option]:
-    return {p.opts[0]: p for p in command.params if isinstance(p, click.Option)}
+    """By name; those of the program itself, which stand in the page's introduction, with ``cli`` alone."""
+    options = {p.opts[0]: p for p in command.params if isinstance(p, click.Option)}
+    return (
+        options if command is cli else {name: o for name, o in options.items() if name not in options_of(cli)}
+    )
 
 
 @pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
@@ -51,6 +55,13 @@ def test_the_index_lists_every_page() -> None:
     assert not missing, f"add to docs/README.md: {', '.join(sorted(missing))}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_waits_to_be_filled_in(page: str) -> None:
+    """A word in capitals by itself, as in 'It takes RESULT'; or the usual marks."""
+    waiting = re.findall(r"(?m)(?:^|[.:] )[A-Z][A-Z_]{3,}$|\bTODO\b|\bTBD\b|\bFIXME\b", read(page))
+    assert waiting == []
+
+
 def test_every_option_in_the_text_exists() -> None:
     known = {option for verb in VERBS for option in options_of(verb_named(verb))} | {"--help", "--version"}
     known |= {*options_of(cli), *OPTIONS_OF_OTHERS}
@@ -63,6 +74,8 @@ def test_every_option_in_the_text_exists() -> None:
 def test_every_verb_is_in_the_reference() -> None:
     verbs = [f"`ocl-edge {verb}`" for verb in VERBS]
     assert [heading for heading in headings(COMMAND_LINE) if heading.startswith("`ocl-edge")] == verbs
+    named = {word for span in code_spans(read(COMMAND_LINE)) for word in span.split()}
+    assert options_of(cli).keys() <= named
 
 
 def rows_of_verb(verb: str) -> dict[str, list[str]]:

@@ -101,10 +101,23 @@ def test_the_head_of_a_bundle_is_recognised(small_bundle: Bundle) -> None:
     assert head == ConvolutionHead(5, 6, (1, 1))
 
 
+class Transposed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4, 4, 1, 1))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        ones, zeros = [1, 1], [0, 0]
+        return torch.ops.aten.convolution(features, self.weight, None, ones, zeros, ones, True, zeros, 1)
+
+
 def test_another_head_is_refused() -> None:
     program = torch.export.export(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), (torch.zeros(1, 3, 4, 4),))
     with pytest.raises(SplitError, match=r"this one is: aten\.conv2d\.default, aten\.relu\.default"):
         describe_head(program.module())
+    transposed = torch.export.export(Transposed(), (torch.zeros(1, 4, 4, 4),)).module()
+    with pytest.raises(SplitError, match=r"1 groups, and is transposed"):
+        describe_head(transposed)
     program = torch.export.export(nn.Conv2d(4, 4, 1, groups=2), (torch.zeros(1, 4, 4, 4),))
     with pytest.raises(SplitError, match=r"this one has stride \(1, 1\) and 2 groups"):
         describe_head(program.module())

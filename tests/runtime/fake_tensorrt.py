@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +30,11 @@ from ocl_edge_runtime.backends.tensorrt_engines import EngineLibrary
 
 MAGIC = b"fake engine "
 STREAM = 0xABC0
+STREAMS: Container[int] = {STREAM}
+"""Handles that there are."""
+Places = dict[str, tuple[int, int]]
+WATCHERS: list[Callable[[int, Places, Places], None]] = []
+"""Called with the stream and with first and last byte of all that an engine reads and writes."""
 HERE = {"version": "10.3.0", "gpu": "Orin", "compute_capability": "sm87", "cuda": "12", "driver": "540"}
 
 
@@ -157,9 +162,9 @@ class Context:
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         names = {tensor.name for tensor, _ in self.engine.tensors}
-        if stream_handle != STREAM or self.addresses.keys() != names:
+        if stream_handle not in STREAMS or self.addresses.keys() != names:
             return False
-        run = _bound_run(self, dict(self.addresses))
+        run = _bound_run(self, dict(self.addresses), stream_handle)
         if RECORDING:
             RECORDING[-1].append(run)
         else:
@@ -175,7 +180,7 @@ class Context:
 RECORDING: list[list[Callable[[], None]]] = []
 
 
-def _bound_run(context: Context, addresses: dict[str, int]) -> Callable[[], None]:
+def _bound_run(context: Context, addresses: dict[str, int], stream: int) -> Callable[[], None]:
     def array(name: str) -> np.ndarray[Any, Any]:
         shape = context.get_tensor_shape(name)
         floats = (ctypes.c_float * int(np.prod(shape))).from_address(addresses[name])
@@ -188,6 +193,10 @@ def _bound_run(context: Context, addresses: dict[str, int]) -> Callable[[], None
         outputs = [output.name for output in context.engine.session.get_outputs()]
         for name, value in zip(outputs, context.engine.session.run(outputs, feeds), strict=True):
             array(name)[:] = value
+        places = {name: (address, address + array(name).nbytes) for name, address in addresses.items()}
+        for watcher in WATCHERS:
+            reads = {name: places[name] for name in feeds}
+            watcher(stream, reads, {name: places[name] for name in outputs})
 
     return run
 

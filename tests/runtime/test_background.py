@@ -20,20 +20,24 @@ from numpy.typing import NDArray
 from test_realtime import ANY, SimulatedClock
 
 import ocl_edge
+from ocl_edge.adapter import Update
 from ocl_edge.bundle import Bundle
 from ocl_edge.cli import run
 from ocl_edge.errors import BackendError, StateError, UsageError
+from ocl_edge.guard import Decision
 from ocl_edge_runtime import realtime
 from ocl_edge_runtime.engine import EngineOptions
 from ocl_edge_runtime.frames import IN_BACKGROUND, Frame, FrameResult
-from ocl_edge_runtime.loop import run_stream
+from ocl_edge_runtime.loop import RunReport, run_stream
 from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.report.recorder import RunRecorder
 from ocl_edge_runtime.schedule import RecordedSchedule, ScheduledSource, ScheduleRecorder, state_digest
 from ocl_edge_runtime.scheduler import Durations, RealClock, UpdateScheduler
 from ocl_edge_runtime.sources import ImageSource
 from ocl_edge_runtime.sources.base import Arrival
 from ocl_edge_runtime.sources.live import LiveSource
 from ocl_edge_runtime.state import StateStore
+from ocl_edge_runtime.updates import Outcome
 
 BACKGROUND: RealtimeOptions = replace(ANY, update="background")
 
@@ -308,7 +312,14 @@ def test_a_schedule_of_another_run_is_refused(small_bundle: Bundle, frames: Path
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-1]))
     cut = RecordedSchedule.read(path)
-    assert "cut off and has no end" in cut.check_end(engine_of(small_bundle))
+    engine = engine_of(small_bundle)
+    assert "cut off and has no end" in cut.check_end(engine)
+    schedule.prepare(engine)
+    engine.step(random_image(0))
+    assert schedule.check_end(engine).startswith("stopped 133 frames before the end")
+    engine.follow([])
+    with pytest.raises(UsageError, match="no more frames"):
+        engine.predict(random_image(1))
     for content in ("", "no json", '{"version": 7}', "[]"):
         path.write_text(content)
         with pytest.raises(StateError, match="schedule"):
@@ -537,3 +548,28 @@ def test_a_run_is_recorded_and_replayed_on_the_command_line(
         assert run([*arguments, *wrong]) == 2
     assert run([*arguments, "--replay-schedule", str(schedule), "--seed", "9"]) == 1
     assert "from another state" in capsys.readouterr().err
+
+
+def test_reports_count_an_update_on_the_frame_that_takes_it_in() -> None:
+    decision = Decision("roll back", "weights are 60 % away from the source")
+    undone = Outcome(
+        Update(-2.0, False, "roll back: too far"), decision, {"flipped view": 30.0, "step": 5.0}, 2
+    )
+    applied = replace(undone, update=Update(-1.5, True, "adapted"), decision=None)
+    recorder, report = RunRecorder(), RunReport()
+    for index, outcome in enumerate([None, undone, applied]):
+        image = random_image(index)
+        result = FrameResult(
+            image[:, :, 0],
+            {"backbone": 10.0},
+            reason=IN_BACKGROUND if index == 0 else "the worker is busy",
+            background=outcome,
+        )
+        recorder.frame(Frame(image, index, f"{index:06d}", 0.0), result)
+        report.add(result)
+    assert report.reasons == {"the worker is busy": 2, "roll back": 1, "adapted": 1}
+    assert (report.updates, report.update_ms, report.losses) == (1, [35.0], [-2.0, -1.5])
+    assert recorder.update_ms.values == [35.0, 35.0]
+    assert recorder.latency_ms.values == [10.0] * 3
+    assert recorder.guard.counts == {"roll back": 1}
+    assert sum(moment.kept for moment in recorder.moments) == 1

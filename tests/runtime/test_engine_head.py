@@ -118,6 +118,7 @@ def realtime(bundle: Bundle, head: str, **options: float) -> RealtimeEngine:
 @pytest.mark.parametrize("lr", [0.01, 100.0], ids=["healthy", "guard at work"])
 def test_realtime_mode_takes_the_same_decisions(small_bundle: Bundle, lr: float) -> None:
     engines = [realtime(small_bundle, kind, lr=lr) for kind in ("torch", "engine")]
+    assert [engine._grid.stride for engine in engines] == [4, 4]
     actions = set()
     for index in range(12):
         expected, result = (engine.step(random_image(index)) for engine in engines)
@@ -162,7 +163,9 @@ def test_what_cannot_run_in_the_engine_is_refused_with_the_way_out(small_bundle:
         BundleError, match=r"no head graphs \(a head of two layers\); --head torch needs none"
     ):
         Engine(bundle, EngineOptions(head="engine"))
-    with pytest.raises(BackendError, match=r"torch backend here cannot run head and head_step: --head torch"):
+    with pytest.raises(
+        BackendError, match=r"torch backend here cannot run head and head_step: --head torch, or"
+    ):
         EngineHead(small_bundle, TorchBackend(small_bundle), SETTINGS)
     for method in ("tent-head", "ocl-full"):
         with pytest.raises(UsageError, match=rf"{method}.*--head torch"):

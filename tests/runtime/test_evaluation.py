@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +18,10 @@ from ocl_edge.errors import UsageError
 from ocl_edge.metrics import ConfusionMatrix
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.evaluation.corruption import Corruption, parse_corruption
+from ocl_edge_runtime.evaluation.grid import Cell, Evaluation, run_cells
 from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
 from ocl_edge_runtime.evaluation.protocol import evaluate_stream
+from ocl_edge_runtime.evaluation.unfinished import Unfinished
 
 SPACE = LabelSpace(tuple("abcde"), 255, None)
 
@@ -130,6 +134,52 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_numbers(
 
     assert scores(whole) == scores(parts)
     assert len(scores(whole)) == 8  # frozen and norm have no seed
+
+
+@pytest.mark.parametrize("method", ["ocl-head", "ocl-norm"])
+@pytest.mark.parametrize("frames_before_the_kill", [4, 9])
+def test_a_pass_goes_on_where_it_was_killed(
+    small_bundle: Bundle,
+    frames: Path,
+    labels: Path,
+    tmp_path: Path,
+    method: str,
+    frames_before_the_kill: int,
+) -> None:
+    """Two rounds of six frames, killed in either; weights, momentum and restoration go on bit for bit."""
+    pairs = LabelledFrames.find(str(frames), labels)
+    cell = Cell(EngineOptions(method, lr=0.1, restoration=0.2, seed=3), Corruption("contrast", 2), 2, None)
+
+    def run_it(path: Path, kill_after: int | None = None) -> dict[str, Any]:
+        evaluation, seen = Evaluation("context", {}, path), itertools.count(1)
+        evaluation.resume()
+
+        def on_frame(_: float) -> None:
+            if next(seen) == kill_after:
+                raise KeyboardInterrupt
+
+        unfinished = Unfinished(evaluation.unfinished_path, every_s=0.0)
+        run_cells(evaluation, small_bundle, pairs, SPACE, [cell], lambda _cell, _done: on_frame, unfinished)
+        (content,) = evaluation.cells.values()
+        for result in content["rounds"]:  # times are never the same twice
+            del result["ms_per_frame"], result["memory_mib"]
+            assert len(result.pop("frame_ms")) == 6
+        return content
+
+    whole = run_it(tmp_path / "whole.json")
+    with pytest.raises(KeyboardInterrupt):
+        run_it(tmp_path / "parts.json", frames_before_the_kill)
+    assert (tmp_path / ".parts.json.unfinished").is_file()
+    assert run_it(tmp_path / "parts.json") == whole
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["labels", "parts.json", "whole.json"]
+
+
+def test_a_damaged_unfinished_pass_is_refused_by_name(
+    small_bundle: Bundle, frames: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".results.json.unfinished").write_bytes(b"damaged")
+    assert run(arguments(small_bundle, frames, labels, "--json", str(tmp_path / "results.json"))) == 1
+    assert ".results.json.unfinished is damaged" in capsys.readouterr().err
 
 
 def test_a_file_of_another_evaluation_is_kept(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import queue
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -19,7 +18,7 @@ from test_realtime import SimulatedClock
 
 from ocl_edge.bundle import Bundle
 from ocl_edge.cli import run
-from ocl_edge.errors import FrameError, SourceError, UsageError
+from ocl_edge.errors import FrameError, MissingExtraError, SourceError, UsageError
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.loop import run_stream
 from ocl_edge_runtime.scheduler import RealClock
@@ -222,18 +221,12 @@ def test_options_for_another_kind_of_source_are_refused(frames: Path) -> None:
         open_source(str(frames), SourceOptions(fps="own"), RealClock())
 
 
-def test_without_pyav_the_message_names_the_extra(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['av'] = None\n"
-        "from ocl_edge_runtime.scheduler import RealClock\n"
-        "from ocl_edge_runtime.sources import SourceOptions, open_source\n"
-        "from ocl_edge.errors import MissingExtraError\n"
-        "try: open_source(sys.argv[1], SourceOptions(), RealClock())\n"
-        "except MissingExtraError as error: print(error)"
-    )
-    video = str(make_video(tmp_path / "a.avi"))
-    done = subprocess.run([sys.executable, "-c", code, video], capture_output=True, text=True, check=True)
-    assert "needs PyAV: pip install 'ocl-edge[video]'" in done.stdout
+def test_without_pyav_the_message_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = make_video(tmp_path / "a.avi")
+    monkeypatch.setitem(sys.modules, "av", None)
+    for source in (str(video), "/dev/video0", "rtsp://camera/1"):
+        with pytest.raises(MissingExtraError, match=r"needs PyAV: pip install 'ocl-edge\[video\]'"):
+            open_source(source, SourceOptions(), RealClock())
 
 
 def test_the_newest_frame_of_a_live_source_wins() -> None:

@@ -7,16 +7,21 @@ import statistics
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from backend_contract import BackendContract, inputs_of
+from backend_contract import HeadBackendContract, inputs_of
 from torch import Tensor
 
-from ocl_edge.bundle import Bundle
+from ocl_edge.bundle import AdaptationDefaults, Bundle
 from ocl_edge.engine_key import Precision
 from ocl_edge.errors import OclEdgeError
-from ocl_edge.forms import FORMS, FormName
+from ocl_edge.forms import FORMS, HEAD_GRAPHS, FormName
+from ocl_edge.head import TrainableHead
+from ocl_edge.methods.base import ocl
+from ocl_edge.programs import load_program
 from ocl_edge.tensorrt_flavours import FLAVOURS, FlavourName
+from ocl_edge.timings import Stopwatch
 from ocl_edge_export.engines.build import build_engines
 from ocl_edge_export.engines.request import BuildRequest
 from ocl_edge_runtime.backends.base import Backend
@@ -24,6 +29,9 @@ from ocl_edge_runtime.backends.engine_device import TorchCudaDevice
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from ocl_edge_runtime.backends.tensorrt_backend import TensorRtBackend
 from ocl_edge_runtime.backends.tensorrt_engines import open_library
+from ocl_edge_runtime.engine import EngineOptions
+from ocl_edge_runtime.engine_head import EngineHead
+from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
 
 pytestmark = pytest.mark.gpu
 SOAK_S = 30.0
@@ -51,7 +59,7 @@ def gpu_bundle(small_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -
     bundle = Bundle.open(shutil.copytree(small_bundle.path, place))
     assert FLAVOUR is not None
     for precision in ("fp32", "fp16"):
-        build_engines(bundle, BuildRequest(FLAVOUR, precision=precision))  # type: ignore[arg-type]
+        build_engines(bundle, BuildRequest(FLAVOUR, (*FORMS, *HEAD_GRAPHS), precision=precision))  # type: ignore[arg-type]
     return bundle
 
 
@@ -63,7 +71,7 @@ def opened(
     return TensorRtBackend(bundle, FLAVOUR, precision, graphs, device=on)
 
 
-class TestContract(BackendContract):
+class TestContract(HeadBackendContract):
     @pytest.fixture(params=["gpu_bundle"])
     def bundle(self, request: pytest.FixtureRequest) -> Bundle:
         found: Bundle = request.getfixturevalue(request.param)
@@ -97,6 +105,41 @@ def test_outputs_on_the_device_are_ordered_with_the_callers_stream(gpu_bundle: B
         assert features.is_cuda
         doubled = (features * 2).cpu()
         assert torch.allclose(doubled / 2, expected.infer("plain", inputs)["features_0"], atol=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch has no CUDA: NOT CHECKED")
+@pytest.mark.parametrize("graphs", [True, False])
+def test_a_head_that_stays_on_the_device_learns_what_pytorch_learns(gpu_bundle: Bundle, graphs: bool) -> None:
+    settings = AdaptationDefaults()
+    expected = TrainableHead(load_program(gpu_bundle.file("head.pt2")), settings)
+    head = EngineHead(gpu_bundle, opened(gpu_bundle, graphs=graphs, on_host=False), settings)
+    assert all(weight.is_cuda for weight in head.parameters.values())
+    for step in range(50):
+        features = torch.randn(2, 6, 6, 8, generator=torch.Generator().manual_seed(step))
+        loss = expected.adapt([features], ocl, Stopwatch()).loss
+        assert head.adapt([features.cuda()], ocl, Stopwatch()).loss == pytest.approx(loss, abs=1e-4)
+    for name, weight in expected.snapshot().items():
+        assert torch.allclose(head.snapshot()[name], weight, atol=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch has no CUDA: NOT CHECKED")
+def test_background_updates_on_the_second_stream_learn_what_inline_ones_do(gpu_bundle: Bundle) -> None:
+    images = [np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8) for seed in range(10)]
+    learned = []
+    for update in ("inline", "background"):
+        options = EngineOptions(backend=str(FLAVOUR), head="engine", lr=0.01)
+        engine = RealtimeEngine(
+            gpu_bundle, options, RealtimeOptions(adapt_every=1, statistics_limit=1e9, update=update)
+        )
+        engine.warm_up()
+        for image in images:
+            engine.predict(image)
+            engine.adapt()
+            engine.settle()
+        learned.append(engine.head.snapshot())
+        engine.close()
+    for name, weight in learned[0].items():
+        assert torch.allclose(learned[1][name], weight, atol=1e-5), name
 
 
 def test_a_second_start_uses_what_the_first_one_left(gpu_bundle: Bundle, tmp_path: Path) -> None:

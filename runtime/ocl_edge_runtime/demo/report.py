@@ -71,7 +71,7 @@ def _tiles(comparison: Comparison) -> list[Tile]:
     whole, latency = numbers["whole"], numbers["latency_ms"]
     kept = sum(result.adapted for result in comparison.adapted.results)
     undone = len(_undone(comparison))
-    return [
+    tiles = [
         Tile(
             f"{whole['gain']:+.1f}",
             "points of mIoU gained",
@@ -82,9 +82,11 @@ def _tiles(comparison: Comparison) -> list[Tile]:
             "time to the mask, over frozen",
             f"{latency['frozen']['p50']:.1f} to {latency['adapted']['p50']:.1f} ms",
         ),
-        Tile(f"{numbers['update_ms']['p50']:.1f} ms", "update, after the mask", "median"),
         Tile(f"{kept}", "updates kept", f"{undone} undone by the guard"),
     ]
+    if numbers["update_ms"]:
+        tiles.append(Tile(f"{numbers['update_ms']['p50']:.1f} ms", "update, after the mask", "median"))
+    return tiles
 
 
 def _accuracy(comparison: Comparison) -> list[Block]:
@@ -185,17 +187,12 @@ def _example(comparison: Comparison, index: int) -> Example:
 def _time(comparison: Comparison) -> list[Block]:
     frozen, adapted = (_recorded(comparison, score) for score in comparison.scores.values())
     timeline = Timeline("Every frame of the adapting network", list(adapted.moments), 1000 / FRAMES_PER_S)
-    histogram = Histogram(
-        "How long a mask takes",
-        "ms",
-        [
-            *(
-                Series(f"{name}, to the mask", s.latency_ms, COLOURS[name])
-                for name, s in comparison.scores.items()
-            ),
-            Series("update, after the mask", adapted.update_ms.values, UPDATE_COLOUR),
-        ],
-    )
+    times = [
+        Series(f"{name}, to the mask", score.latency_ms, COLOURS[name])
+        for name, score in comparison.scores.items()
+    ]
+    if adapted.update_ms.values:
+        times.append(Series("update, after the mask", adapted.update_ms.values, UPDATE_COLOUR))
     stacks = {
         "frozen": frozen.plain,
         "adapted, with an update": adapted.updating,
@@ -203,7 +200,7 @@ def _time(comparison: Comparison) -> list[Block]:
     }
     return [
         Text(" ".join(speed_in_words(comparison))),
-        Figure(histogram),
+        Figure(Histogram("How long a mask takes", "ms", times)),
         Figure(timeline, timeline.caption()),
         *stage_blocks({name: stages.means() for name, stages in stacks.items() if stages.frames}),
     ]

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.evaluation.corruption import Corruption
 from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace
 from ocl_edge_runtime.evaluation.protocol import Result, evaluate_stream
+from ocl_edge_runtime.evaluation.unfinished import Unfinished
 
 
 @dataclass(frozen=True)
@@ -75,20 +77,25 @@ class Evaluation:
         self.cells = cells
         return len(cells)
 
+    @property
+    def unfinished_path(self) -> Path | None:
+        """Where the pass that runs is kept."""
+        return None if self.path is None else self.path.with_name(f".{self.path.name}.unfinished")
+
     def save(self) -> None:
         """Write the file completely or not at all, durably."""
         if self.path is None:
             return
-        partial = self.path.with_name(f".{self.path.name}.partial")
+        beside = self.path.with_name(f".{self.path.name}.partial")
         content = {"context": self.context, **self.facts, "cells": self.cells}
         try:
-            with partial.open("w", encoding="utf-8") as file:
+            with beside.open("w", encoding="utf-8") as file:
                 json.dump(finite(content), file, indent=1, allow_nan=False)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(self.path)
+            beside.replace(self.path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
 
 
@@ -105,8 +112,9 @@ def run_cells(
     space: LabelSpace,
     cells: list[Cell],
     on_cell: Callable[[Cell, bool], Callable[[float], None]],
+    unfinished: Unfinished | None = None,
 ) -> None:
-    """Run the cells that are not finished yet.
+    """Run the cells that are not finished yet, the one that a kill has interrupted from where it was.
 
     Args:
         evaluation: takes the results.
@@ -116,7 +124,12 @@ def run_cells(
         cells: all of them.
         on_cell: called before each with (cell, already finished); returns what is called
             after each frame with the mIoU so far.
+        unfinished: keeps the pass that runs; None: a file beside the evaluation's.
+
+    Raises:
+        StateError: the pass that was interrupted is damaged on the disk.
     """
+    unfinished = unfinished or Unfinished(evaluation.unfinished_path)
     for cell in cells:
         key = cell.key(evaluation.context)
         done = key in evaluation.cells
@@ -124,10 +137,14 @@ def run_cells(
         if done:
             continue
         engine = Engine(bundle, cell.options)
-        results = [
-            evaluate_stream(engine, frames, space, cell.corruption, cell.stream_fps, on_frame)
-            for _ in range(cell.rounds)
-        ]
+        results, so_far = unfinished.resume(key, engine)
+        keep = partial(unfinished.save_if_due, key, engine, results)
+        while len(results) < cell.rounds:
+            result = evaluate_stream(
+                engine, frames, space, cell.corruption, cell.stream_fps, on_frame, so_far=so_far, keep=keep
+            )
+            results.append(result)
+            so_far = None
         evaluation.cells[key] = {
             "stream": str(cell.corruption),
             "seed": cell.options.seed,
@@ -136,6 +153,7 @@ def run_cells(
             "rounds": [result.as_dict() for result in results],
         }
         evaluation.save()
+        unfinished.remove()
         engine.close()
 
 

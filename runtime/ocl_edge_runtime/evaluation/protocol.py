@@ -87,6 +87,25 @@ class Result:
         return asdict(self)
 
 
+@dataclass
+class PassSoFar:
+    """How far a pass has come.
+
+    Attributes:
+        counts: of the confusion matrix, int64 [classes, classes + 1].
+        result: what is known of it.
+        next_index: the frame that comes next.
+        busy_until: when the method is free again, seconds of stream time.
+        latest: its latest mask, uint8 [H, W].
+    """
+
+    counts: NDArray[np.int64]
+    result: Result = field(default_factory=Result)
+    next_index: int = 0
+    busy_until: float = 0.0
+    latest: NDArray[np.uint8] | None = None
+
+
 def evaluate_stream(
     engine: Engine,
     frames: LabelledFrames,
@@ -95,6 +114,8 @@ def evaluate_stream(
     stream_fps: float | None = None,
     on_frame: Callable[[float], None] = lambda _: None,
     clock: Callable[[], float] = time.perf_counter,
+    so_far: PassSoFar | None = None,
+    keep: Callable[[PassSoFar], None] = lambda _: None,
 ) -> Result:
     """Score an engine on one pass over a stream; the engine keeps what it learned.
 
@@ -106,30 +127,34 @@ def evaluate_stream(
         stream_fps: the stream does not wait; see above.
         on_frame: called after each frame with the mIoU so far, in percent.
         clock: seconds; replaced in tests.
+        so_far: where the pass goes on; None: at its start.
+        keep: called after each frame with how far the pass has come.
 
     Raises:
         UsageError: labels that are unreadable, of another size, or of unknown values.
         FrameError: no frame could be used.
     """
-    result, matrix, times = Result(), space.matrix(), []
-    busy_until, latest = 0.0, None
+    matrix = space.matrix()
+    so_far = so_far or PassSoFar(matrix.counts)
+    result, matrix.counts = so_far.result, so_far.counts
     wanted = example_indices(len(frames))
-    for index in range(len(frames)):
+    for index in range(so_far.next_index, len(frames)):
+        so_far.next_index = index + 1
         try:
             image, labels = frames.read(index)
         except FrameError:
             result.skipped += 1
             continue
         image = corruption.apply(image, index)
-        arrival = index / stream_fps if stream_fps else busy_until
-        mask: NDArray[np.uint8]
-        if arrival >= busy_until or latest is None or latest.shape != labels.shape:
+        arrival = index / stream_fps if stream_fps else so_far.busy_until
+        mask = so_far.latest
+        if arrival >= so_far.busy_until or mask is None or mask.shape != labels.shape:
             start = clock()
-            mask = latest = engine.step(image).mask
-            times.append(1000 * (clock() - start))
-            busy_until = arrival + times[-1] / 1000
+            mask = so_far.latest = engine.step(image).mask
+            took = clock() - start
+            result.frame_ms.append(1000 * took)
+            so_far.busy_until = arrival + took
         else:
-            mask = latest
             result.answered_late += 1
         matrix.add(mask, labels)
         result.frame_miou.append(_single(space, mask, labels))
@@ -138,11 +163,12 @@ def evaluate_stream(
         result.frames += 1
         result.memory_mib = max(result.memory_mib, resident_mib())
         on_frame(100 * matrix.miou())
+        keep(so_far)
     if not result.frames:
         raise FrameError(f"none of the {len(frames)} frames could be used")
     result.miou = 100 * matrix.miou()
     result.iou = [None if np.isnan(v) else 100 * float(v) for v in matrix.iou()]
-    result.frame_ms, result.ms_per_frame = times, float(np.median(times))
+    result.ms_per_frame = float(np.median(result.frame_ms))
     return result
 
 

@@ -6,7 +6,7 @@ from ocl_edge_runtime.engine import Engine
 from ocl_edge_runtime.profile import Profile, Recording
 from ocl_edge_runtime.report.page import Block, Figure, Page, Section, Table, Tile
 from ocl_edge_runtime.report.plots import Histogram, Lines, Series
-from ocl_edge_runtime.report.stages import stage_blocks
+from ocl_edge_runtime.report.stages import said_ms, stage_blocks
 from ocl_edge_runtime.report.what_ran import network_name
 
 COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
@@ -38,8 +38,8 @@ def _tiles(profile: Profile) -> list[Tile]:
     off = profile.off.as_dict()["latency_ms"]["p50"]
     on = profile.on.as_dict()["latency_ms"]["p50"]
     return [
-        Tile(f"{off:.1f} ms", "to the mask, off", "median"),
-        Tile(f"{on:.1f} ms", "to the mask, on", f"{latency.p50:.2f} times off, frame by frame"),
+        Tile(said_ms(off), "to the mask, off", "median"),
+        Tile(said_ms(on), "to the mask, on", f"{latency.p50:.2f} times off, frame by frame"),
         Tile(f"{whole.p50:.2f}x", "whole frame, on over off", f"p90 {whole.p90:.2f}x"),
         Tile(
             f"{profile.peak_off_mib:.0f} MiB",

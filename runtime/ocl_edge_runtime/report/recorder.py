@@ -45,7 +45,7 @@ class Reservoir:
 
 
 class Moments:
-    """The time line of a run; when there are too many moments, neighbours are put together."""
+    """The time line of a run: at ``most`` moments (an even number) neighbours are put together, in pairs."""
 
     def __init__(self, most: int = MOST_MOMENTS) -> None:
         self._moments: list[Moment] = []

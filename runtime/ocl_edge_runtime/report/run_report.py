@@ -23,7 +23,7 @@ from ocl_edge_runtime.report.page import (
 from ocl_edge_runtime.report.pictures import overlaid, photo_uri
 from ocl_edge_runtime.report.plots import Histogram, Series, Timeline
 from ocl_edge_runtime.report.recorder import Events, Reservoir, RunRecorder
-from ocl_edge_runtime.report.stages import stage_blocks
+from ocl_edge_runtime.report.stages import said_ms, stage_blocks
 from ocl_edge_runtime.report.what_ran import network_name
 from ocl_edge_runtime.statistics import Distribution
 
@@ -67,7 +67,7 @@ def _tiles(report: RunReport, recorder: RunRecorder) -> list[Tile]:
     tiles = []
     if recorder.latency_ms.values:
         latency = Distribution.of(recorder.latency_ms.values)
-        tiles.append(Tile(f"{latency.p50:.1f} ms", "to the mask, median", f"p99 {latency.p99:.1f} ms"))
+        tiles.append(Tile(said_ms(latency.p50), "to the mask, median", f"p99 {said_ms(latency.p99)}"))
     left_out = f"{report.skipped} skipped, {report.dropped} dropped"
     tiles.append(Tile(f"{report.frames:,}", "masks", f"{left_out}, {report.late} late"))
     undone = recorder.guard.counts.total()
@@ -101,15 +101,14 @@ def _sampled(values: Reservoir) -> str:
 
 
 def _updates(report: RunReport, recorder: RunRecorder) -> list[Block]:
-    outcomes: Counter[str] = Counter()
-    for reason, count in report.reasons.items():
-        outcomes[reason.partition(":")[0]] += count  # what follows is of one frame
+    outcomes = Counter(report.reasons).most_common()
     rows = [
         [outcome, f"{count:,}", f"{100 * count / report.frames:.1f} %"]
-        for outcome, count in outcomes.most_common(MOST_OUTCOMES)
+        for outcome, count in outcomes[:MOST_OUTCOMES]
     ]
-    if more := len(outcomes) - len(rows):
-        rows.append([f"{more} rarer outcomes", f"{report.frames - sum(outcomes[r[0]] for r in rows):,}", ""])
+    if rarer := outcomes[MOST_OUTCOMES:]:
+        count = sum(count for _, count in rarer)
+        rows.append([f"{len(rarer)} rarer outcomes", f"{count:,}", f"{100 * count / report.frames:.1f} %"])
     blocks: list[Block] = [Table("What came of each frame's update", ["outcome", "frames", "share"], rows)]
     if recorder.guard.counts:
         blocks.append(_event_table("What the guard undid", recorder.guard))

@@ -18,6 +18,11 @@ STAGE_COLOURS = {
 """Blues up to the mask, browns after it, greys for what belongs to neither."""
 
 
+def said_ms(value: float) -> str:
+    """Milliseconds in a few letters."""
+    return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"
+
+
 def stage_blocks(stacks: Mapping[str, Mapping[str, float]]) -> list[Block]:
     """Bars and a table of stage times.
 

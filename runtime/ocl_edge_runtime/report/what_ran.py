@@ -48,6 +48,7 @@ def settings_of(engine: Engine) -> dict[str, str]:
     return {
         "method": f"{engine.method.name}, {'view pair' if engine.views == 'pair' else 'single view'}",
         "backend": engine.backend_name,
+        "head": "PyTorch" if engine.head_kind == "torch" else "in the backend",
         "settings": ", ".join(f"{name} {value}" for name, value in numbers),
     }
 
