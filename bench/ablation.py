@@ -1,6 +1,7 @@
 """What each part of the method gains: {norms, restoration, OCL} x {head, norms' affine, all weights}.
 
     python bench/ablation.py tune  BUNDLE     learning rates, on streams that are not reported on
+    python bench/ablation.py prior BUNDLE     priors, on every fifth frame: norms alone remember nothing
     python bench/ablation.py run   BUNDLE     the ablation, a pass at a time
     python bench/ablation.py time  BUNDLE     ms a frame, methods interleaved in one process
     python bench/ablation.py table            docs/ablation.md's tables from the results
@@ -19,7 +20,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,17 @@ STREAMS = (
 TUNING_STREAMS = ("Seq05VD/frost:3", "Seq05VD/shot_noise:2", "Seq05VD/defocus_blur:3")
 SEEDS = (0, 1, 2)
 NO_NORMS: Prior = (1.0, 1.0)
+PRIORS = (
+    (0.95, 0.95),
+    (0.85, 0.85),
+    (0.7, 0.7),
+    (0.5, 0.5),
+    (0.7, 0.95),
+    (0.7, 1),
+    (0.5, 1),
+    (0.8, 0.95),
+    (1, 0.7),
+)
 HEAD_GRID = ((0.05, 0.02), (0.1, 0.05), (0.2, 0.05), (0.05, 0.01), (0.02, 0.01), (0.1, 0.02), (0.2, 0.1))
 PUBLISHED = "norm + OCL all + restoration"
 TRAINED = {"head": "ocl-head", "affine": "ocl-norm", "all": "ocl-full"}
@@ -69,13 +81,13 @@ class Pass:
     restoration: float | None = None
     seed: int = 0
     limit: int | None = None
+    every: int = 1
 
     @property
     def trains_backbone(self) -> bool:
         return METHODS[self.method].needs_pytorch_backbone
 
-    def options(self, bundle: Bundle) -> EngineOptions:
-        del bundle
+    def options(self) -> EngineOptions:
         return EngineOptions(
             self.method,
             "pair",
@@ -127,6 +139,13 @@ def tuning() -> Iterator[Pass]:
                 yield Pass(f"tune {method}", stream, method, DEFAULT_PRIOR, lr, limit=short)
 
 
+def priors() -> Iterator[Pass]:
+    """One prior for all norms, and priors that rise or fall with the depth."""
+    for first, last in PRIORS:
+        for stream in (*TUNING_STREAMS, "Seq05VD/clean"):
+            yield Pass(f"prior {first:g}:{last:g}", stream, "norm", (first, last), every=5)
+
+
 class Remembered:
     """A backend that keeps the features of every input it has seen, for one stream."""
 
@@ -168,7 +187,8 @@ def run_passes(passes: list[Pass], bundle: Bundle, data: Path, results: Path) ->
         frames = LabelledFrames.find(
             str(camvid / sequence / "images"), camvid / sequence / "labels", item.limit
         )
-        engine = Engine(bundle, item.options(bundle))
+        frames = replace(frames, pairs=frames.pairs[item.every // 2 :: item.every])
+        engine = Engine(bundle, item.options())
         if not item.trains_backbone:
             if remembered is None or stream != item.stream:
                 remembered = Remembered(engine._backend)
@@ -212,7 +232,7 @@ def finished(results: Path, bundle: Bundle) -> set[Pass]:
 
 
 def as_pass(line: dict[str, Any]) -> Pass:
-    fields = {name: line[name] for name in Pass.__dataclass_fields__}
+    fields = {name: line[name] for name in Pass.__dataclass_fields__ if name in line}
     return Pass(**{**fields, "prior": tuple(fields["prior"])})
 
 
@@ -291,7 +311,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["tune", "run", "time", "table"])
+    parser.add_argument("what", choices=["tune", "prior", "run", "time", "table"])
     parser.add_argument("bundle", type=Path, nargs="?", help="of the published ESPNetv2; not for table")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--results", type=Path, help="default: bench/results/WHAT.jsonl")
@@ -309,7 +329,7 @@ def main() -> None:
     if arguments.what == "time":
         measure_times(Bundle.open(arguments.bundle), arguments.data, arguments.rounds)
         return
-    passes = list(tuning() if arguments.what == "tune" else ablation())
+    passes = list({"tune": tuning, "prior": priors, "run": ablation}[arguments.what]())
     for field, wanted in (("cell", arguments.cells), ("stream", arguments.streams)):
         if wanted:
             passes = [p for p in passes if any(fnmatch(getattr(p, field), w) for w in wanted.split(","))]

@@ -1,4 +1,4 @@
-"""OCL on weight and bias of the norms, over modulated statistics."""
+"""OCL on weight and bias of the norms, over modulated statistics. lr: docs/ablation.md."""
 
 from ocl_edge.methods.base import Method, ocl
 

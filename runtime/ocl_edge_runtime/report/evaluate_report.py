@@ -115,8 +115,8 @@ def _tiles(evaluated: Evaluated) -> list[Tile]:
     if gains:
         least = min(gains, key=lambda stream: gains[stream])
         mean = float(np.mean(list(gains.values())))
-        detail = f"mIoU points over frozen, mean of {_count(len(gains), 'stream')}"
-        tiles.append(Tile(f"{mean:+.1f}", f"{best} gains", detail))
+        detail = f", mean of {len(gains)} streams" if len(gains) > 1 else ""
+        tiles.append(Tile(f"{mean:+.1f}", f"{best} gains", f"mIoU points over frozen{detail}"))
         if len(gains) > 1:
             tiles.append(Tile(f"{gains[least]:+.1f}", "its least gain", f"on {least}"))
     for name, some in (("frozen", frozen), (best, rows)):
