@@ -40,8 +40,8 @@ else:
 
 Words = list[str]
 
-SMALL = f"{HEIGHT}x{WIDTH}"
-"""Stands in for every ``--input-size`` of an export: a larger one takes longer, and nothing else."""
+STAND_INS = {r"\S+\.pth": "model.pth", r"(?<=--input-size )\S+": f"{HEIGHT}x{WIDTH}"}
+"""In an export: the sandbox's checkpoint, and a size that takes no longer than it must."""
 
 EXPORTED: dict[str, Path] = {}
 """Bundles by the command that made them."""
@@ -80,11 +80,11 @@ def export(words: Words) -> None:
     out = Path(words[words.index("--out") + 1])
     shutil.rmtree(out, ignore_errors=True)
     parse_ocl_edge(words)
-    if "--input-size" in words:
-        words[words.index("--input-size") + 1] = SMALL
     command = shlex.join(words)
+    for printed, stand_in in STAND_INS.items():
+        command = re.sub(printed, stand_in, command)
     if command not in EXPORTED:
-        run_ocl_edge(words)
+        run_ocl_edge(shlex.split(command))
         EXPORTED[command] = Path.cwd().parent / f"export_{len(EXPORTED)}"
         shutil.copytree(out, EXPORTED[command])
     shutil.copytree(EXPORTED[command], out, dirs_exist_ok=True)
