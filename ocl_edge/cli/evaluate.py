@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ocl_edge.norms import Prior
     from ocl_edge_runtime.engine import EngineOptions
     from ocl_edge_runtime.evaluation.grid import Cell, Evaluation, Row
-    from ocl_edge_runtime.report.evaluate_report import Evaluated
+    from ocl_edge_runtime.report.evaluated import Evaluated
 
 EXAMPLES = """
 \b
@@ -127,7 +127,7 @@ def evaluate(
     from ocl_edge_runtime.evaluation import grid
     from ocl_edge_runtime.evaluation.corruption import parse_corruption
     from ocl_edge_runtime.evaluation.labelled import LabelledFrames, read_label_palette, read_label_space
-    from ocl_edge_runtime.report.evaluate_report import Evaluated
+    from ocl_edge_runtime.report.evaluated import Evaluated
     from ocl_edge_runtime.report.what_ran import network_name
 
     use_threads(threads)

@@ -440,6 +440,7 @@ def _write_html(
 
 def _show(engine: Engine, report: RunReport) -> None:
     from ocl_edge.cli.output import print_rows
+    from ocl_edge_runtime.realtime import RealtimeEngine
     from ocl_edge_runtime.statistics import Distribution
 
     latency = Distribution.of(report.latency_ms) if report.latency_ms else None
@@ -457,7 +458,9 @@ def _show(engine: Engine, report: RunReport) -> None:
         rows["mask latency"] = f"p50 {latency.p50:.1f} ms, p90 {latency.p90:.1f} ms, p99 {latency.p99:.1f} ms"
     if report.update_ms:
         update = Distribution.of(report.update_ms)
-        rows["update"] = f"p50 {update.p50:.1f} ms, p90 {update.p90:.1f} ms, after the mask"
+        in_background = isinstance(engine, RealtimeEngine) and engine.realtime.update == "background"
+        when = "in the background" if in_background else "after the mask"
+        rows["update"] = f"p50 {update.p50:.1f} ms, p90 {update.p90:.1f} ms, {when}"
     if report.losses:
         rows["updates"] = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
         rows["loss"] = (

@@ -20,6 +20,7 @@ from ocl_edge.errors import BackendError, UsageError
 from ocl_edge.forms import HEAD_GRAPHS
 from ocl_edge.head import Head
 from ocl_edge.methods.base import ocl
+from ocl_edge.tensorrt_flavours import FLAVOURS
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends.base import Backend, HeadBackend, shape_of
 
@@ -45,10 +46,14 @@ class EngineHead(Head):
         names = bundle.require_head_graphs().parameters
         missing = [graph for graph in HEAD_GRAPHS if graph not in backend.describe()]
         if missing or not isinstance(backend, HeadBackend):
+            command = f"ocl-edge build {bundle.path} --backend {backend.name} --forms {','.join(HEAD_GRAPHS)}"
             raise BackendError(
-                f"the {backend.name} backend here cannot run {' and '.join(missing)}: --head torch, "
-                "another --backend, or build the engines: "
-                f"ocl-edge build {bundle.path} --backend {backend.name} --forms {','.join(HEAD_GRAPHS)}"
+                f"the {backend.name} backend here cannot run {' and '.join(missing)}: "
+                + (
+                    f"build them: {command}"
+                    if backend.name in FLAVOURS
+                    else "--head torch, or another --backend"
+                )
             )
         self._backend, self._names, self._device = backend, names, backend.head_device
         (self._logits,) = backend.describe()["head"].outputs

@@ -164,7 +164,7 @@ def test_settings_of_another_command_are_left_out(
 
 def test_wrong_pixels_and_their_change_are_told_apart(tmp_path: Path) -> None:
     from ocl_edge_runtime.evaluation.labelled import LabelSpace
-    from ocl_edge_runtime.report.evaluate_report import _changed
+    from ocl_edge_runtime.report.evaluate_examples import _changed
 
     truth = np.array([[0, 0, 1, 1, 9]], np.uint8)  # 9: not labelled
     picture = _changed(

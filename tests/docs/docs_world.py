@@ -4,7 +4,8 @@ The pages speak of the same few files everywhere. A sandbox is a directory that 
 that commands run letter by letter as they are printed:
 
     net.py          the network of docs/your-own-model.md, as printed there
-    model.pth       random weights of it, statistics of the pictures below; it says how it is built
+    model.pth       random weights of it, statistics of the pictures below; it says how it is built.
+                    Again under the name of the published checkpoint, which tests/footage export
     bundle/         its bundle, for pages that do not export one themselves
     frames/ images/ drive/    the same six small pictures, frame_00.png to frame_05.png
     drive.mp4       the same pictures
@@ -30,6 +31,7 @@ from ocl_edge.bundle import InputSpec
 from ocl_edge.preprocess import Preprocessor
 
 FRAMES = 6
+PUBLISHED = "espnetv2_s_2.0_city_1024x512.pth"
 HEIGHT, WIDTH = 48, 64
 CLASSES = 11
 EXPORT = f"ocl-edge export model.pth --input-size {HEIGHT}x{WIDTH} --out bundle"
@@ -103,3 +105,4 @@ def _write_checkpoint(directory: Path) -> None:
             network(images)
     says = {"arch": ARCH, "input_size": [HEIGHT, WIDTH]}
     torch.save({"state_dict": network.state_dict(), "ocl_edge": says}, directory / "model.pth")
+    shutil.copy(directory / "model.pth", directory / PUBLISHED)

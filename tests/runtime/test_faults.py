@@ -155,7 +155,6 @@ def holds(outcome: Outcome, frozen: float) -> None:
 REFUSED = {
     "black": (lambda image, _step: np.zeros_like(image), "the frame is blank"),
     "white": (lambda image, _step: np.full_like(image, 255), "the frame is blank"),
-    "noise": (noise, "statistics refused"),
 }
 USED: dict[str, Callable[[Pixels, int], Pixels]] = {
     "half covered": half_covered,
@@ -172,6 +171,16 @@ def test_frames_that_show_nothing_teach_nothing(
     outcome = play(demo_bundle, rain, change, every=every)
     assert outcome.kinds[reason] >= FAULTY // every
     assert outcome.kinds["adapted"] == 0
+    holds(outcome, frozen)
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_noise_does_no_lasting_harm(
+    demo_bundle: Bundle, rain: list[DriveFrame], frozen: float, every: int
+) -> None:
+    """Refused by its statistics or undone by the guard, as the network has it."""
+    outcome = play(demo_bundle, rain, noise, every=every)
+    assert outcome.kinds["the frame is blank"] == 0
     holds(outcome, frozen)
 
 

@@ -286,6 +286,12 @@ def test_a_form_without_an_engine_is_refused_when_it_is_asked_for(small_bundle: 
             stored.path.with_suffix(".json").unlink()
     backend = TensorRtBackend(small_bundle, "tensorrt", library=fake_library(), device=HostDevice())
     assert list(backend.describe()) == ["plain", "modulated", "head", "head_step"]
+    backend.engines.pop("head_step")
+    backend._specs.pop("head_step")
+    with pytest.raises(
+        BackendError, match=r"cannot run head_step: build them: ocl-edge .*--forms head,head_step"
+    ):
+        EngineHead(small_bundle, backend, AdaptationDefaults())
     with pytest.raises(NoValidEngineError, match="--forms measured"):
         backend.infer("measured", inputs_of(small_bundle, "measured", 1))
 

@@ -3,87 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import zip_longest
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ocl_edge.errors import FrameError
-from ocl_edge_runtime.evaluation.corruption import Corruption
-from ocl_edge_runtime.evaluation.grid import Group, Row, summarise
-from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace
+from ocl_edge_runtime.evaluation.grid import Group, Row
+from ocl_edge_runtime.report.evaluate_examples import example_block
+from ocl_edge_runtime.report.evaluated import Evaluated
 from ocl_edge_runtime.report.page import (
     Block,
     Cell,
-    Example,
-    Examples,
     Figure,
     Page,
-    Picture,
     Section,
     Table,
     Text,
     Tile,
 )
-from ocl_edge_runtime.report.pictures import Colour, mask_from_text, mask_uri, photo_uri, shrunk
 from ocl_edge_runtime.report.plots import Band, DotRow, Dots, Histogram, Lines, Series
 
 MOST_CLASSES = 40
 """Rows of a dot plot; a table has all classes."""
-
-OUTSIDE = 255
-FIXED, BROKEN, BOTH_WRONG, BOTH_RIGHT, UNLABELLED = range(5)
-CHANGE_COLOURS: list[Colour] = [(60, 160, 240), (230, 110, 30), (90, 96, 104), (222, 226, 230), (20, 24, 28)]
-EXAMPLE_NOTE = "Frames at even distances, chosen before anything ran. Percent: mIoU of this one frame."
-CHANGE_NOTE = (
-    "Changed, in percent of the labelled pixels: blue, fixed (wrong when frozen, right when adapted); "
-    "orange, broken; light grey, right in both; dark grey, wrong in both; black, no label."
-)
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What an evaluation has to show.
-
-    Attributes:
-        network: its name.
-        groups: results, from `ocl_edge_runtime.evaluation.grid.grouped`.
-        streams: name -> what was done to the frames.
-        frames: with labels.
-        space: their classes.
-        palette: RGB of each class.
-    """
-
-    network: str
-    groups: Sequence[Group]
-    streams: Mapping[str, Corruption]
-    frames: LabelledFrames
-    space: LabelSpace
-    palette: Sequence[Colour]
-
-    @property
-    def rows(self) -> list[Row]:
-        return summarise(list(self.groups), self.space)
-
-    def of_stream(self, stream: str) -> list[Group]:
-        """Its groups, the frozen network first."""
-        return sorted((g for g in self.groups if g.stream == stream), key=lambda g: g.method != "frozen")
-
-    def label(self, group: Group | Row) -> str:
-        """The method, with its views where they differ between methods."""
-        mixed = len({g.views for g in self.groups}) > 1
-        return f"{group.method} ({group.views})" if mixed else group.method
-
-    @property
-    def best(self) -> str | None:
-        """The method that adapts and has the highest mIoU, mean of all streams."""
-        scores: dict[str, list[float]] = {}
-        for row in self.rows:
-            if row.method != "frozen":
-                scores.setdefault(row.method, []).append(row.miou)
-        return max(scores, key=lambda method: float(np.mean(scores[method])), default=None)
 
 
 def evaluate_page(evaluated: Evaluated, ran: Section) -> Page:
@@ -197,7 +138,7 @@ def _stream(evaluated: Evaluated, stream: str) -> list[Block]:
     blocks: list[Block] = [Figure(lines, lines.caption()), *_classes(evaluated, groups, labels)]
     if skipped := max(result.skipped for group in groups for result in group.last_rounds):
         blocks.append(Text(f"{_count(skipped, 'frame')} could not be read and were left out."))
-    examples = _examples(evaluated, stream, groups)
+    examples = example_block(evaluated, stream, groups)
     if examples:
         blocks.append(examples)
     return blocks
@@ -212,7 +153,7 @@ def _curve(group: Group) -> list[float | None]:
 def _classes(evaluated: Evaluated, groups: Sequence[Group], labels: Sequence[str]) -> list[Block]:
     names = evaluated.space.names
     values = [_class_means(group, len(names)) for group in groups]
-    pair = _compared(evaluated, groups)
+    pair = evaluated.compared(groups)
     by_class: list[list[float | None]] = [[column[index] for column in values] for index in range(len(names))]
     gains = [None if pair is None else _difference(row[pair[0]], row[pair[1]]) for row in by_class]
     shown = sorted(range(len(names)), key=lambda index: -_range(by_class[index]))[:MOST_CLASSES]
@@ -238,65 +179,6 @@ def _classes(evaluated: Evaluated, groups: Sequence[Group], labels: Sequence[str
     return [Figure(dots, " ".join(words)), Table("IoU of every class, %", header, body, note=note)]
 
 
-def _examples(evaluated: Evaluated, stream: str, groups: Sequence[Group]) -> Examples | None:
-    """Image, labels and masks of the frames whose masks the passes kept."""
-    pair = _compared(evaluated, groups)
-    shown = [groups[index] for index in pair] if pair else list(groups[:2])
-    kept = [{example.index: example for example in group.last_rounds[0].examples} for group in shown]
-    examples, seen = [], set[int]()
-    for index in sorted(set.intersection(*(set(masks) for masks in kept))):
-        try:
-            image, labels = evaluated.frames.read(index)
-        except FrameError:
-            continue
-        image, truth = evaluated.streams[stream].apply(image, index), shrunk(labels)
-        masks = [_as_labels(evaluated.space, mask_from_text(each[index].mask)) for each in kept]
-        pictures = [Picture("image", photo_uri(image)), Picture("truth", _picture(evaluated, truth))]
-        for group, each, mask in zip(shown, kept, masks, strict=True):
-            miou = each[index].miou
-            said = "no label" if miou is None else f"{miou:.1f} %"
-            pictures.append(Picture(evaluated.label(group), _picture(evaluated, mask), said))
-        if pair:
-            pictures.append(_changed(evaluated.space, truth, *masks))
-        seen |= {int(value) for pixels in (truth, *masks) for value in np.unique(pixels)}
-        examples.append(Example(f"Frame {index}, {evaluated.frames.pairs[index][0].name}", pictures))
-    if not examples:
-        return None
-    classes = {
-        name: colour
-        for value, (name, colour) in enumerate(zip(evaluated.space.names, evaluated.palette, strict=True))
-        if value in seen
-    }
-    return Examples(examples, classes, f"{EXAMPLE_NOTE} {CHANGE_NOTE}" if pair else EXAMPLE_NOTE)
-
-
-def _changed(
-    space: LabelSpace, truth: NDArray[np.uint8], before: NDArray[np.uint8], now: NDArray[np.uint8]
-) -> Picture:
-    was, is_ = before == truth, now == truth
-    change = np.select(
-        [(truth == space.ignore) | (truth >= len(space.names)), is_ & ~was, was & ~is_, was & is_],
-        [UNLABELLED, FIXED, BROKEN, BOTH_RIGHT],
-        BOTH_WRONG,
-    ).astype(np.uint8)
-    labelled = max(1, int((change != UNLABELLED).sum()))
-    fixed, broken = (100 * int((change == kind).sum()) / labelled for kind in (FIXED, BROKEN))
-    return Picture("changed", mask_uri(change, CHANGE_COLOURS), f"{fixed:.1f} % fixed, {broken:.1f} % broken")
-
-
-def _as_labels(space: LabelSpace, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Predicted classes -> label classes; `OUTSIDE` for what maps to none."""
-    if space.class_map is None:
-        return mask
-    table = np.full(256, OUTSIDE, np.uint8)
-    table[: len(space.class_map)] = [v if v < len(space.names) else OUTSIDE for v in space.class_map]
-    return np.asarray(table[mask], np.uint8)
-
-
-def _picture(evaluated: Evaluated, mask: NDArray[np.uint8]) -> str:
-    return mask_uri(mask, evaluated.palette)
-
-
 def _time(evaluated: Evaluated) -> list[Block]:
     pooled: dict[str, list[float]] = {}
     for group in _ordered(evaluated.groups):
@@ -319,15 +201,6 @@ def _colours(labels: Sequence[str]) -> list[int]:
     """Grey for the frozen network, else the palette in order: the same for a method in every plot."""
     start = 0 if labels and labels[0].startswith("frozen") else 1
     return [start + index for index in range(len(labels))]
-
-
-def _compared(evaluated: Evaluated, groups: Sequence[Group]) -> tuple[int, int] | None:
-    """Places of the frozen network and of the best method, if both are there with the same views."""
-    frozen = [i for i, group in enumerate(groups) if group.method == "frozen"]
-    best = [i for i, group in enumerate(groups) if group.method == evaluated.best]
-    if not frozen or not best or groups[frozen[0]].views != groups[best[0]].views:
-        return None
-    return frozen[0], best[0]
 
 
 def _class_means(group: Group, classes: int) -> list[float | None]:

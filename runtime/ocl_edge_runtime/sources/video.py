@@ -61,6 +61,7 @@ class VideoReader:
         self._stream.codec_context.flags |= av.codec.context.Flags.output_corrupt
         self.rate = float(self._stream.average_rate) if self._stream.average_rate else None
         self.total: int | None = self._stream.frames or None
+        self._starts_at = float((self._stream.start_time or 0) * (self._stream.time_base or 0))
 
     def __iter__(self) -> Iterator[Arrival]:
         packets = self._container.demux(self._stream)
@@ -79,9 +80,8 @@ class VideoReader:
         except self._library_error as error:
             yield Arrival(arrived_at, partial(_refuse, f"cannot be decoded: {reason_of(error)}"))
             return
-        start = self._stream.start_time or 0
         for frame in frames:
-            shown_at = None if frame.pts is None else float((frame.pts - start) * self._stream.time_base)  # type: ignore[operator]
+            shown_at = None if frame.time is None else frame.time - self._starts_at
             yield Arrival(arrived_at, partial(upright_pixels, frame), shown_at)
 
     def close(self) -> None:
@@ -149,22 +149,22 @@ class PacedReader:
     """
 
     def __init__(self, recording: Reader, clock: Clock, fps: float | Literal["own"]) -> None:
-        self.rate = recording.rate if fps == "own" else fps
-        if self.rate is None:
+        rate = recording.rate if fps == "own" else fps
+        if rate is None:
             raise SourceError("the video does not say how fast it is: --fps FPS instead of --fps own")
+        self.rate: float | None = rate
+        self._period_s = 1 / rate
+        self._at_its_own_times = fps == "own"
         self._recording = recording
         self._clock = clock
-        self._fps = fps
 
     def __iter__(self) -> Iterator[Arrival]:
         started = self._clock.now()
         for index, arrival in enumerate(self._recording):
-            if self._fps == "own":
-                position = index / self.rate if arrival.shown_at is None else arrival.shown_at  # type: ignore[operator]
-            else:
-                position = index / self._fps
-            self._clock.sleep_until(started + position)
-            yield replace(arrival, captured_at=started + position)
+            shown_at = arrival.shown_at if self._at_its_own_times else None
+            arrives_at = started + (index * self._period_s if shown_at is None else shown_at)
+            self._clock.sleep_until(arrives_at)
+            yield replace(arrival, captured_at=arrives_at)
 
     def close(self) -> None:
         self._recording.close()
