@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from ocl_edge import __version__
 from ocl_edge.bundle import (
+    AdaptationDefaults,
     Bundle,
     ClassSpec,
     FormSpec,
@@ -35,6 +36,7 @@ from ocl_edge_export.capture import LARGEST_BATCH, capture
 from ocl_edge_export.checkpoint import Checkpoint, load_network, read_checkpoint
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
 from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
+from ocl_edge_export.learning_rate import scaled_rate, squared_gradient_norm
 from ocl_edge_export.lowering import lower_adaptive_pooling
 from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, input_names, output_names, write_forms
 from ocl_edge_export.parity import Tolerances, check_parity
@@ -125,6 +127,7 @@ def export_bundle(
         progress("write bundle")
         _write_programs(split, frame, directory)
         checked = _head_graphs(split, directory, images, parity)
+        checked["adaptation"] = _adaptation(split, images)
         write_manifest(directory, _manifest(request, spec, split, frame, classes, checked))
     return Bundle.open(request.out)
 
@@ -207,6 +210,15 @@ def _save(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     # fx.GraphModule.forward has the placeholders as its arguments
     save_program(torch.export.export(module, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs)), path)
+
+
+def _adaptation(split: SplitNetwork, images: Tensor) -> AdaptationDefaults:
+    """The defaults, with the learning rate that suits this head."""
+    with torch.no_grad():
+        features = split.backbone(images[:1])
+    norm = squared_gradient_norm(split.head, list(features))
+    defaults = AdaptationDefaults()
+    return defaults.model_copy(update={"lr": scaled_rate(defaults.lr, norm)})
 
 
 def _manifest(
