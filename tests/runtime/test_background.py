@@ -43,7 +43,7 @@ BACKGROUND: RealtimeOptions = replace(ANY, update="background")
 
 
 def engine_of(bundle: Bundle, clock: SimulatedClock | None = None, **changes: object) -> RealtimeEngine:
-    options = EngineOptions(prior=0.8, lr=0.01, seed=3)
+    options = EngineOptions(prior=0.8, lr=0.002, seed=3)
     realtime = replace(BACKGROUND, **changes)  # type: ignore[arg-type]
     return RealtimeEngine(bundle, options, realtime, clock or SimulatedClock())
 
@@ -213,7 +213,7 @@ def record(
     """Two hundred frames in the background, on real threads, with the schedule recorded."""
     engine = RealtimeEngine(
         bundle,
-        EngineOptions(prior=0.8, lr=0.01, seed=3),
+        EngineOptions(prior=0.8, lr=0.002, seed=3),
         replace(BACKGROUND, **changes),
         RealClock(),  # type: ignore[arg-type]
     )
