@@ -215,7 +215,7 @@ def _save(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
 def _adaptation(split: SplitNetwork, images: Tensor) -> AdaptationDefaults:
     """The defaults, with the learning rate that suits this head."""
     with torch.no_grad():
-        features = split.backbone(images[:1])
+        features = split.backbone(images)
     norm = squared_gradient_norm(split.head, list(features))
     defaults = AdaptationDefaults()
     return defaults.model_copy(update={"lr": scaled_rate(defaults.lr, norm)})
