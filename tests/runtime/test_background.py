@@ -300,7 +300,7 @@ def test_a_schedule_of_another_run_is_refused(small_bundle: Bundle, frames: Path
     with pytest.raises(StateError, match=r"with tau_s 2\.0, this run has 3\.0"):
         schedule.prepare(engine_of(small_bundle, tau_s=3.0))
     with pytest.raises(StateError, match="from another state"):
-        schedule.prepare(RealtimeEngine(small_bundle, EngineOptions(prior=0.8, lr=0.01, seed=4), BACKGROUND))
+        schedule.prepare(RealtimeEngine(small_bundle, EngineOptions(prior=0.8, lr=0.002, seed=4), BACKGROUND))
     with pytest.raises(StateError, match="names frame 199, which the source does not have"):
         list(
             ScheduledSource(
