@@ -197,7 +197,7 @@ def run_passes(passes: list[Pass], bundle: Bundle, data: Path, results: Path) ->
         result = evaluate_stream(engine, frames, space, parse_corruption(corruption))
         line = {
             **asdict(item),
-            "bundle": bundle.identity,
+            "bundle": network_of(bundle),
             "settings": engine.settings.model_dump(),
             "miou": result.miou,
             "iou": result.iou,
@@ -228,7 +228,14 @@ def read(results: Path) -> list[dict[str, Any]]:
 
 
 def finished(results: Path, bundle: Bundle) -> set[Pass]:
-    return {as_pass(line) for line in read(results) if line["bundle"] == bundle.identity}
+    return {as_pass(line) for line in read(results) if line["bundle"] == network_of(bundle)}
+
+
+def network_of(bundle: Bundle) -> str:
+    """Hash of what the numbers depend on; versions and defaults in the manifest do not count."""
+    names = ("backbone.measured.onnx", "backbone.weights", "norms.safetensors", "head.safetensors")
+    hashes = "".join(bundle.manifest.files[name].sha256 for name in names)
+    return hashlib.sha256(hashes.encode()).hexdigest()
 
 
 def as_pass(line: dict[str, Any]) -> Pass:
