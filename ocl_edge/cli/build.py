@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ocl_edge.cli.export import parse_size
-from ocl_edge.cli.options import bundle_argument, json_option
+from ocl_edge.cli.options import bundle_argument, json_option, label_classes_option, label_map_option
 
 if TYPE_CHECKING:
     from ocl_edge.bundle import Bundle
@@ -99,16 +99,8 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
     type=click.Path(path_type=Path, file_okay=False),
     help="Directory of 8-bit class maps named as the images: the gate also compares mIoU.",
 )
-@click.option(
-    "--label-map",
-    type=click.Path(path_type=Path),
-    help="JSON list: the label class of every class of the network.",
-)
-@click.option(
-    "--label-classes",
-    type=click.Path(path_type=Path),
-    help="JSON with 'classes' and 'ignore_index' of the labels. Default: the network's own, 255.",
-)
+@label_map_option
+@label_classes_option
 @click.option(
     "--timeout",
     "timeout_s",

@@ -15,6 +15,8 @@ from ocl_edge.cli.options import (
     backend_option,
     bundle_argument,
     html_option,
+    label_classes_option,
+    label_map_option,
     prior_option,
     quiet_option,
     threads_option,
@@ -47,16 +49,8 @@ Examples:
     type=click.Path(path_type=Path),
     help="Directory of 8-bit class maps, NAME.png for each frame.",
 )
-@click.option(
-    "--label-map",
-    type=click.Path(path_type=Path),
-    help="JSON list: the label class of every class of the network.",
-)
-@click.option(
-    "--label-classes",
-    type=click.Path(path_type=Path),
-    help="JSON with 'classes' and 'ignore_index' of the labels. Default: the network's own, 255.",
-)
+@label_map_option
+@label_classes_option
 @click.option(
     "--methods",
     default="frozen,norm,ocl-head",

@@ -48,6 +48,16 @@ prior_option = click.option(
     help="Weight of the source statistics, 0 to 1: of all norms, or of the first and the last; "
     "1 = frozen norms. Default: the bundle's.",
 )
+label_map_option = click.option(
+    "--label-map",
+    type=click.Path(path_type=Path),
+    help="JSON list: the label class of every class of the network.",
+)
+label_classes_option = click.option(
+    "--label-classes",
+    type=click.Path(path_type=Path),
+    help="JSON with 'classes' and 'ignore_index' of the labels. Default: the network's own, 255.",
+)
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 json_option = click.option(
     "--json", "json_path", metavar="FILE", help="Write the results as JSON; - is standard output."

@@ -87,8 +87,8 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     type=click.Choice(["realtime", "paper", "frozen"]),
     default="realtime",
     show_default=True,
-    help="realtime: one view, updates where there is time, guarded; paper: the published method on "
-    "every frame; frozen: never adapt.",
+    help="realtime: one view, updates where there is time, guarded; paper: two views and an update "
+    "on every frame, as published; frozen: never adapt.",
 )
 @click.option(
     "--method",

@@ -10,8 +10,24 @@ import torch
 from torch import Tensor
 
 from ocl_edge.bundle import Bundle, FormSpec
+from ocl_edge.errors import BackendError, MissingExtraError
 from ocl_edge.forms import FormName, GraphName
 from ocl_edge_runtime.backends.base import Sizes, check_inputs, check_outputs, graphs_of, shape_of
+
+
+def import_library(name: str, extra: str) -> Any:
+    """A backend's library, ``extra`` of this package.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        BackendError: it is installed and cannot be imported.
+    """
+    try:
+        return __import__(name)
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            raise MissingExtraError(name, extra, f"the {name} backend") from error
+        raise BackendError(f"{name} is installed and cannot be imported: {error}") from error
 
 
 class HostBackend(ABC):

@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from ocl_edge.bundle import Bundle
-from ocl_edge.errors import BackendError, MissingExtraError
+from ocl_edge.errors import BackendError
 from ocl_edge.forms import GraphName
-from ocl_edge_runtime.backends.host_backend import HostBackend
+from ocl_edge_runtime.backends.host_backend import HostBackend, import_library
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -67,18 +67,5 @@ class OnnxRuntimeBackend(HostBackend):
 
 
 def import_onnxruntime() -> Any:
-    """The library.
-
-    Raises:
-        MissingExtraError: it is not installed.
-        BackendError: it is installed and cannot be imported.
-    """
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        if error.name != "onnxruntime":
-            raise BackendError(f"onnxruntime is installed and cannot be imported: {error}") from error
-        raise MissingExtraError("onnxruntime", "cpu", "the onnxruntime backend") from error
-    except ImportError as error:
-        raise BackendError(f"onnxruntime is installed and cannot be imported: {error}") from error
-    return onnxruntime
+    """The library; see `import_library`."""
+    return import_library("onnxruntime", "cpu")

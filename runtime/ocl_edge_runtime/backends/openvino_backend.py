@@ -15,9 +15,9 @@ from torch import Tensor
 from ocl_edge.bundle import Bundle
 from ocl_edge.engine_key import Precision, precision_of
 from ocl_edge.engine_store import user_cache
-from ocl_edge.errors import BackendError, MissingExtraError
+from ocl_edge.errors import BackendError
 from ocl_edge.forms import GraphName
-from ocl_edge_runtime.backends.host_backend import HostBackend
+from ocl_edge_runtime.backends.host_backend import HostBackend, import_library
 
 DEVICE = "CPU"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -85,18 +85,5 @@ def _cache_of(bundle: Bundle) -> dict[str, str]:
 
 
 def import_openvino() -> Any:
-    """The library.
-
-    Raises:
-        MissingExtraError: it is not installed.
-        BackendError: it is installed and cannot be imported.
-    """
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        if error.name != "openvino":
-            raise BackendError(f"openvino is installed and cannot be imported: {error}") from error
-        raise MissingExtraError("openvino", "openvino", "the openvino backend") from error
-    except ImportError as error:
-        raise BackendError(f"openvino is installed and cannot be imported: {error}") from error
-    return openvino
+    """The library; see `import_library`."""
+    return import_library("openvino", "openvino")
