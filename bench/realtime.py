@@ -36,14 +36,22 @@ BACKEND = "onnxruntime"
 """Of everything but `latency`, where it can be chosen."""
 STREAMS = (
     ("0001TP", "clean"),
+    ("Seq05VD", "clean"),
     ("Seq05VD", "fog:3"),
-    ("Seq05VD", "snow:2"),
     ("Seq05VD", "contrast:3"),
+    ("Seq05VD", "brightness:4"),
+    ("Seq05VD", "snow:2"),
     ("Seq05VD", "gaussian_noise:2"),
+    ("Seq05VD", "motion_blur:3"),
 )
 FROZEN, PAPER = "frozen", "paper"
-REALTIME = {f"realtime, every {n}": RealtimeOptions(n, n) for n in (1, 4, 8)}
-"""Updates as often as statistics."""
+REALTIME = {
+    "every frame": RealtimeOptions(1, 1),
+    "update every 8th": RealtimeOptions(1, 8),
+    "every 4th": RealtimeOptions(4, 4),
+    "every 8th": RealtimeOptions(8, 8),
+}
+"""Statistics and updates; updates as often as statistics where one number stands."""
 
 
 def open_engine(bundle: Bundle, mode: str, threads: int | None, backend: str = BACKEND) -> Engine:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,12 +25,7 @@ if TYPE_CHECKING:
     from ocl_edge.engine_key import Precision
     from ocl_edge.norms import Prior
     from ocl_edge_runtime.engine import Engine, EngineOptions
-    from ocl_edge_runtime.frames import Frame, FrameResult
-    from ocl_edge_runtime.keeper import Keeper
-    from ocl_edge_runtime.loop import RunReport
     from ocl_edge_runtime.realtime import RealtimeOptions
-    from ocl_edge_runtime.report.recorder import RunRecorder
-    from ocl_edge_runtime.schedule import RecordedSchedule
 
 EXAMPLES = """
 \b
@@ -146,6 +140,15 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     "frames, where a core is free. A busy worker skips.",
 )
 @click.option(
+    "--statistics-limit",
+    type=FiniteRange(min=0, min_open=True),
+    default=0.55,
+    show_default=True,
+    metavar="DISTANCE",
+    help="Realtime: do not learn from a frame whose norm statistics are farther from the source's; the "
+    "journal has the distance of each that was refused.",
+)
+@click.option(
     "--fps",
     metavar="FPS|own",
     callback=parse_rate,
@@ -238,6 +241,7 @@ def run(
     norm_every: int | None,
     adapt_every: int | None,
     update: Literal["inline", "background"],
+    statistics_limit: float,
     fps: float | Literal["own"] | None,
     deadline_ms: float | None,
     source_timeout: float,
@@ -259,6 +263,8 @@ def run(
     was learned is saved and the summary printed before the exit with 1.
     """
     from ocl_edge.bundle import Bundle
+    from ocl_edge.cli import run_hooks as hooks
+    from ocl_edge.cli import run_summary as summary
     from ocl_edge.cli.engines import ensure_engines, graphs_of
     from ocl_edge.cli.options import use_threads
     from ocl_edge.cli.output import emit_json, frame_progress, note
@@ -273,9 +279,9 @@ def run(
 
     _check(mode, method, state, resume, update, record_schedule, replay_schedule, fps)
     use_threads(threads)
-    recorder = _recorder(html_path)
+    recorder = hooks.recorder(html_path)
     chosen = SourceOptions(limit, fps, source_timeout, reconnect, source_options)
-    frames = open_source(source, chosen, RealClock(), _on_skip(recorder), note)
+    frames = open_source(source, chosen, RealClock(), hooks.on_skip(recorder), note)
     played = RecordedSchedule.read(replay_schedule) if replay_schedule else None
     if played:
         frames = ScheduledSource(frames, played)
@@ -284,24 +290,26 @@ def run(
     options = EngineOptions(name, views, backend, prior, lr, restoration, seed, threads, precision, head)
     ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
     deadline_s = deadline_ms / 1000 if deadline_ms else (1 / frames.rate if frames.rate else None)
-    realtime = RealtimeOptions(norm_every, adapt_every, deadline_s, update=update)
+    realtime = RealtimeOptions(
+        norm_every, adapt_every, deadline_s, statistics_limit=statistics_limit, update=update
+    )
     engine = _open_engine(opened, mode, options, realtime)
     for backend_name, reason in engine.passed_over.items():
         note(f"backend {backend_name} passed over: {reason}")
     outlets = open_sinks(sinks, opened.manifest, frames.files)
     with ExitStack() as stack:
         stack.callback(frames.close)
-        keeper = stack.enter_context(_keeping(engine, journal, state, save_every, resume))
-        scheduled = stack.enter_context(_scheduled(engine, record_schedule, played))
+        keeper = stack.enter_context(hooks.keeping(engine, journal, state, save_every, resume))
+        scheduled = stack.enter_context(hooks.scheduled(engine, record_schedule, played))
         progress = stack.enter_context(frame_progress(frames.total))
-        each = _each_frame(keeper, scheduled, progress, recorder)
+        each = hooks.each_frame(keeper, scheduled, progress, recorder)
         report = run_stream(engine, frames, outlets, each, deadline_s, keeper.settled)
     if json_path:
         emit_json(json_path, {**engine.facts(), **report.as_dict()})
     if html_path and recorder:
-        _write_html(html_path, engine, report, recorder, deadline_s)
+        summary.write_html(html_path, engine, report, recorder, deadline_s)
     if json_path != "-":
-        _show(engine, report)
+        summary.show(engine, report)
     engine.close()
     if report.source_failure:
         raise SourceError(report.source_failure)
@@ -340,131 +348,3 @@ def _open_engine(bundle: Bundle, mode: str, options: EngineOptions, realtime: Re
     engine = RealtimeEngine(bundle, options, realtime)
     engine.warm_up()
     return engine
-
-
-@contextmanager
-def _keeping(
-    engine: Engine, journal: Path | None, state: Path | None, save_every: float, resume: str
-) -> Iterator[Keeper]:
-    """Journal and state, kept up to date by what is yielded; the state is saved at exit too."""
-    from ocl_edge.cli.output import note
-    from ocl_edge_runtime.journal import Journal
-    from ocl_edge_runtime.keeper import Keeper
-    from ocl_edge_runtime.realtime import RealtimeEngine
-    from ocl_edge_runtime.state import StateStore
-
-    with ExitStack() as stack:
-        log = stack.enter_context(Journal(journal)) if journal else None
-        store = StateStore(state, engine) if state and isinstance(engine, RealtimeEngine) else None
-        if store and resume != "no":
-            done = store.resume("set aside" if resume == "auto" else "refuse")
-            note(done)
-            if log:
-                log.write("resume", result=done)
-        keeper = Keeper(log, store, save_every, note)
-        yield keeper
-        keeper.finish()
-
-
-@contextmanager
-def _scheduled(
-    engine: Engine, record: Path | None, played: RecordedSchedule | None
-) -> Iterator[Callable[[Frame, FrameResult], None]]:
-    """Record or replay a schedule: what to call after each frame; the end is compared at exit."""
-    from ocl_edge.cli.output import note
-    from ocl_edge_runtime.realtime import RealtimeEngine
-    from ocl_edge_runtime.schedule import ScheduleRecorder
-
-    if not isinstance(engine, RealtimeEngine) or not (record or played):
-        yield lambda _frame, _result: None
-        return
-    with ExitStack() as stack:
-        if played:
-            played.prepare(engine)
-        recorder = stack.enter_context(ScheduleRecorder(record, engine)) if record else None
-        yield recorder.frame if recorder else lambda _frame, _result: None
-        if recorder:
-            recorder.finish()
-        if played:
-            note(played.check_end(engine))
-
-
-def _recorder(html_path: Path | None) -> RunRecorder | None:
-    if html_path is None:
-        return None
-    from ocl_edge_runtime.report.recorder import RunRecorder
-
-    return RunRecorder()
-
-
-def _on_skip(recorder: RunRecorder | None) -> Callable[[str, str], None]:
-    from ocl_edge.cli.output import note
-
-    def skipped(name: str, reason: str) -> None:
-        note(f"skipped {name}: {reason}")
-        if recorder:
-            recorder.skip(name, reason)
-
-    return skipped
-
-
-def _each_frame(
-    keeper: Keeper,
-    scheduled: Callable[[Frame, FrameResult], None],
-    progress: Callable[[str], None],
-    recorder: RunRecorder | None,
-) -> Callable[[Frame, FrameResult], None]:
-    from ocl_edge.timings import mask_latency_ms
-
-    def each(frame: Frame, result: FrameResult) -> None:
-        keeper.after_frame(frame, result)
-        scheduled(frame, result)
-        if recorder:
-            recorder.frame(frame, result)
-        progress(f"{mask_latency_ms(result.timings_ms):.0f} ms")
-
-    return each
-
-
-def _write_html(
-    path: Path, engine: Engine, report: RunReport, recorder: RunRecorder, deadline_s: float | None
-) -> None:
-    from ocl_edge.cli.options import command_line
-    from ocl_edge_runtime.report import write_page
-    from ocl_edge_runtime.report.run_report import run_page
-    from ocl_edge_runtime.report.what_ran import settings_of, what_ran
-
-    ran = what_ran(command_line(), engine.bundle, settings_of(engine))
-    write_page(run_page(engine, report, recorder, ran, deadline_s and 1000 * deadline_s), path)
-
-
-def _show(engine: Engine, report: RunReport) -> None:
-    from ocl_edge.cli.output import print_rows
-    from ocl_edge_runtime.realtime import RealtimeEngine
-    from ocl_edge_runtime.statistics import Distribution
-
-    latency = Distribution.of(report.latency_ms) if report.latency_ms else None
-    rows: dict[str, object] = {
-        "frames": f"{report.frames} ({report.skipped} skipped, {report.dropped} dropped, "
-        f"{report.late} late = {100 * report.late_share:.0f} %)"
-        + (", stopped by a signal" if report.stopped else ""),
-        "method": f"{engine.method.name}, {'view pair' if engine.views == 'pair' else 'single view'}",
-        "backend": engine.backend_name + (f": {engine.chosen_because}" if engine.chosen_because else ""),
-        "head": "PyTorch" if engine.head_kind == "torch" else "in the backend",
-    }
-    if report.seconds:
-        rows["speed"] = f"{report.frames / report.seconds:.2f} frames/s, from file to update"
-    if latency:
-        rows["mask latency"] = f"p50 {latency.p50:.1f} ms, p90 {latency.p90:.1f} ms, p99 {latency.p99:.1f} ms"
-    if report.update_ms:
-        update = Distribution.of(report.update_ms)
-        in_background = isinstance(engine, RealtimeEngine) and engine.realtime.update == "background"
-        when = "in the background" if in_background else "after the mask"
-        rows["update"] = f"p50 {update.p50:.1f} ms, p90 {update.p90:.1f} ms, {when}"
-    if report.losses:
-        rows["updates"] = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
-        rows["loss"] = (
-            f"mean {report.mean_loss:.4f}, first {report.losses[0]:.4f}, last {report.losses[-1]:.4f}"
-        )
-        rows["weights"] = f"{100 * engine.weights.distance_from_source():.1f} % away from the source"
-    print_rows("run", rows)

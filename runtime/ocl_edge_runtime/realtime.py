@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +21,14 @@ from torch import Tensor
 from ocl_edge.adapter import Update
 from ocl_edge.bundle import Bundle
 from ocl_edge.errors import StateError, UsageError
-from ocl_edge.guard import GuardLimits
-from ocl_edge.norms import RunningStatistics, statistics_distance
 from ocl_edge.pixel_grid import PixelGrid, is_pointwise
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import lane_of, open_backend
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.engine_head import EngineHead
 from ocl_edge_runtime.frames import IN_BACKGROUND, FrameResult, FrameSchedule
+from ocl_edge_runtime.norm_vectors import NormVectors
+from ocl_edge_runtime.realtime_options import RealtimeOptions
 from ocl_edge_runtime.scheduler import Clock, Durations, RealClock, Slot, UpdateScheduler
 from ocl_edge_runtime.updates import (
     BackgroundUpdates,
@@ -39,6 +39,8 @@ from ocl_edge_runtime.updates import (
     UpdateRules,
 )
 
+__all__ = ["RealtimeEngine", "RealtimeOptions"]
+
 BLANK_RANGE = 8
 """A frame whose sampled pixels lie this close together (of 255) shows nothing."""
 
@@ -46,38 +48,6 @@ STRAYED = "the replay has gone another way than the recorded run: other frames, 
 
 PIXEL_STRIDE = 8
 WARM_UP_RUNS = 3
-
-
-@dataclass(frozen=True)
-class RealtimeOptions:
-    """How realtime mode spends its time.
-
-    Attributes:
-        norm_every: measure the statistics of every n-th frame; None: of every frame whose
-            mask can then still meet the deadline.
-        adapt_every: update on every n-th frame; None: as often as there is time.
-        period_s: time between frames; None: nobody waits.
-        tau_s: time constant of the running average of statistics, in seconds of stream time.
-        loss_stride: the loss takes every n-th pixel in both directions, where the head is
-            pointwise; else all pixels.
-        statistics_limit: largest distance of a frame's statistics from the source's
-            (`ocl_edge.norms.statistics_distance`) before they are refused. Real weather
-            stays under 0.52, a black frame has 1.2, noise 0.7.
-        guarded: judge every update; False only to see what the guard is for.
-        limits: of the guard.
-        update: ``inline``: after the mask, before the next frame; ``background``: on a worker's thread,
-            with a head and a backend of its own, taken in between two frames when it is ready.
-    """
-
-    norm_every: int | None = 1
-    adapt_every: int | None = None
-    period_s: float | None = None
-    tau_s: float = 2.0
-    loss_stride: int = 4
-    statistics_limit: float = 0.6
-    guarded: bool = True
-    limits: GuardLimits = field(default_factory=GuardLimits)
-    update: Literal["inline", "background"] = "inline"
 
 
 @dataclass
@@ -121,12 +91,9 @@ class RealtimeEngine(Engine):
         self.views = "single"
         self.realtime = realtime or RealtimeOptions()
         self.clock: Clock = clock or RealClock()
-        self.running = RunningStatistics(self.realtime.tau_s)
+        self.norms = NormVectors(self.source, self._prior, self.realtime)
         self.scheduler = UpdateScheduler(self.realtime.adapt_every, self.realtime.period_s, self.clock)
         self.index = -1
-        self.refused_statistics = 0
-        self._mixed = self.source.statistics
-        self._vectors = self.source.vectors(self._mixed)
         self._measured_s = Durations()
         pointwise = (
             self.head.pointwise
@@ -183,8 +150,8 @@ class RealtimeEngine(Engine):
         run_update = self.updater.run if self._background is None else self._background.run
         measured, updates = [], []
         for _ in range(WARM_UP_RUNS):
-            features = self._named_features("modulated", {"image": view, "norm_vectors": self._vectors})
-            given = self._update_input(_Current(view, features, self._mixed, 0.0, None))
+            features = self._named_features("modulated", {"image": view, "norm_vectors": self.norms.vectors})
+            given = self._update_input(_Current(view, features, self.norms.mixed, 0.0, None))
             started = self.clock.now()
             self._named_features("measured", {"image": view, **self._anchor})
             self._mask(features, frame.height, frame.width)
@@ -221,14 +188,14 @@ class RealtimeEngine(Engine):
         if measures:
             features, problem = self._measured(view, arrived_at)
         else:
-            features = self._named_features("modulated", {"image": view, "norm_vectors": self._vectors})
+            features = self._named_features("modulated", {"image": view, "norm_vectors": self.norms.vectors})
         if problem is None and not all(bool(f.sum().isfinite()) for f in features):
             problem = "the backbone's output is not finite"
         self.watch.lap("backbone")
         mask = self._mask(features, image.shape[0], image.shape[1])
         if measures:
             self._measured_s.add(self.clock.now() - started)
-        self._current = _Current(view, features, self._mixed, arrived_at, problem)
+        self._current = _Current(view, features, self.norms.mixed, arrived_at, problem)
         granted = plan is not None and plan.granted
         self._schedule = FrameSchedule(arrived_at, measures, granted, self._taken_in is not None)
         return mask
@@ -370,17 +337,7 @@ class RealtimeEngine(Engine):
         """Features under the frame's own statistics, which then renew the vectors unless they are refused."""
         outputs = self._backend.infer("measured", {"image": view, **self._anchor})
         features = [outputs[f"features_{i}"].clone() for i in range(len(self.bundle.manifest.features))]
-        statistics = outputs["statistics"].cpu()
-        distance = statistics_distance(statistics, self.source.statistics)
-        if not distance <= self.realtime.statistics_limit:
-            self.refused_statistics += 1
-            return features, f"statistics refused: {distance:.2f} away from the source's"
-        self.running.add(statistics, arrived_at)
-        own = self.realtime.norm_every == 1
-        assert self.running.average is not None
-        self._mixed = self.source.mixed_with(statistics if own else self.running.average, self._prior)
-        self._vectors = self.source.vectors(self._mixed)
-        return features, None
+        return features, self.norms.take_in(outputs["statistics"].cpu(), arrived_at)
 
     def _named_features(self, form: str, inputs: dict[str, Tensor]) -> list[Tensor]:
         outputs = self._backend.infer(form, inputs)  # type: ignore[arg-type]
@@ -413,9 +370,8 @@ class RealtimeEngine(Engine):
         """
         learned = self.updater if self._background is None else self._background
         learned_tensors, learned_facts = learned.export_state()
-        tensors = {**learned_tensors, "mixed": self._mixed}
-        if self.running.average is not None:
-            tensors["average"] = self.running.average
+        norm_tensors, norm_facts = self.norms.export_state()
+        tensors = {**learned_tensors, **norm_tensors}
         if self._last_adapted is not None:
             tensors["last_adapted"] = torch.from_numpy(self._last_adapted)
         return tensors, {
@@ -423,10 +379,9 @@ class RealtimeEngine(Engine):
             "method": self.method.name,
             "settings": self.settings.model_dump(mode="json"),
             "index": self.index,
-            "measured_at": self.running.measured_at,
             "saved_at": self.clock.now(),
-            "refused_statistics": self.refused_statistics,
             "skipped": self.scheduler.skipped,
+            **norm_facts,
             **learned_facts,
         }
 
@@ -443,22 +398,15 @@ class RealtimeEngine(Engine):
             f"{kind}.{n}": p.shape for kind in ("weight", "momentum") for n, p in self.head.parameters.items()
         }
         wrong = [n for n, shape in expected.items() if n not in tensors or tensors[n].shape != shape]
-        if wrong or tensors["mixed"].shape != self._mixed.shape:
+        if wrong or tensors["mixed"].shape != self.norms.mixed.shape:
             raise StateError(
                 f"the saved state does not fit the head: {', '.join(wrong) or 'norm statistics'}"
             )
         self.settle()
         self.updater.import_state(tensors, facts)
         self._copy_weights()
-        self._mixed = tensors["mixed"]
-        self._vectors = self.source.vectors(self._mixed)
-        self.running.average = tensors.get("average")
-        # the clock of another process starts elsewhere; what matters is the age of the measurement
-        measured_at, saved_at = facts["measured_at"], facts["saved_at"]
-        self.running.measured_at = (
-            None if measured_at is None else self.clock.now() - (saved_at - measured_at)
-        )
+        self.norms.import_state(tensors, facts, self.clock.now())
         last = tensors.get("last_adapted")
         self._last_adapted = None if last is None else last.numpy()
-        self.index, self.refused_statistics = facts["index"], facts["refused_statistics"]
+        self.index = facts["index"]
         self.scheduler.skipped = facts["skipped"]

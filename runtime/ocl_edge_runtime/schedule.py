@@ -46,7 +46,7 @@ class ScheduleRecorder:
             {
                 "version": SCHEDULE_VERSION,
                 "run": engine.what_decides(),
-                "measured_at": engine.running.measured_at,
+                "measured_at": engine.norms.running.measured_at,
                 "begins_with": state_digest(engine),
             }
         )
@@ -128,7 +128,7 @@ class RecordedSchedule:
             raise StateError(
                 f"{self.path} was recorded from another state: --resume from a copy of that one, same --seed"
             )
-        engine.running.measured_at = self.measured_at
+        engine.norms.running.measured_at = self.measured_at
         engine.follow(self.frames.values())
 
     def check_end(self, engine: RealtimeEngine) -> str:

@@ -159,6 +159,19 @@ def test_export_run_inspect_profile_from_end_to_end(
     assert "whole frame" in capsys.readouterr().out
 
 
+def test_a_run_that_learns_nothing_says_why(
+    small_bundle: Bundle, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    realtime = ["run", str(small_bundle.path), "--source", str(frames), "--threads", "1"]
+    assert run([*realtime, "--statistics-limit", "0.001"]) == 0
+    shown = capsys.readouterr().out
+    assert "6 statistics refused" in " ".join(shown.split())
+    assert "loss" not in shown
+    assert run([*realtime, "--statistics-limit", "1e9", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["reasons"] == {"adapted": 6}
+    assert run([*realtime, "--statistics-limit", "0"]) == 2
+
+
 def test_doctor_lists_backends(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--json", "-"]) == 0
     machine = json.loads(capsys.readouterr().out)

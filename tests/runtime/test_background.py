@@ -25,7 +25,6 @@ from ocl_edge.bundle import Bundle
 from ocl_edge.cli import run
 from ocl_edge.errors import BackendError, StateError, UsageError
 from ocl_edge.guard import Decision
-from ocl_edge_runtime import realtime
 from ocl_edge_runtime.engine import EngineOptions
 from ocl_edge_runtime.frames import IN_BACKGROUND, Frame, FrameResult
 from ocl_edge_runtime.loop import RunReport, run_stream
@@ -514,9 +513,7 @@ def test_a_run_is_recorded_and_replayed_on_the_command_line(
     frames: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(realtime, "RealtimeOptions", partial(RealtimeOptions, statistics_limit=1e9))
     schedule, journal = tmp_path / "schedule.jsonl", tmp_path / "journal.jsonl"
     arguments = [
         "run",
@@ -528,7 +525,7 @@ def test_a_run_is_recorded_and_replayed_on_the_command_line(
         "--json",
         "-",
     ]
-    arguments += ["--norm-every", "2"]
+    arguments += ["--norm-every", "2", "--statistics-limit", "1e9"]
     assert (
         run([*arguments, "--record-schedule", str(schedule), "--journal", str(journal), "--fps", "50"]) == 0
     )

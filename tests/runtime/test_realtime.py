@@ -79,14 +79,14 @@ def test_in_between_frames_use_the_running_average_of_measured_statistics(small_
     weight = 1 - math.exp(-1.5 / 2.0)
     average = measured[0] + weight * (measured[1] - measured[0])
     expected = engine.source.vectors(0.8 * engine.source.statistics + 0.2 * average)
-    assert torch.allclose(engine._vectors, expected, atol=1e-5)
+    assert torch.allclose(engine.norms.vectors, expected, atol=1e-5)
 
 
 def test_measuring_under_fed_back_vectors_stays_out(small_bundle: Bundle) -> None:
     """Every measurement that reaches the average is made under the source anchor, never under the average."""
     engine = engine_of(small_bundle, norm_every=1)
     anchors = []
-    backend_infer, running_add = engine._backend.infer, engine.running.add
+    backend_infer, running_add = engine._backend.infer, engine.norms.running.add
 
     def recording(form, inputs):  # type: ignore[no-untyped-def]
         if form == "measured":
@@ -99,7 +99,7 @@ def test_measuring_under_fed_back_vectors_stays_out(small_bundle: Bundle) -> Non
         assert torch.allclose(weight, torch.tensor(0.8))
         running_add(statistics, now_s)
 
-    engine._backend.infer, engine.running.add = recording, checked  # type: ignore[method-assign]
+    engine._backend.infer, engine.norms.running.add = recording, checked  # type: ignore[method-assign]
     for index in range(5):
         engine.step(random_image(index))
     # a fed-back loop has another fixed point: iterating it on one frame moves away from the sequential pass
@@ -217,7 +217,7 @@ def test_warming_up_changes_nothing_that_was_learned(small_bundle: Bundle) -> No
 def test_blank_and_repeated_frames_are_not_learned_from(small_bundle: Bundle) -> None:
     engine = engine_of(small_bundle)
     engine.step(random_image(0))
-    vectors, weights = engine._vectors.clone(), engine.head.weights_sha256()
+    vectors, weights = engine.norms.vectors.clone(), engine.head.weights_sha256()
     for image, reason in (
         (np.zeros((40, 50, 3), np.uint8), "the frame is blank"),
         (np.full((40, 50, 3), 255, np.uint8), "the frame is blank"),
@@ -226,7 +226,7 @@ def test_blank_and_repeated_frames_are_not_learned_from(small_bundle: Bundle) ->
         result = engine.step(image)
         assert result.reason == reason
         assert not result.adapted
-    assert torch.equal(engine._vectors, vectors)
+    assert torch.equal(engine.norms.vectors, vectors)
     assert engine.head.weights_sha256() == weights
     assert engine.step(random_image(1)).adapted
 
@@ -234,13 +234,13 @@ def test_blank_and_repeated_frames_are_not_learned_from(small_bundle: Bundle) ->
 def test_statistics_that_are_far_off_are_refused(small_bundle: Bundle) -> None:
     engine = engine_of(small_bundle)
     engine.step(random_image(0))
-    limit = statistics_distance(engine.running.average, engine.source.statistics)  # type: ignore[arg-type]
+    limit = statistics_distance(engine.norms.running.average, engine.source.statistics)  # type: ignore[arg-type]
     strict = engine_of(small_bundle, statistics_limit=limit / 2)
     result = strict.step(random_image(0))
     assert "away from the source's" in result.reason
-    assert strict.refused_statistics == 1
-    assert strict.running.average is None
-    assert torch.equal(strict._vectors, strict.source.vectors(strict.source.statistics))
+    assert strict.norms.refused == 1
+    assert strict.norms.running.average is None
+    assert torch.equal(strict.norms.vectors, strict.source.vectors(strict.source.statistics))
 
 
 def test_a_learning_rate_a_hundred_times_too_high_is_caught_by_the_guard_alone(small_bundle: Bundle) -> None:
