@@ -333,6 +333,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="default: bench/results/WHAT.jsonl")
     parser.add_argument("--cells", help="only cells of these names or patterns, separated by commas")
     parser.add_argument("--streams", help="likewise")
+    parser.add_argument("--seeds", help="only passes with these seeds, separated by commas")
     parser.add_argument("--rounds", type=int, default=16, help="frames of every method, for time")
     arguments = parser.parse_args()
     results = arguments.results or Path(f"bench/results/{arguments.what}.jsonl")
@@ -346,9 +347,13 @@ def main() -> None:
         measure_times(Bundle.open(arguments.bundle), arguments.data, arguments.rounds)
         return
     passes = list({"tune": tuning, "prior": priors, "run": ablation}[arguments.what]())
-    for field, wanted in (("cell", arguments.cells), ("stream", arguments.streams)):
+    for field, wanted in (
+        ("cell", arguments.cells),
+        ("stream", arguments.streams),
+        ("seed", arguments.seeds),
+    ):
         if wanted:
-            passes = [p for p in passes if any(fnmatch(getattr(p, field), w) for w in wanted.split(","))]
+            passes = [p for p in passes if any(fnmatch(str(getattr(p, field)), w) for w in wanted.split(","))]
     run_passes(passes, Bundle.open(arguments.bundle), arguments.data, results)
 
 
