@@ -12,9 +12,9 @@ every fifth frame, or the first sixty, against a reference on the same frames.
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from ocl_edge.norms import Prior
 from ocl_edge.ocl import output_contrastive_loss
 from ocl_edge.pixel_grid import PixelGrid
 from ocl_edge.programs import load_program
+from ocl_edge.tail import Tail
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.evaluation.corruption import parse_corruption
@@ -42,6 +43,7 @@ PixelWeight = Callable[[Tensor], Tensor]
 ON_THE_FLY: tuple[Prior, ...] = ((0.5, 1), (0.7, 1), (0.85, 1), (1, 1))
 EVERY = 5
 SHORT = 60
+REFERENCES = ("norms alone", "head")
 BALANCE_LIMIT = 10.0
 """A rare class counts at most so many times what its pixels would."""
 
@@ -167,10 +169,9 @@ def trained(idea: Idea, bundle: Bundle) -> TrainableHead:
     return head
 
 
-def play(
-    idea: Idea, bundle: Bundle, frames: list[Frame], space: LabelSpace, tail: Callable[..., Image]
-) -> float:
+def play(idea: Idea, bundle: Bundle, space: LabelSpace, frames: list[Frame]) -> float:
     """mIoU in percent of a stream; no mask sees its own update."""
+    tail = Tail(bundle.manifest.align_corners).mask
     head, matrix, grid, watch = trained(idea, bundle), space.matrix(), PixelGrid(idea.stride), Stopwatch()
     for frame in frames:
         watch.start()
@@ -186,34 +187,40 @@ def play(
     return 100 * matrix.miou()
 
 
+def read_stream(bundle: Bundle, camvid: Path, stream: str) -> list[Frame]:
+    """All frames of a stream, with their features under the default prior."""
+    sequence, weather = stream.split("/")
+    found = LabelledFrames.find(str(camvid / sequence / "images"), camvid / sequence / "labels")
+    engine = Engine(bundle, EngineOptions("norm", backend="onnxruntime", threads=1))
+    frames = []
+    for index in range(len(found)):
+        image, labels = found.read(index)
+        image = parse_corruption(weather).apply(image, index)
+        frames.append(Frame(image, labels, features_of(engine, image)))
+    return frames
+
+
 def features_of(engine: Engine, image: Image) -> list[Tensor]:
     with torch.no_grad():
         return [f.clone() for f in engine._features(engine._preprocessor.pair(image))]
 
 
-def priors_on_the_fly(bundle: Bundle, frames: list[Frame], space: LabelSpace) -> dict[str, float]:
-    """Norms alone: each of some priors, and on every frame the one with the lowest OCL."""
-    engines = {
-        f"{first:g}:{last:g}": Engine(
-            bundle, EngineOptions("norm", backend="onnxruntime", prior=(first, last), threads=1)
-        )
-        for first, last in ON_THE_FLY
-    }
-    matrices = {name: space.matrix() for name in (*engines, "lowest OCL")}
+def norms_with(priors: Sequence[Prior], bundle: Bundle, space: LabelSpace, frames: list[Frame]) -> float:
+    """Norms alone, with that of some priors which has the lowest OCL on the frame."""
+    engines = [
+        Engine(bundle, EngineOptions("norm", backend="onnxruntime", prior=prior, threads=1))
+        for prior in priors
+    ]
+    matrix = space.matrix()
     for frame in frames:
-        losses, masks = {}, {}
-        for name, engine in engines.items():
-            with torch.no_grad():
-                logits = engine.head.logits(features_of(engine, frame.image))
-            losses[name] = float(output_contrastive_loss(*align_views(logits)))
-            masks[name] = engine._tail.mask(mean_of_views(logits), *frame.image.shape[:2])
-        masks["lowest OCL"] = masks[min(losses, key=lambda name: losses[name])]
-        for name, mask in masks.items():
-            matrices[name].add(mask, frame.labels)
-    return {f"norms, prior {name}": 100 * matrix.miou() for name, matrix in matrices.items()}
+        with torch.no_grad():
+            logits = [e.head.logits(features_of(e, frame.image)) for e in engines]
+        best = min(logits, key=lambda z: float(output_contrastive_loss(*align_views(z))))
+        matrix.add(engines[0]._tail.mask(mean_of_views(best), *frame.image.shape[:2]), frame.labels)
+    return 100 * matrix.miou()
 
 
-def half_size_view(bundle: Bundle, half: Bundle, frames: list[Frame], space: LabelSpace) -> float:
+def half_size_view(half: Bundle, bundle: Bundle, space: LabelSpace, frames: list[Frame]) -> float:
     """The second view is the image at half the size; masks still average the image and its flip."""
     small = Engine(half, EngineOptions("norm", backend="onnxruntime", threads=1))
     whole = Engine(bundle, EngineOptions("frozen", backend="onnxruntime", threads=1))
@@ -231,7 +238,7 @@ def half_size_view(bundle: Bundle, half: Bundle, frames: list[Frame], space: Lab
 
 
 def affine_at_low_rate(
-    bundle: Bundle, frames: list[Frame], space: LabelSpace, every: int, with_head: bool
+    every: int, with_head: bool, bundle: Bundle, space: LabelSpace, frames: list[Frame]
 ) -> float:
     """OCL on the norms' weight and bias on every n-th frame, with or without the head on every frame."""
     engine = Engine(bundle, EngineOptions("ocl-norm", threads=1))
@@ -252,67 +259,47 @@ def affine_at_low_rate(
     return 100 * matrix.miou()
 
 
+@dataclass(frozen=True)
+class Job:
+    """One measurement of one stream: its name and rate, which frames of the stream, and how to get the mIoU."""
+
+    name: str
+    lr: float | None
+    which: str
+    run: Callable[[Bundle, LabelSpace, list[Frame]], float]
+
+
+def jobs(half: Bundle | None) -> Iterator[Job]:
+    """Everything that is measured on a stream."""
+    for idea in ideas():
+        yield Job(idea.name, idea.lr, "all", partial(play, idea))
+        if idea.name in REFERENCES:
+            yield Job(idea.name, idea.lr, "short", partial(play, idea))
+    if half is not None:
+        yield Job("second view of half the size", None, "all", partial(half_size_view, half))
+    for prior in ON_THE_FLY:
+        yield Job(f"norms, prior {prior[0]:g}:{prior[1]:g}", None, "sparse", partial(norms_with, [prior]))
+    yield Job("norms, prior of the lowest OCL", None, "sparse", partial(norms_with, ON_THE_FLY))
+    for every, with_head in ((1, False), (8, False), (8, True)):
+        name = f"norms' affine, every {every}. frame" + (", and the head" if with_head else "")
+        yield Job(name, None, "short", partial(affine_at_low_rate, every, with_head))
+
+
 def measure(bundle: Bundle, half: Bundle | None, data: Path, results: Path, only: str) -> None:
     """Run what is not in the results yet, stream by stream."""
     camvid = data / "camvid"
     space = read_label_space(bundle.manifest, camvid / "from_cityscapes.json", camvid / "classes.json")
-    engine = Engine(bundle, EngineOptions("norm", backend="onnxruntime", threads=1))
-    tail = engine._tail.mask
     for stream in TUNING_STREAMS:
-        frames: list[Frame] = []
-
-        def stream_frames(frames: list[Frame] = frames, stream: str = stream) -> list[Frame]:
-            if not frames:
-                sequence, weather = stream.split("/")
-                found = LabelledFrames.find(str(camvid / sequence / "images"), camvid / sequence / "labels")
-                for index in range(len(found)):
-                    image, labels = found.read(index)
-                    image = parse_corruption(weather).apply(image, index)
-                    frames.append(Frame(image, labels, features_of(engine, image)))
-            return frames
-
-        work: list[tuple[str, float | None, str, Callable[[], dict[str, float]]]] = []
-        for idea in ideas():
-
-            def whole(idea: Idea = idea) -> dict[str, float]:
-                return {idea.name: play(idea, bundle, stream_frames(), space, tail)}
-
-            work.append((idea.name, idea.lr, "all", whole))
-            if idea.name in ("norms alone", "head"):
-
-                def short(idea: Idea = idea) -> dict[str, float]:
-                    return {idea.name: play(idea, bundle, stream_frames()[:SHORT], space, tail)}
-
-                work.append((idea.name, idea.lr, f"first {SHORT}", short))
-        if half is not None:
-
-            def smaller(half: Bundle = half) -> dict[str, float]:
-                return {"second view of half the size": half_size_view(bundle, half, stream_frames(), space)}
-
-            work.append(("second view of half the size", None, "all", smaller))
-
-        def chosen() -> dict[str, float]:
-            return priors_on_the_fly(bundle, stream_frames()[EVERY // 2 :: EVERY], space)
-
-        work.append(("norms, prior lowest OCL", None, f"every {EVERY}th", chosen))
-        for every, with_head in ((1, False), (8, False), (8, True)):
-            name = f"norms' affine, every {every}. frame" + (", and the head" if with_head else "")
-
-            def affine(name: str = name, every: int = every, with_head: bool = with_head) -> dict[str, float]:
-                few = stream_frames()[:SHORT]
-                return {name: affine_at_low_rate(bundle, few, space, every, with_head)}
-
-            work.append((name, None, f"first {SHORT}", affine))
-        done = {(line["idea"], line["lr"], line["frames"], line["stream"]) for line in read(results)}
-        for name, lr, which, run in work:
-            if only not in name or (name, lr, which, stream) in done:
-                continue
-            start = time.perf_counter()
-            for found_name, miou in run().items():
-                line = {"idea": found_name, "lr": lr, "frames": which, "stream": stream, "miou": miou}
-                append(results, line)
-                print(f"{stream} {which} {found_name} {lr}: {miou:.2f}", flush=True)
-            print(f"{time.perf_counter() - start:.0f} s", flush=True)
+        lines = [line for line in read(results) if line["stream"] == stream]
+        done = {(line["idea"], line["lr"], line["frames"]) for line in lines}
+        waiting = [j for j in jobs(half) if only in j.name and (j.name, j.lr, j.which) not in done]
+        frames = read_stream(bundle, camvid, stream) if waiting else []
+        parts = {"all": frames, "short": frames[:SHORT], "sparse": frames[EVERY // 2 :: EVERY]}
+        for job in waiting:
+            miou = job.run(bundle, space, parts[job.which])
+            line = {"idea": job.name, "lr": job.lr, "frames": job.which, "stream": stream, "miou": miou}
+            append(results, line)
+            print(f"{stream} {job.which} {job.name} {job.lr}: {miou:.2f}", flush=True)
 
 
 def main() -> None:

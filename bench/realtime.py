@@ -3,10 +3,12 @@
     python bench/realtime.py accuracy [--data DIR] [--limit N] [--results DIR]
     python bench/realtime.py latency  [--data DIR] [--rounds N] [--threads N] [--backend NAME]
     python bench/realtime.py state    [--data DIR]
+    python bench/realtime.py guard    [--data DIR] [--limit N]
 
 Accuracy: labelled frames are one second apart; every finished stream is kept in --results, so
 that a run that was killed goes on. Latencies are interleaved frame by frame in one process;
-medians, and ratios of medians. Faults have a script of their own, faults.py.
+medians, and ratios of medians. Guard: the largest signals that the guard sees where nothing is wrong,
+with an update on every frame. Faults have a script of their own, faults.py.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from ocl_edge.bundle import Bundle
+from ocl_edge.guard import Signals
 from ocl_edge.metrics import ConfusionMatrix
 from ocl_edge.timings import mask_latency_ms
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
@@ -153,11 +157,36 @@ def state(bundle: Bundle, data: Path) -> None:
     print(f"state of {size / 1e3:.0f} kB, written and flushed: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
 
 
+def guard_signals(bundle: Bundle, data: Path, limit: int | None, threads: int | None) -> None:
+    """A row a stream: the largest of every signal, the smallest entropy too, and what the guard undid."""
+    names = [f.name for f in fields(Signals)]
+    print("| stream | frames | " + " | ".join(names) + " | smallest entropy_ratio | undone |")
+    print("|---" * (len(names) + 4) + "|")
+    for sequence, weather in STREAMS:
+        frames = LabelledFrames.find(str(data / sequence / "images"), data / sequence / "labels", limit)
+        engine, corruption = open_engine(bundle, "every frame", threads), parse_corruption(weather)
+        signals, undone = [], 0
+        for index in range(len(frames)):
+            engine.predict(corruption.apply(frames.read(index)[0], index), float(index))
+            decision = engine.result(np.empty(0, np.uint8), engine.adapt()).decision
+            undone += decision is not None and decision.action != "commit"
+            if decision is not None and decision.signals is not None:
+                signals.append(decision.signals)
+        largest = [f"{max(getattr(each, name) for each in signals):.3f}" for name in names]
+        least = f"{min(each.entropy_ratio for each in signals):.3f}"
+        print(
+            "| "
+            + " | ".join([f"{sequence} {weather}", str(len(frames)), *largest, least, str(undone)])
+            + " |",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["accuracy", "latency", "state"])
+    parser.add_argument("what", choices=["accuracy", "latency", "state", "guard"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--bundle", type=Path, help="an exported bundle; otherwise one is made")
     parser.add_argument("--limit", type=int, help="frames a stream; default: all")
@@ -181,6 +210,8 @@ def main() -> None:
             accuracy(bundle, camvid, space, arguments.limit, arguments.threads, arguments.results)
         elif arguments.what == "latency":
             latency(bundle, camvid, arguments.rounds, arguments.threads, arguments.backend)
+        elif arguments.what == "guard":
+            guard_signals(bundle, camvid, arguments.limit, arguments.threads)
         else:
             state(bundle, camvid)
 
