@@ -1,7 +1,7 @@
 """Faults in a real stream: mIoU of the frames after each, against the frozen network on the same frames.
 
     python bench/faults.py [--bundle DIR] [--data DIR] [--results DIR] [--rounds N] [--only WORDS]
-        [--prior P] [--lr R] [--restoration S]
+        [--prior P] [--lr R] [--restoration S] [--backend NAME]
 
 CamVid, labelled frames one second apart. A stream is twenty good frames, ten faulty ones, and
 fifty good ones that are scored; the mixed stream has all faults one after the other; another
@@ -200,7 +200,7 @@ class Footage:
             name: LabelledFrames.find(str(camvid / name / "images"), camvid / name / "labels")
             for name in ("0001TP", "Seq05VD")
         }
-        self._frozen = Engine(bundle, EngineOptions("frozen", backend="onnxruntime", threads=1))
+        self._frozen = Engine(bundle, EngineOptions("frozen", backend=options.backend, threads=1))
         self._frozen_counts: dict[tuple[str, int, str], Counts] = {}
 
     def read(self, shot: Shot) -> tuple[Image, Image]:
@@ -224,7 +224,7 @@ class Footage:
         return np.stack(found)
 
     def play(self, stream: list[Shot], realtime: RealtimeOptions) -> Played:
-        engine = RealtimeEngine(self.bundle, EngineOptions(backend="onnxruntime", threads=1), realtime)
+        engine = RealtimeEngine(self.bundle, self.options, realtime)
         engine._backend = backend = BreakableBackend(engine._backend)
         assert isinstance(engine.head, TrainableHead)
         optimiser, rate = engine.head.optimizer.param_groups[0], engine.settings.lr
@@ -338,6 +338,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--results", type=Path, default=Path("out/faults"))
     parser.add_argument("--rounds", type=int, default=10, help="of the same 124 frames")
+    parser.add_argument(
+        "--backend", default="auto", help="for example onnxruntime; then take other --results"
+    )
     parser.add_argument("--only", default="", help="play only streams whose name holds this")
     for name in ("prior", "lr", "restoration"):
         parser.add_argument(f"--{name}", type=float, help="default: the bundle's; then take other --results")
@@ -349,7 +352,11 @@ def main() -> None:
         checkpoint = arguments.data / "models" / "espnetv2_s_2.0_city_1024x512.pth"
         export_bundle(ExportRequest(checkpoint, path, input_size=(384, 512)))
     options = EngineOptions(
-        prior=arguments.prior, lr=arguments.lr, restoration=arguments.restoration, threads=1
+        backend=arguments.backend,
+        prior=arguments.prior,
+        lr=arguments.lr,
+        restoration=arguments.restoration,
+        threads=1,
     )
     footage = Footage(Bundle.open(path), arguments.data / "camvid", options)
     report = {

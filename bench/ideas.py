@@ -261,7 +261,7 @@ def affine_at_low_rate(
 
 @dataclass(frozen=True)
 class Job:
-    """One measurement of one stream: its name and rate, which frames of the stream, and how to get the mIoU."""
+    """One measurement of one stream: name and rate, which of its frames, and how to get the mIoU."""
 
     name: str
     lr: float | None

@@ -37,7 +37,6 @@ from ocl_edge_runtime.state import StateStore
 
 Image = NDArray[np.uint8]
 BACKEND = "onnxruntime"
-"""Of everything but `latency`, where it can be chosen."""
 STREAMS = (
     ("0001TP", "clean"),
     ("Seq05VD", "clean"),
@@ -58,7 +57,7 @@ REALTIME = {
 """Statistics and updates; updates as often as statistics where one number stands."""
 
 
-def open_engine(bundle: Bundle, mode: str, threads: int | None, backend: str = BACKEND) -> Engine:
+def open_engine(bundle: Bundle, mode: str, threads: int | None, backend: str) -> Engine:
     options = EngineOptions("frozen" if mode == FROZEN else "ocl-head", backend=backend, threads=threads)
     return RealtimeEngine(bundle, options, REALTIME[mode]) if mode in REALTIME else Engine(bundle, options)
 
@@ -88,7 +87,13 @@ def score(
 
 
 def accuracy(
-    bundle: Bundle, data: Path, space: LabelSpace, limit: int | None, threads: int | None, results: Path
+    bundle: Bundle,
+    data: Path,
+    space: LabelSpace,
+    limit: int | None,
+    threads: int | None,
+    results: Path,
+    backend: str,
 ) -> None:
     """A row a stream; the last columns are shares of the gain of paper mode seen through one view."""
     results.mkdir(parents=True, exist_ok=True)
@@ -102,7 +107,9 @@ def accuracy(
             name = f"{sequence} {weather} {len(frames)} {mode}".replace(" ", "_").replace(",", "")
             path = results / f"{name}.json"
             if not path.exists():
-                found = score(open_engine(bundle, mode, threads), frames, parse_corruption(weather), space)
+                found = score(
+                    open_engine(bundle, mode, threads, backend), frames, parse_corruption(weather), space
+                )
                 write_json(path, found)
             scores |= {f"{mode}{view}": value for view, value in json.loads(path.read_text()).items()}
         gain = scores[f"{PAPER}, one view"] - scores[FROZEN]
@@ -157,14 +164,14 @@ def state(bundle: Bundle, data: Path) -> None:
     print(f"state of {size / 1e3:.0f} kB, written and flushed: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
 
 
-def guard_signals(bundle: Bundle, data: Path, limit: int | None, threads: int | None) -> None:
+def guard_signals(bundle: Bundle, data: Path, limit: int | None, threads: int | None, backend: str) -> None:
     """A row a stream: the largest of every signal, the smallest entropy too, and what the guard undid."""
     names = [f.name for f in fields(Signals)]
     print("| stream | frames | " + " | ".join(names) + " | smallest entropy_ratio | undone |")
     print("|---" * (len(names) + 4) + "|")
     for sequence, weather in STREAMS:
         frames = LabelledFrames.find(str(data / sequence / "images"), data / sequence / "labels", limit)
-        engine, corruption = open_engine(bundle, "every frame", threads), parse_corruption(weather)
+        engine, corruption = open_engine(bundle, "every frame", threads, backend), parse_corruption(weather)
         signals, undone = [], 0
         for index in range(len(frames)):
             engine.predict(corruption.apply(frames.read(index)[0], index), float(index))
@@ -193,7 +200,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("out/accuracy"))
     parser.add_argument("--rounds", type=int, default=64)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--backend", default=BACKEND, help="of latency; for example openvino")
+    parser.add_argument("--backend", default=BACKEND, help="for example openvino; not of state")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -207,11 +214,19 @@ def main() -> None:
         )
         space = read_label_space(bundle.manifest, camvid / "from_cityscapes.json", camvid / "classes.json")
         if arguments.what == "accuracy":
-            accuracy(bundle, camvid, space, arguments.limit, arguments.threads, arguments.results)
+            accuracy(
+                bundle,
+                camvid,
+                space,
+                arguments.limit,
+                arguments.threads,
+                arguments.results,
+                arguments.backend,
+            )
         elif arguments.what == "latency":
             latency(bundle, camvid, arguments.rounds, arguments.threads, arguments.backend)
         elif arguments.what == "guard":
-            guard_signals(bundle, camvid, arguments.limit, arguments.threads)
+            guard_signals(bundle, camvid, arguments.limit, arguments.threads, arguments.backend)
         else:
             state(bundle, camvid)
 

@@ -56,7 +56,6 @@ class _Current:
 
     view: Tensor
     features: list[Tensor]
-    statistics: Tensor
     arrived_at: float
     problem: str | None
 
@@ -129,6 +128,7 @@ class RealtimeEngine(Engine):
             self.method.loss,
             self._grid,
             self.source.statistics,
+            self._prior,
             self.realtime.statistics_limit,
             self.realtime.guarded,
             self.realtime.limits,
@@ -151,7 +151,7 @@ class RealtimeEngine(Engine):
         measured, updates = [], []
         for _ in range(WARM_UP_RUNS):
             features = self._named_features("modulated", {"image": view, "norm_vectors": self.norms.vectors})
-            given = self._update_input(_Current(view, features, self.norms.mixed, 0.0, None))
+            given = self._update_input(_Current(view, features, 0.0, None))
             started = self.clock.now()
             self._named_features("measured", {"image": view, **self._anchor})
             self._mask(features, frame.height, frame.width)
@@ -195,7 +195,7 @@ class RealtimeEngine(Engine):
         mask = self._mask(features, image.shape[0], image.shape[1])
         if measures:
             self._measured_s.add(self.clock.now() - started)
-        self._current = _Current(view, features, self.norms.mixed, arrived_at, problem)
+        self._current = _Current(view, features, arrived_at, problem)
         granted = plan is not None and plan.granted
         self._schedule = FrameSchedule(arrived_at, measures, granted, self._taken_in is not None)
         return mask
@@ -247,7 +247,7 @@ class RealtimeEngine(Engine):
         features = self._grid.sample(current.features)
         if self._background is not None:  # the backend overwrites its outputs at the next frame
             features = [f.clone() for f in features]
-        return UpdateInput(current.view.flip(3), features, current.statistics)
+        return UpdateInput(current.view.flip(3), features)
 
     def _take_in(self, plan: FrameSchedule | None) -> None:
         """Take in a background update if one has landed, or if the schedule says so."""

@@ -32,7 +32,7 @@ class RealtimeOptions:
     norm_every: int | None = 1
     adapt_every: int | None = None
     period_s: float | None = None
-    tau_s: float = 2.0
+    tau_s: float = 8.0
     loss_stride: int = 4
     statistics_limit: float = 0.55
     guarded: bool = True

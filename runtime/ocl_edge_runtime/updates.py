@@ -36,7 +36,8 @@ class UpdateRules:
         loss: of the method; None: it never updates.
         grid: the pixels that count.
         source_statistics: of the norms, float32 [2, S].
-        statistics_limit: largest distance of a frame's statistics from those.
+        prior: their weight in the norms of the flipped view, float32 [1, S].
+        statistics_limit: largest distance of a frame's statistics from the source's.
         guarded: judge every update.
         limits: of the guard.
     """
@@ -44,6 +45,7 @@ class UpdateRules:
     loss: Loss | None
     grid: PixelGrid
     source_statistics: Tensor
+    prior: Tensor
     statistics_limit: float
     guarded: bool
     limits: GuardLimits
@@ -56,12 +58,10 @@ class UpdateInput:
     Attributes:
         flipped: the flipped view, float32 [1, 3, h, w].
         features: of the view on the grid, each [1, F, h', w'].
-        statistics: that the view was normalised with, float32 [2, S].
     """
 
     flipped: Tensor
     features: list[Tensor]
-    statistics: Tensor
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,14 @@ class HeadUpdater:
     def _update(self, given: UpdateInput, trusted: bool) -> tuple[Update, Decision | None]:
         rules = self._rules
         assert rules.loss is not None
-        # weight 1: normalised with the given statistics; the view's own are only compared, never fed back
+        # normalised with its own statistics: with those of the view the two differ in more than what
+        # they see, and the head learns that (docs/choices.md)
         outputs = self.backend.infer(
             "measured",
             {
                 "image": given.flipped,
-                "anchor_statistics": given.statistics,
-                "anchor_weight": torch.ones_like(given.statistics[:1]),
+                "anchor_statistics": rules.source_statistics,
+                "anchor_weight": rules.prior,
             },
         )
         distance = statistics_distance(outputs["statistics"].cpu(), rules.source_statistics)
@@ -238,7 +239,7 @@ class BackgroundUpdates:
 
     def _run(self, given: UpdateInput, point: Any, trusted: bool = False) -> Outcome:
         self.updater.watch.start()
-        with self.lane.work_after(point, [given.flipped, *given.features, given.statistics]):
+        with self.lane.work_after(point, [given.flipped, *given.features]):
             outcome = self.updater.run(given, trusted)
             self._done = self.lane.mark()
         return outcome

@@ -296,7 +296,7 @@ def test_a_schedule_of_another_run_is_refused(small_bundle: Bundle, frames: Path
     path = tmp_path / "schedule"
     record(small_bundle, frames, path)
     schedule = RecordedSchedule.read(path)
-    with pytest.raises(StateError, match=r"with tau_s 2\.0, this run has 3\.0"):
+    with pytest.raises(StateError, match=r"with tau_s 8\.0, this run has 3\.0"):
         schedule.prepare(engine_of(small_bundle, tau_s=3.0))
     with pytest.raises(StateError, match="from another state"):
         schedule.prepare(RealtimeEngine(small_bundle, EngineOptions(prior=0.8, lr=0.002, seed=4), BACKGROUND))

@@ -14,8 +14,11 @@ from torch import nn
 from ocl_edge.bundle import AdaptationDefaults, Bundle
 from ocl_edge.errors import UsageError
 from ocl_edge.head import TrainableHead
-from ocl_edge.norms import RunningStatistics, statistics_distance
+from ocl_edge.methods.base import ocl
+from ocl_edge.norms import JUMP, RunningStatistics, statistics_distance
 from ocl_edge.pixel_grid import is_pointwise
+from ocl_edge.programs import load_program
+from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
 from ocl_edge_runtime.scheduler import UpdateScheduler
@@ -58,7 +61,10 @@ def test_measuring_every_frame_equals_the_measured_form(small_bundle: Bundle) ->
         assert np.array_equal(mask, engine._tail.mask(logits, 40, 50))
 
 
-def test_in_between_frames_use_the_running_average_of_measured_statistics(small_bundle: Bundle) -> None:
+def test_in_between_frames_use_the_running_average_of_measured_statistics(
+    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocl_edge.norms.JUMP", math.inf)  # the noise of one frame is far from another's
     engine = engine_of(small_bundle, norm_every=3, tau_s=2.0)
     measured = []
     backend_infer = engine._backend.infer
@@ -125,6 +131,22 @@ def test_the_update_equals_paper_mode_under_the_same_norms(small_bundle: Bundle)
         assert result.loss == pytest.approx(expected.loss, rel=1e-4)
     for name, weight in paper.head.parameters.items():
         assert torch.allclose(realtime.head.parameters[name], weight, atol=1e-4)
+
+
+def test_each_view_is_normalised_with_its_own_statistics(small_bundle: Bundle) -> None:
+    """Paper mode pools the statistics of both views; here each goes through the backbone alone."""
+    options = EngineOptions(lr=0.1, seed=3, backend="torch")
+    engine = RealtimeEngine(small_bundle, options, replace(ANY, loss_stride=1, guarded=False))
+    reference = TrainableHead(load_program(small_bundle.file("head.pt2")), engine.settings, seed=3)
+    alone = Engine(small_bundle, EngineOptions("norm", backend="torch"))
+    for index in range(5):
+        image = random_image(index)
+        views = alone._preprocessor.pair(image).clone()
+        features = torch.cat([alone._features(view[None])[0].clone() for view in views])
+        expected = reference.adapt([features], ocl, Stopwatch())
+        assert engine.step(image).loss == pytest.approx(expected.loss, rel=1e-5)
+    for name, weight in reference.parameters.items():
+        assert torch.allclose(engine.head.parameters[name], weight, atol=1e-5)
 
 
 def test_strided_views_correspond_pixel_by_pixel(small_bundle: Bundle) -> None:
@@ -263,11 +285,25 @@ def test_a_learning_rate_a_hundred_times_too_high_is_caught_by_the_guard_alone(s
 
 def test_running_average_follows_stream_time() -> None:
     running = RunningStatistics(tau_s=4.0)
-    running.add(torch.zeros(2, 3), 0.0)
+    running.add(torch.ones(2, 3), 0.0)
     for step in range(1, 9):
-        running.add(torch.ones(2, 3), 0.5 * step)
+        running.add(torch.full((2, 3), 1.1), 0.5 * step)
     assert running.average is not None
-    assert torch.allclose(running.average, torch.full((2, 3), 1 - math.exp(-1.0)), atol=1e-5)
+    assert torch.allclose(running.average, torch.full((2, 3), 1.1 - 0.1 * math.exp(-1.0)), atol=1e-5)
+
+
+def test_the_average_begins_anew_where_statistics_jump() -> None:
+    running = RunningStatistics(tau_s=100.0)
+    before, near, far = torch.ones(2, 3), torch.full((2, 3), 1.1), torch.full((2, 3), 1.3)
+    assert statistics_distance(near, before) < JUMP < statistics_distance(far, before)
+    running.add(before, 0.0)
+    running.add(near, 0.1)
+    assert running.average is not None
+    assert float((running.average - before).abs().max()) < 0.001
+    running.add(far, 0.2)
+    assert torch.equal(running.average, far)
+    running.add(torch.full((2, 3), 1.25), 0.3)
+    assert float((running.average - far).abs().max()) < 0.001
 
 
 def test_frames_of_changing_size_keep_their_size(small_bundle: Bundle) -> None:
