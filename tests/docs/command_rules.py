@@ -185,6 +185,7 @@ def _run_as_main(arguments: Words) -> None:
     """As ``python SCRIPT ARGUMENTS`` does, in this process; SCRIPT lies under the repository's root."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", arguments)
+        patch.syspath_prepend(str((ROOT / arguments[0]).parent))
         runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
 
 
