@@ -24,9 +24,9 @@ Action = Literal["commit", "roll back", "freeze", "reset"]
 class GuardLimits:
     """When an update is wrong.
 
-    Healthy streams (CamVid at dusk, fog 3, gaussian noise 2; 40 frames, an update on each)
-    reach a disagreement of 0.21, a share gain of 0.15, entropy ratios of 0.58 to 1.16, a
-    drift of 0.18 and steps of 0.02, at a learning rate of 0.2. A rate 100 times too high begins
+    Eight healthy streams (CamVid, two sequences under six kinds of weather and noise; an update on each
+    frame) reach a disagreement of 0.39, a share gain of 0.32, entropy ratios of 0.78 to 1.40, a drift of
+    0.16 and steps of 0.004, and at a learning rate of 0.2 steps of 0.02. A rate 100 times too high begins
     with a step of 0.1, which the other signals only see when it is late.
 
     Attributes:
@@ -41,8 +41,8 @@ class GuardLimits:
         ring: snapshots of good weights to go back to.
     """
 
-    disagreement: float = 0.35
-    share_gain: float = 0.25
+    disagreement: float = 0.5
+    share_gain: float = 0.4
     entropy_ratio: float = 3.0
     drift: float = 0.5
     step: float = 0.03

@@ -230,7 +230,7 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
     process = start_and_wait_for_frames(tmp_path / "out")
     process.send_signal(signal.SIGINT)
     _, error = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 130, error
     assert error.endswith("interrupted\n")
     assert list(tmp_path.iterdir()) == []
 
