@@ -284,10 +284,19 @@ def test_the_verdict_says_where_adaptation_does_not_help() -> None:
     ]
 
 
+def heed_interrupts() -> None:
+    """A shell makes what it starts in the background ignore SIGINT, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start_and_wait_for_frames(out: Path) -> subprocess.Popen[str]:
     """A demo in a process of its own, once it has written its first frame."""
     process = subprocess.Popen(
-        [*COMMAND, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*COMMAND, "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
     while not list(out.glob(".partial/frames/*.png")):
         assert process.poll() is None, process.communicate()
