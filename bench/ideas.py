@@ -26,7 +26,8 @@ from torch.nn import functional as F
 
 from ocl_edge.adapter import adapt_step, align_views, mean_of_views
 from ocl_edge.bundle import AdaptationDefaults, Bundle
-from ocl_edge.head import TrainableHead, TrainableWeights
+from ocl_edge.head import TrainableHead, TrainableWeights, only_output
+from ocl_edge.methods.base import ocl
 from ocl_edge.norms import Prior
 from ocl_edge.ocl import output_contrastive_loss
 from ocl_edge.pixel_grid import PixelGrid
@@ -84,10 +85,6 @@ def weighted(weight_of: PixelWeight) -> Callable[[Tensor, Tensor, AdaptationDefa
     return loss
 
 
-def plain(view: Tensor, flipped_back: Tensor, settings: AdaptationDefaults) -> Tensor:
-    return output_contrastive_loss(view, flipped_back, settings.pos_coeff, settings.neg_coeff)
-
-
 class Gated(nn.Module):
     """A frozen head whose logits go through a trained C x C matrix."""
 
@@ -97,8 +94,7 @@ class Gated(nn.Module):
         self.gate = nn.Parameter(torch.eye(classes))
 
     def forward(self, features: Tensor) -> Tensor:
-        logits = self.head(features)
-        logits = logits[0] if isinstance(logits, tuple) else logits
+        logits = only_output(self.head(features))
         gated: Tensor = torch.einsum("dc,nchw->ndhw", self.gate, logits)
         return gated
 
@@ -114,8 +110,7 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(torch.zeros(classes, 2))
 
     def forward(self, features: Tensor) -> Tensor:
-        logits = self.head(features)
-        logits = logits[0] if isinstance(logits, tuple) else logits
+        logits = only_output(self.head(features))
         changed: Tensor = logits + torch.einsum("cr,rf,nfhw->nchw", self.up, self.down, features)
         return changed
 
@@ -127,7 +122,7 @@ class Idea:
     name: str
     lr: float = 0.05
     part: str = "head"
-    loss: Callable[[Tensor, Tensor, AdaptationDefaults], Tensor] = plain
+    loss: Callable[[Tensor, Tensor, AdaptationDefaults], Tensor] = ocl
     stride: int = 1
     brake: float | None = None
 
@@ -159,8 +154,6 @@ def ideas() -> Iterator[Idea]:
 
 def trained(idea: Idea, bundle: Bundle) -> TrainableHead:
     settings = bundle.manifest.adaptation.model_copy(update={"lr": idea.lr})
-    if idea.lr == 0:
-        settings = settings.model_copy(update={"weight_decay": 0.0})
     head = TrainableHead(idea.module(bundle), settings)
     wanted = {"bias": ["bias"], "gate": ["gate"], "low rank": ["up", "down"]}.get(idea.part)
     if wanted:
@@ -223,17 +216,17 @@ def norms_with(priors: Sequence[Prior], bundle: Bundle, space: LabelSpace, frame
 def half_size_view(half: Bundle, bundle: Bundle, space: LabelSpace, frames: list[Frame]) -> float:
     """The second view is the image at half the size; masks still average the image and its flip."""
     small = Engine(half, EngineOptions("norm", backend="onnxruntime", threads=1))
-    whole = Engine(bundle, EngineOptions("frozen", backend="onnxruntime", threads=1))
+    tail = Tail(bundle.manifest.align_corners).mask
     head, matrix, watch = trained(Idea("half"), bundle), space.matrix(), Stopwatch()
     for frame in frames:
         watch.start()
         with torch.no_grad():
-            mask = whole._tail.mask(mean_of_views(head.logits(frame.features)), *frame.image.shape[:2])
+            mask = tail(mean_of_views(head.logits(frame.features)), *frame.image.shape[:2])
         matrix.add(mask, frame.labels)
         few = [f[:1] for f in features_of(small, frame.image)]
         view, other = head.logits([f[:1] for f in frame.features]), head.logits(few)
         other = F.interpolate(other, view.shape[2:], mode="bilinear", align_corners=True)
-        adapt_step(head, torch.cat((view, other.flip(3))), plain, watch)
+        adapt_step(head, torch.cat((view, other.flip(3))), ocl, watch)
     return 100 * matrix.miou()
 
 
@@ -252,10 +245,10 @@ def affine_at_low_rate(
         assert engine._pair is not None
         features, logits = engine._pair
         if due:
-            adapt_step(weights, logits, plain, watch)
+            adapt_step(weights, logits, ocl, watch)
             head.discard_gradients()
         if with_head:
-            adapt_step(head, head.logits([f.detach() for f in features]), plain, watch)
+            adapt_step(head, head.logits([f.detach() for f in features]), ocl, watch)
     return 100 * matrix.miou()
 
 

@@ -181,12 +181,8 @@ def guard_signals(bundle: Bundle, data: Path, limit: int | None, threads: int | 
                 signals.append(decision.signals)
         largest = [f"{max(getattr(each, name) for each in signals):.3f}" for name in names]
         least = f"{min(each.entropy_ratio for each in signals):.3f}"
-        print(
-            "| "
-            + " | ".join([f"{sequence} {weather}", str(len(frames)), *largest, least, str(undone)])
-            + " |",
-            flush=True,
-        )
+        cells = [f"{sequence} {weather}", str(len(frames)), *largest, least, str(undone)]
+        print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def main() -> None:

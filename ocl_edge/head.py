@@ -202,15 +202,16 @@ class TrainableHead(TrainableWeights, Head):
 
     def logits(self, features: Sequence[Tensor]) -> Tensor:
         """See `Head.logits`; differentiable."""
-        return _only_output(self.module(*features))
+        return only_output(self.module(*features))
 
     @torch.no_grad()
     def source_logits(self, features: Sequence[Tensor]) -> Tensor:
-        return _only_output(torch.func.functional_call(self.module, self.source, tuple(features)))
+        return only_output(torch.func.functional_call(self.module, self.source, tuple(features)))
 
     def adapt(self, features: Sequence[Tensor], loss_of: Loss, watch: Stopwatch) -> Update:
         return adapt_step(self, self.logits(features), loss_of, watch)
 
 
-def _only_output(output: Tensor | Sequence[Tensor]) -> Tensor:
+def only_output(output: Tensor | Sequence[Tensor]) -> Tensor:
+    """What a head gives: captured programs give a tuple of one, modules a tensor."""
     return output if isinstance(output, Tensor) else output[0]

@@ -105,3 +105,15 @@ def statistics_distance(statistics: Tensor, reference: Tensor) -> float:
     var, reference_var = var.clamp(min=0) + TINY_VARIANCE, reference_var + TINY_VARIANCE
     shift = (mean - reference_mean).abs() * reference_var.rsqrt()
     return float((shift + 0.5 * (var / reference_var).log().abs()).mean())
+
+
+def why_refused(statistics: Tensor, source: Tensor, limit: float) -> str | None:
+    """Why nothing may be learned from a frame's statistics; None where they are near enough.
+
+    Args:
+        statistics: of the frame, [2, S]; refused, too, where one is not finite.
+        source: of the training, likewise.
+        limit: largest `statistics_distance`.
+    """
+    distance = statistics_distance(statistics, source)
+    return None if distance <= limit else f"statistics refused: {distance:.2f} away from the source's"

@@ -46,7 +46,7 @@ def show(engine: Engine, report: RunReport) -> None:
         in_background = isinstance(engine, RealtimeEngine) and engine.realtime.update == "background"
         when = "in the background" if in_background else "after the mask"
         rows["update"] = f"p50 {update.p50:.1f} ms, p90 {update.p90:.1f} ms, {when}"
-    if engine.method.loss is not None:
+    if engine.method.loss is not None and report.reasons:
         rows["updates"] = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
     if report.losses:
         rows["loss"] = (

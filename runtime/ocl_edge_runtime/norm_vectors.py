@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ocl_edge.norms import RunningStatistics, SourceNorms, statistics_distance
+from ocl_edge.norms import RunningStatistics, SourceNorms, why_refused
 from ocl_edge_runtime.realtime_options import RealtimeOptions
 
 
@@ -38,10 +38,10 @@ class NormVectors:
             statistics: measured in one pass under the source anchor, float32 [2, S].
             arrived_at: when the frame was there, in seconds of stream time.
         """
-        distance = statistics_distance(statistics, self._source.statistics)
-        if not distance <= self._limit:
+        refusal = why_refused(statistics, self._source.statistics, self._limit)
+        if refusal is not None:
             self.refused += 1
-            return f"statistics refused: {distance:.2f} away from the source's"
+            return refusal
         self.running.add(statistics, arrived_at)
         assert self.running.average is not None
         current = statistics if self._latest_alone else self.running.average

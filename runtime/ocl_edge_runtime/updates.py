@@ -15,7 +15,7 @@ from torch import Tensor
 from ocl_edge.adapter import Loss, Update
 from ocl_edge.guard import Decision, Guard, GuardLimits, compare_heads
 from ocl_edge.head import Head
-from ocl_edge.norms import statistics_distance
+from ocl_edge.norms import why_refused
 from ocl_edge.pixel_grid import PixelGrid
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends.base import Backend
@@ -118,11 +118,11 @@ class HeadUpdater:
                 "anchor_weight": rules.prior,
             },
         )
-        distance = statistics_distance(outputs["statistics"].cpu(), rules.source_statistics)
+        refusal = why_refused(outputs["statistics"].cpu(), rules.source_statistics, rules.statistics_limit)
         flipped = rules.grid.sample([outputs[f"features_{i}"] for i in range(len(given.features))], flip=True)
         self.watch.lap("flipped view")
-        if not trusted and not distance <= rules.statistics_limit:
-            return Update(None, False, f"statistics refused: {distance:.2f} away from the source's"), None
+        if refusal is not None and not trusted:
+            return Update(None, False, refusal), None
         pair = [torch.cat((a, b)) for a, b in zip(given.features, flipped, strict=True)]
         update = self.head.adapt(pair, rules.loss, self.watch)
         if not rules.guarded:

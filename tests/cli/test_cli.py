@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from conftest import SMALL_ARCH
 
 from ocl_edge.bundle import Bundle
-from ocl_edge.cli import VERBS, run
+from ocl_edge.cli import VERBS, cli, run
+from ocl_edge_runtime.realtime import RealtimeOptions
 
 
 def test_help_and_import_stay_light() -> None:
@@ -157,6 +159,13 @@ def test_export_run_inspect_profile_from_end_to_end(
     assert json.loads(trace.read_text())["traceEvents"]
     assert run(["profile", str(bundle), "--source", str(frames), "--frames", "8", "--warmup", "0"]) == 0
     assert "whole frame" in capsys.readouterr().out
+
+
+def test_the_limit_on_statistics_is_the_same_on_the_command_line_and_in_python() -> None:
+    command = cli.get_command(click.Context(cli), "run")
+    assert command is not None
+    option = next(p for p in command.params if p.name == "statistics_limit")
+    assert option.default == RealtimeOptions().statistics_limit
 
 
 def test_a_run_that_learns_nothing_says_why(
