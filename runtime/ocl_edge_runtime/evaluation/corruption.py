@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from ocl_edge.errors import MissingExtraError, UsageError
 
 SEVERITIES = range(1, 6)
+LEAST_PX = 32
+SEEDED_BY_ARGUMENT = ("impulse_noise", "glass_blur")
+"""They draw from generators of their own; all others from NumPy's global one."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,23 @@ class Corruption:
     def apply(self, image: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
         """The corrupted image, the same for the same ``index`` whatever ran before.
 
-        The package draws from NumPy's global generator, whose state is put back.
+        The state of NumPy's global generator is put back.
+
+        Raises:
+            UsageError: the image is too small for the package.
         """
         if self.name == "clean":
             return image
+        height, width = image.shape[:2]
+        if min(height, width) < LEAST_PX:
+            raise UsageError(
+                f"--corruption {self} needs frames of {LEAST_PX}x{LEAST_PX} or more, got {width}x{height}"
+            )
+        seed = {"seed": index} if self.name in SEEDED_BY_ARGUMENT else {}
         state = np.random.get_state()
         np.random.seed(index)
         try:
-            corrupted = _library().corrupt(image, corruption_name=self.name, severity=self.severity)
+            corrupted = _library().corrupt(image, self.severity, self.name, **seed)
         finally:
             np.random.set_state(state)
         return np.ascontiguousarray(corrupted, np.uint8)
