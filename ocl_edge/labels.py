@@ -14,6 +14,7 @@ from ocl_edge.errors import UsageError
 from ocl_edge.metrics import ConfusionMatrix
 
 IGNORED = 255
+MOST_LABELS = 256
 UNREACHED = (160, 160, 160)
 
 
@@ -45,19 +46,22 @@ def read_label_space(manifest: Manifest, label_map: Path | None, label_classes: 
         manifest: of the bundle; without files its own classes are the labels', ignored is 255.
         label_map: JSON list of a label class for every class of the network, or an object
             with one such list under a key that starts with ``to_`` or is ``map``.
-        label_classes: JSON object with ``classes`` (names) and ``ignore_index``.
+        label_classes: JSON object with ``classes`` (names) and ``ignore_index``; without a map
+            there must be as many as the network has.
 
     Raises:
-        UsageError: a file cannot be read, or the map has not one entry a class.
+        UsageError: a file cannot be read or makes no sense, the map has not one entry a class, or
+            other classes come without a map.
     """
     mapped = _read_map(label_map, len(manifest.classes)) if label_map else None
     if label_classes:
-        content = _read_json(label_classes)
-        if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
-            raise UsageError(f"{label_classes}: expected an object with 'classes' and 'ignore_index'")
-        return LabelSpace(
-            tuple(map(str, content["classes"])), int(content.get("ignore_index", IGNORED)), mapped
-        )
+        names, ignore = _read_classes(label_classes)
+        if mapped is None and len(names) != len(manifest.classes):
+            raise UsageError(
+                f"{label_classes} has {len(names)} classes and the network {len(manifest.classes)}: "
+                "--label-map must say which is which"
+            )
+        return LabelSpace(names, ignore, mapped)
     if mapped is not None:
         return LabelSpace(tuple(f"label_{index}" for index in range(max(mapped) + 1)), IGNORED, mapped)
     return LabelSpace(tuple(c.name for c in manifest.classes), IGNORED, None)
@@ -94,6 +98,19 @@ def _is_colour(value: Any) -> bool:
         and len(value) == 3
         and all(isinstance(v, int) and 0 <= v <= 255 for v in value)
     )
+
+
+def _read_classes(path: Path) -> tuple[tuple[str, ...], int]:
+    content = _read_json(path)
+    names = content.get("classes") if isinstance(content, dict) else None
+    if not isinstance(names, list) or not 0 < len(names) <= MOST_LABELS:
+        raise UsageError(
+            f"{path}: expected an object with 'classes' (1 to {MOST_LABELS} names) and 'ignore_index'"
+        )
+    ignore = content.get("ignore_index", IGNORED)
+    if type(ignore) is not int:
+        raise UsageError(f"{path}: 'ignore_index' must be a whole number, got {ignore!r}")
+    return tuple(map(str, names)), ignore
 
 
 def _read_map(path: Path, classes: int) -> tuple[int, ...]:

@@ -279,12 +279,30 @@ def test_label_maps_are_read_and_checked(small_bundle: Bundle, tmp_path: Path) -
     space = read_label_space(manifest, tmp_path / "map.json", tmp_path / "classes.json")
     assert space == LabelSpace(("left", "right"), 2, (0, 0, 1, 1, 9))
     assert read_label_space(manifest, None, None).names == tuple(f"class_{i}" for i in range(5))
+    with pytest.raises(UsageError, match=r"has 2 classes and the network 5: --label-map must say"):
+        read_label_space(manifest, None, tmp_path / "classes.json")
     (tmp_path / "short.json").write_text("[0, 1]")
     with pytest.raises(UsageError, match="has 2 entries, the network has 5 classes"):
         read_label_space(manifest, tmp_path / "short.json", None)
     (tmp_path / "wrong.json").write_text('{"to_a": [0], "to_b": [1]}')
     with pytest.raises(UsageError, match="expected a list of label classes"):
         read_label_space(manifest, tmp_path / "wrong.json", None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "expected an object"),
+        ({"classes": []}, "1 to 256 names"),
+        ({"classes": ["a"] * 257}, "1 to 256 names"),
+        ({"classes": list("abcde"), "ignore_index": None}, "'ignore_index' must be a whole number"),
+        ({"classes": list("abcde"), "ignore_index": "x"}, "'ignore_index' must be a whole number"),
+    ],
+)
+def test_class_files_are_checked(small_bundle: Bundle, tmp_path: Path, content: Any, message: str) -> None:
+    (tmp_path / "classes.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=message):
+        read_label_space(small_bundle.manifest, None, tmp_path / "classes.json")
 
 
 def test_a_class_that_never_occurs_is_left_out_of_the_mean(
