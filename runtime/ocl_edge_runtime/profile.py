@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 from ocl_edge.timings import STAGES, Span, Stopwatch, mask_latency_ms
 from ocl_edge_runtime.engine import Engine
 from ocl_edge_runtime.frames import Frame
+from ocl_edge_runtime.memory import peak_mib
 from ocl_edge_runtime.sinks import Sink
 from ocl_edge_runtime.statistics import Distribution
 
@@ -117,24 +116,18 @@ def run_profile(
     The first ``warmup`` frames are run and not recorded.
     """
     recordings = Recording(), Recording()
-    before = peak_memory_mib()
+    before = peak_mib()
     frozen = before
     for index, frame in enumerate(frames):
         first = index % 2
         for which in (first, 1 - first) if index else (0, 1):
             spans = _measure((off, on)[which], frame, sinks)
             if index == 0 and which == 0:
-                frozen = peak_memory_mib()
+                frozen = peak_mib()
             if index >= warmup:
                 recordings[which].frames.append(spans)
         on_frame()
-    return Profile(*recordings, before, frozen, peak_memory_mib())
-
-
-def peak_memory_mib() -> float:
-    """Peak resident set size of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1024 if sys.platform != "darwin" else peak / 1024**2
+    return Profile(*recordings, before, frozen, peak_mib())
 
 
 def _measure(engine: Engine, frame: Frame, sinks: tuple[Sink, ...]) -> list[Span]:

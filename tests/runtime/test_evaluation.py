@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +25,9 @@ from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.evaluation.corruption import Corruption, parse_corruption
 from ocl_edge_runtime.evaluation.grid import Cell, Evaluation, run_cells
 from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
-from ocl_edge_runtime.evaluation.protocol import evaluate_stream
+from ocl_edge_runtime.evaluation.protocol import PassSoFar, Result, evaluate_stream
 from ocl_edge_runtime.evaluation.unfinished import Unfinished
+from ocl_edge_runtime.memory import forget_peak, peak_mib
 
 SPACE = LabelSpace(tuple("abcde"), 255, None)
 
@@ -76,18 +81,61 @@ def test_labels_never_reach_the_method(
 
 
 def test_a_busy_method_answers_with_its_latest_mask(small_bundle: Bundle, frames: Path, labels: Path) -> None:
-    """Each frame takes 1 s on a simulated clock; at 2 frames a second every other one comes too early."""
-    ticks = iter(range(100))
+    """The mask takes 1 s on a simulated clock, the update another; 2 frames arrive a second."""
     engine = Engine(small_bundle, EngineOptions("frozen", "pair"))
     pairs = LabelledFrames.find(str(frames), labels)
-    result = evaluate_stream(
-        engine, pairs, SPACE, Corruption(), stream_fps=2.0, clock=lambda: float(next(ticks))
-    )
-    assert (result.frames, result.answered_late) == (6, 3)
+    result = evaluate_stream(engine, pairs, SPACE, Corruption(), stream_fps=2.0, clock=ticking())
+    assert (result.frames, result.answered_late) == (6, 4)
+    assert result.frame_ms == [2000, 2000]
     matrix, masks = ConfusionMatrix(5, 255), [engine.step(random_image(i)).mask for i in range(6)]
-    for index in range(6):
-        matrix.add(masks[index - index % 2], np.array(Image.open(labels / f"frame_{index:02d}.png")))
+    # frame 4 is worked on from second 2; frame 5 comes half a second later, before its mask is ready
+    for index, answered_with in enumerate([0, 0, 0, 0, 4, 0]):
+        matrix.add(masks[answered_with], np.array(Image.open(labels / f"frame_{index:02d}.png")))
     assert result.miou == pytest.approx(100 * matrix.miou())
+
+
+def ticking(from_: int = 0) -> Callable[[], float]:
+    """A clock that is a second later each time."""
+    ticks = itertools.count(from_)
+    return lambda: float(next(ticks))
+
+
+def test_a_busy_method_gets_no_time_from_frames_of_another_size(
+    small_bundle: Bundle, frames: Path, labels: Path, tmp_path: Path
+) -> None:
+    mixed = Path(shutil.copytree(frames, tmp_path / "mixed"))
+    for index in (1, 3, 5):
+        for directory in (mixed, labels):
+            file = directory / f"frame_{index:02d}.png"
+            with Image.open(file) as image:
+                resized = image.resize((70, 60), Image.Resampling.NEAREST)
+            resized.save(file)
+    engine = Engine(small_bundle, EngineOptions("frozen", "pair"))
+    pairs = LabelledFrames.find(str(mixed), labels)
+    result = evaluate_stream(engine, pairs, SPACE, Corruption(), stream_fps=1.0, clock=ticking())
+    assert (len(result.frame_ms), result.answered_late) == (3, 3)
+
+
+def test_what_a_frame_in_between_gets_is_brought_to_its_size() -> None:
+    mask = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    so_far = PassSoFar(np.zeros((5, 6), np.int64), latest=mask)
+    assert np.array_equal(so_far.answer(1.0, (2, 3)), mask)
+    assert np.array_equal(so_far.answer(1.0, (4, 6)), mask.repeat(2, 0).repeat(2, 1))
+    assert np.array_equal(so_far.answer(1.0, (1, 3)), mask[:1])
+    assert so_far.result.answered_late == 3
+
+
+def test_peak_memory_is_that_of_the_pass() -> None:
+    """What lived for a moment counts, and what lived before does not."""
+
+    def touch(mib: int) -> None:
+        bytearray(mib * 2**20)[::4096] = b"x" * (mib * 256)
+
+    touch(600)
+    forget_peak()
+    before = peak_mib()
+    touch(200)
+    assert before + 150 < peak_mib() < before + 450
 
 
 @pytest.mark.parametrize("name", get_corruption_names("all"))
@@ -181,6 +229,41 @@ def test_a_pass_goes_on_where_it_was_killed(
     assert (tmp_path / ".parts.json.unfinished").is_file()
     assert run_it(tmp_path / "parts.json") == whole
     assert sorted(file.name for file in tmp_path.iterdir()) == ["labels", "parts.json", "whole.json"]
+
+
+def test_a_killed_pass_knows_what_the_method_was_busy_with(
+    small_bundle: Bundle, frames: Path, labels: Path, tmp_path: Path
+) -> None:
+    """Killed while frame 4 is worked on: frame 5 then gets the mask before that one."""
+    pairs = LabelledFrames.find(str(frames), labels)
+    kept = Unfinished(tmp_path / "kept", every_s=0.0)
+
+    def run_it(so_far: PassSoFar | None, kill_after: int | None = None) -> Result:
+        engine, seen = Engine(small_bundle, EngineOptions("frozen", "pair")), itertools.count(1)
+
+        def on_frame(_: float) -> None:
+            if next(seen) == kill_after:
+                raise KeyboardInterrupt
+
+        return evaluate_stream(
+            engine,
+            pairs,
+            SPACE,
+            Corruption(),
+            2.0,
+            on_frame,
+            clock=ticking(),
+            so_far=so_far,
+            keep=partial(kept.save_if_due, "key", engine, []),
+        )
+
+    whole = run_it(None)
+    with pytest.raises(KeyboardInterrupt):
+        run_it(None, kill_after=6)
+    _, so_far = kept.resume("key", Engine(small_bundle, EngineOptions("frozen", "pair")))
+    assert so_far is not None
+    assert (so_far.next_index, so_far.ready_at, so_far.busy_until) == (5, 3.0, 4.0)
+    assert replace(run_it(so_far), memory_mib=0.0) == replace(whole, memory_mib=0.0)
 
 
 def test_a_damaged_unfinished_pass_is_refused_by_name(

@@ -1,8 +1,10 @@
 """The online protocol: one pass over a stream, every prediction made before its own update.
 
-With ``stream_fps`` the stream does not wait (Alfarra et al. 2023, arXiv 2304.04795): frame
+With ``stream_fps`` the stream does not wait (after Alfarra et al. 2023, arXiv 2304.04795): frame
 k arrives at k / fps seconds. While a method is busy with a frame, mask or update, the
-frames that arrive are answered with its latest mask, and are not adapted on.
+frames that arrive are not adapted on, and are answered with the latest mask that is ready: there,
+a busy method still predicts with its latest weights, which one processor cannot. Only the
+frames before the first mask get one that is not ready yet, the first.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from ocl_edge.errors import FrameError
 from ocl_edge_runtime.engine import Engine
 from ocl_edge_runtime.evaluation.corruption import Corruption
 from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace
+from ocl_edge_runtime.memory import forget_peak, peak_mib
 from ocl_edge_runtime.report.pictures import mask_to_text, shrunk
 
 EXAMPLES = 4
@@ -47,14 +50,15 @@ class Result:
     Attributes:
         frames: how many were scored.
         skipped: how many could not be read.
-        answered_late: frames that got the latest mask because the method was busy.
+        answered_late: frames that got an earlier frame's mask because the method was busy.
         miou: percent, over the classes that occur in the labels.
         iou: percent per class, None for a class that never occurs.
         frame_miou: percent of every single frame, in order.
         ms_per_frame: median of `frame_ms`.
         frame_ms: mask and update together, decoding and corruption left out, of every frame that
             the method worked on.
-        memory_mib: largest resident set size of the process seen after a frame.
+        memory_mib: peak resident set size of the process during the pass; with what earlier
+            passes of the same process did not give back.
         examples: masks of a few frames, chosen by their place in the stream alone.
     """
 
@@ -96,14 +100,40 @@ class PassSoFar:
         result: what is known of it.
         next_index: the frame that comes next.
         busy_until: when the method is free again, seconds of stream time.
-        latest: its latest mask, uint8 [H, W].
+        ready_at: when its latest mask is ready, likewise.
+        latest: that mask, uint8 [H, W].
+        earlier: the mask before it.
     """
 
     counts: NDArray[np.int64]
     result: Result = field(default_factory=Result)
     next_index: int = 0
     busy_until: float = 0.0
+    ready_at: float = 0.0
     latest: NDArray[np.uint8] | None = None
+    earlier: NDArray[np.uint8] | None = None
+
+    def work(
+        self, engine: Engine, image: NDArray[np.uint8], arrival: float, clock: Callable[[], float]
+    ) -> NDArray[np.uint8]:
+        """The engine's mask of a frame, and then its update."""
+        start = clock()
+        mask = engine.predict(image)
+        predicted = clock()
+        engine.adapt()
+        took = clock() - start
+        self.result.frame_ms.append(1000 * took)
+        self.earlier, self.latest = self.latest, mask
+        self.ready_at, self.busy_until = arrival + predicted - start, arrival + took
+        return mask
+
+    def answer(self, arrival: float, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """What a frame gets that arrives while the method is busy, resized to it (nearest neighbour)."""
+        self.result.answered_late += 1
+        mask = self.latest if arrival >= self.ready_at or self.earlier is None else self.earlier
+        assert mask is not None
+        rows, columns = (np.arange(to) * of // to for to, of in zip(shape, mask.shape, strict=True))
+        return mask[np.ix_(rows, columns)]
 
 
 def evaluate_stream(
@@ -113,6 +143,7 @@ def evaluate_stream(
     corruption: Corruption,
     stream_fps: float | None = None,
     on_frame: Callable[[float], None] = lambda _: None,
+    on_skip: Callable[[Path, FrameError], None] = lambda _file, _why: None,
     clock: Callable[[], float] = time.perf_counter,
     so_far: PassSoFar | None = None,
     keep: Callable[[PassSoFar], None] = lambda _: None,
@@ -126,6 +157,7 @@ def evaluate_stream(
         corruption: applied to every frame.
         stream_fps: the stream does not wait; see above.
         on_frame: called after each frame with the mIoU so far, in percent.
+        on_skip: called for each frame that cannot be read, with its file.
         clock: seconds; replaced in tests.
         so_far: where the pass goes on; None: at its start.
         keep: called after each frame with how far the pass has come.
@@ -138,30 +170,27 @@ def evaluate_stream(
     so_far = so_far or PassSoFar(matrix.counts)
     result, matrix.counts = so_far.result, so_far.counts
     wanted = example_indices(len(frames))
+    forget_peak()
     for index in range(so_far.next_index, len(frames)):
         so_far.next_index = index + 1
         try:
             image, labels = frames.read(index)
-        except FrameError:
+        except FrameError as error:
             result.skipped += 1
+            on_skip(frames.pairs[index][0], error)
             continue
         image = corruption.apply(image, index)
         arrival = index / stream_fps if stream_fps else so_far.busy_until
-        mask = so_far.latest
-        if arrival >= so_far.busy_until or mask is None or mask.shape != labels.shape:
-            start = clock()
-            mask = so_far.latest = engine.step(image).mask
-            took = clock() - start
-            result.frame_ms.append(1000 * took)
-            so_far.busy_until = arrival + took
+        if arrival >= so_far.busy_until:
+            mask = so_far.work(engine, image, arrival, clock)
         else:
-            result.answered_late += 1
+            mask = so_far.answer(arrival, labels.shape)
         matrix.add(mask, labels)
         result.frame_miou.append(_single(space, mask, labels))
         if index in wanted:
             result.examples.append(ExampleMask(index, result.frame_miou[-1], mask_to_text(shrunk(mask))))
         result.frames += 1
-        result.memory_mib = max(result.memory_mib, resident_mib())
+        result.memory_mib = max(result.memory_mib, peak_mib())
         on_frame(100 * matrix.miou())
         keep(so_far)
     if not result.frames:
@@ -176,12 +205,6 @@ def example_indices(frames: int, wanted: int = EXAMPLES) -> list[int]:
     """The frames in the middle of ``wanted`` equal parts of a stream; all of a shorter one."""
     wanted = min(frames, wanted)
     return [(2 * part + 1) * frames // (2 * wanted) for part in range(wanted)]
-
-
-def resident_mib() -> float:
-    """Resident set size of this process now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 2**20
 
 
 def _single(space: LabelSpace, mask: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float | None:

@@ -14,6 +14,8 @@ from ocl_edge_runtime.evaluation.protocol import PassSoFar, Result
 from ocl_edge_runtime.state import Saved, read_state, write_state
 
 SAVE_EVERY_S = 20.0
+MASKS = ("latest", "earlier")
+"""Of `PassSoFar`."""
 
 
 class Unfinished:
@@ -50,14 +52,16 @@ class Unfinished:
         if saved.facts["cell"] != key:
             return [], None
         tensors = dict(saved.tensors)
-        counts, latest = tensors.pop("counts").numpy(), tensors.pop("latest", None)
+        counts = tensors.pop("counts").numpy()
+        masks = {name: tensors.pop(name).numpy() for name in MASKS if name in tensors}
         engine.weights.import_state(tensors)
         so_far = PassSoFar(
             counts,
             Result.from_dict(saved.facts["result"]),
             saved.facts["next_index"],
             saved.facts["busy_until"],
-            None if latest is None else latest.numpy(),
+            saved.facts["ready_at"],
+            **masks,
         )
         return [Result.from_dict(result) for result in saved.facts["rounds"]], so_far
 
@@ -70,14 +74,15 @@ class Unfinished:
         if self.path is None or self._clock() - self._saved_at < self._every_s:
             return
         tensors = engine.weights.export_state() | {"counts": torch.from_numpy(so_far.counts)}
-        if so_far.latest is not None:
-            tensors["latest"] = torch.from_numpy(so_far.latest)
+        masks = {name: getattr(so_far, name) for name in MASKS}
+        tensors |= {name: torch.from_numpy(mask) for name, mask in masks.items() if mask is not None}
         facts: dict[str, Any] = {
             "cell": key,
             "rounds": [result.as_dict() for result in rounds],
             "result": so_far.result.as_dict(),
             "next_index": so_far.next_index,
             "busy_until": so_far.busy_until,
+            "ready_at": so_far.ready_at,
         }
         write_state(self.path, Saved(tensors, facts))
         self._saved_at = self._clock()
