@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ocl_edge.cli.options import (
+    SEEDS,
     FiniteRange,
     backend_option,
     bundle_argument,
     html_option,
     label_classes_option,
     label_map_option,
+    parse_json,
     prior_option,
     quiet_option,
     threads_option,
@@ -24,6 +26,7 @@ from ocl_edge.cli.options import (
 
 if TYPE_CHECKING:
     from ocl_edge.bundle import Bundle
+    from ocl_edge.errors import FrameError
     from ocl_edge.norms import Prior
     from ocl_edge_runtime.engine import EngineOptions
     from ocl_edge_runtime.evaluation.grid import Cell, Evaluation, Row
@@ -47,7 +50,7 @@ Examples:
     "--labels",
     required=True,
     type=click.Path(path_type=Path),
-    help="Directory of 8-bit class maps, NAME.png for each frame.",
+    help="Directory of 8-bit class maps, NAME.png for each frame; others are left out.",
 )
 @label_map_option
 @label_classes_option
@@ -76,17 +79,24 @@ Examples:
 @click.option("--lr", type=FiniteRange(min=0), help="Learning rate of every method. Default: each its own.")
 @click.option("--restoration", type=FiniteRange(0, 1), help="Likewise.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds of the restoration, as in 0,1,2.")
-@click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True, help="Passes in a row.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Passes in a row: does it forget or collapse? The last one counts, mIoU of each is shown.",
+)
 @click.option(
     "--stream-fps",
     type=FiniteRange(min=0, min_open=True),
-    help="Frames arrive at this rate; while a method is busy they get its latest mask.",
+    help="Frames arrive at this rate; while a method is busy they get its latest mask that is ready.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many frames.")
 @threads_option
 @click.option(
     "--json",
     "json_path",
+    callback=parse_json,
     metavar="FILE",
     help="Results as JSON, written after every pass; a killed evaluation goes on from it. "
     "- is standard output.",
@@ -130,32 +140,36 @@ def evaluate(
     opened = Bundle.open(bundle)
     space = read_label_space(opened.manifest, label_map, label_classes)
     palette = read_label_palette(opened.manifest, space, label_classes) if html_path else []
+    chosen = _options(methods, views, backend, (prior, lr, restoration), seeds, threads)
+    chosen = _with_backend(opened, chosen, threads)
     cells = [
-        grid.Cell(options, stream, rounds, stream_fps)
+        grid.Cell(options, options.settings_over(opened.manifest.adaptation), stream, rounds, stream_fps)
         for stream in streams
-        for options in _options(methods, views, backend, (prior, lr, restoration), seeds, threads)
+        for options in chosen
     ]
     evaluation = grid.Evaluation(
         grid.context_of(opened, labelled, space),
         {"bundle": opened.identity, "frames": len(labelled), "classes": list(space.names)},
         Path(json_path) if json_path and json_path != "-" else None,
     )
-    if finished := evaluation.resume():
-        note(f"{finished} passes are finished in {json_path} already")
+    evaluation.resume()
     waiting = sum(cell.key(evaluation.context) not in evaluation.cells for cell in cells)
+    if waiting < len(cells):
+        note(f"{len(cells) - waiting} of {len(cells)} passes are finished in {json_path} already")
     with _announce(len(cells), waiting * rounds * len(labelled)) as on_cell:
-        grid.run_cells(evaluation, opened, labelled, space, cells, on_cell)
+        grid.run_cells(evaluation, opened, labelled, space, cells, on_cell, _once_a_file())
     groups = grid.grouped(evaluation, cells)
     rows = grid.summarise(groups, space)
+    evaluation.facts["rows"] = [asdict(row) for row in rows]
+    evaluation.save()
     if html_path:
         by_name = {str(stream): stream for stream in streams}
         evaluated = Evaluated(network_name(opened), groups, by_name, labelled, space, palette)
         _write_html(html_path, evaluated, opened, cells, evaluation)
     if json_path == "-":
-        content = {"context": evaluation.context, **evaluation.facts, "cells": evaluation.cells}
-        emit_json("-", {**content, "rows": [asdict(row) for row in rows]})
+        emit_json("-", evaluation.content())
     else:
-        _show(rows, len(labelled))
+        _show(rows)
 
 
 def _options(
@@ -174,12 +188,14 @@ def _options(
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise UsageError(f"--seeds {seeds}: expected whole numbers, as in 0,1,2") from None
+    if any(number not in SEEDS for number in numbers):
+        raise UsageError(f"--seeds {seeds}: expected numbers from 0 to {SEEDS.stop - 1}")
     chosen = [find_method(name.strip()) for name in methods.split(",")]
     return [
         EngineOptions(
             method.name,
             views if method.name == "frozen" else None,  # type: ignore[arg-type]
-            "auto" if method.needs_pytorch_backbone else backend,
+            "torch" if method.needs_pytorch_backbone else backend,
             *overrides,
             seed,
             threads,
@@ -187,6 +203,33 @@ def _options(
         for method in chosen
         for seed in (numbers if method.loss is not None else numbers[:1])
     ]
+
+
+def _with_backend(bundle: Bundle, chosen: list[EngineOptions], threads: int | None) -> list[EngineOptions]:
+    """The options with the backend that ``auto`` takes here: a pass of another one is another pass."""
+    from ocl_edge_runtime.backends import open_backend
+
+    if all(options.backend != "auto" for options in chosen):
+        return chosen
+    backend = open_backend(bundle, "auto", threads).backend
+    backend.close()
+    return [
+        replace(options, backend=backend.name) if options.backend == "auto" else options for options in chosen
+    ]
+
+
+def _once_a_file() -> Callable[[Path, FrameError], None]:
+    """Says which frames cannot be read, in the first pass that meets them."""
+    from ocl_edge.cli.output import note
+
+    seen = set()
+
+    def on_skip(file: Path, error: FrameError) -> None:
+        if file not in seen:
+            note(f"{file.name} {error}: left out")
+        seen.add(file)
+
+    return on_skip
 
 
 @contextmanager
@@ -229,13 +272,19 @@ def _write_html(
     write_page(evaluate_page(evaluated, what_ran(command_line(), bundle, settings)), path)
 
 
-def _show(rows: list[Row], frames: int) -> None:
+def _show(rows: list[Row]) -> None:
     from ocl_edge.cli.output import print_table
 
+    late = any(row.answered_late for row in rows)
+    several = any(len(row.rounds) > 1 for row in rows)
+    header = ["method", "views", "mIoU %", "spread", "gain", "worst class", "ms/frame", "MiB"]
+    header += [*(["late"] if late else []), *(["mIoU % of each round"] if several else [])]
     for stream in dict.fromkeys(row.stream for row in rows):
+        of_stream = [row for row in rows if row.stream == stream]
+        skipped = of_stream[0].skipped
         print_table(
-            f"{stream}, {frames} frames",
-            ["method", "views", "mIoU %", "spread", "gain", "worst class", "ms/frame", "MiB"],
+            f"{stream}, {of_stream[0].frames} frames" + (f", {skipped} left out" if skipped else ""),
+            header,
             [
                 [
                     row.method,
@@ -246,9 +295,10 @@ def _show(rows: list[Row], frames: int) -> None:
                     f"{row.worst_class} {row.worst_iou:.1f}",
                     f"{row.ms_per_frame:.0f}",
                     f"{row.memory_mib:.0f}",
+                    *([f"{row.answered_late:.0f}"] if late else []),
+                    *([" ".join(f"{miou:.1f}" for miou in row.rounds)] if several else []),
                 ]
-                for row in rows
-                if row.stream == stream
+                for row in of_stream
             ],
-            text_columns=(0, 1, 5),
+            text_columns=(0, 1, 5, len(header) - 1) if several else (0, 1, 5),
         )

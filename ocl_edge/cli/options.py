@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ocl_edge.norms import Prior
 
 LONGEST_COMMAND = 80
+SEEDS = range(2**32)
 QUIET = "ocl_edge.quiet"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -59,20 +60,37 @@ label_classes_option = click.option(
     help="JSON with 'classes' and 'ignore_index' of the labels. Default: the network's own, 255.",
 )
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
-json_option = click.option(
-    "--json", "json_path", metavar="FILE", help="Write the results as JSON; - is standard output."
-)
+
+
+def _refuse_early(path: Path) -> None:
+    """What could not be written after hours of work."""
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"there is no directory {path.parent}; make it first")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise click.BadParameter(f"{path} cannot be written; name a file in a directory of yours")
 
 
 def parse_html(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
-    """Refuse now what could not be written after hours of work."""
-    if value is not None and not value.parent.is_dir():
-        raise click.BadParameter(f"there is no directory {value.parent}; make it first")
-    if value is not None and (value.is_dir() or not os.access(value.parent, os.W_OK)):
-        raise click.BadParameter(f"{value} cannot be written; name a file in a directory of yours")
+    """A file that can be written."""
+    if value is not None:
+        _refuse_early(value)
     return value
 
 
+def parse_json(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Likewise, or ``-``."""
+    if value not in (None, "-"):
+        _refuse_early(Path(value))
+    return value
+
+
+json_option = click.option(
+    "--json",
+    "json_path",
+    callback=parse_json,
+    metavar="FILE",
+    help="Write the results as JSON; - is standard output.",
+)
 html_option = click.option(
     "--html",
     "html_path",
@@ -154,7 +172,13 @@ def adaptation_options(command: Command) -> Command:
             type=FiniteRange(0, 1),
             help="Probability that a weight returns to its source value after a step. Default: likewise.",
         ),
-        click.option("--seed", type=int, default=0, show_default=True, help="Of the restoration."),
+        click.option(
+            "--seed",
+            type=click.IntRange(SEEDS.start, SEEDS.stop - 1),
+            default=0,
+            show_default=True,
+            help="Of the restoration.",
+        ),
     )
     for option in reversed(options):
         command = option(command)

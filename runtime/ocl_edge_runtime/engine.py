@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ocl_edge.adapter import Update, adapt_step, mean_of_views
-from ocl_edge.bundle import Bundle
+from ocl_edge.bundle import AdaptationDefaults, Bundle
 from ocl_edge.engine_key import Precision
 from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.forms import BATCH_NORM, build_form
@@ -65,6 +65,13 @@ class EngineOptions:
     precision: Precision | None = None
     head: HeadKind = "torch"
 
+    def settings_over(self, of_bundle: AdaptationDefaults) -> AdaptationDefaults:
+        """What the method adapts with: these options, else its own defaults, else the bundle's."""
+        prior = (self.prior,) * 2 if isinstance(self.prior, float | int) else self.prior
+        given = {"prior": prior, "lr": self.lr, "restoration": self.restoration}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return of_bundle.model_copy(update={**find_method(self.method).defaults, **chosen})
+
 
 class Engine:
     """Runs one bundle with one method. Used from one thread at a time.
@@ -90,11 +97,7 @@ class Engine:
         if self.method.modulates_norms and options.views == "single":
             raise UsageError(f"{self.method.name} works on the view pair; --views single goes with frozen")
         self.views: Views = options.views or ("pair" if self.method.modulates_norms else "single")
-        prior = (options.prior,) * 2 if isinstance(options.prior, float | int) else options.prior
-        given = {"prior": prior, "lr": options.lr, "restoration": options.restoration}
-        self.settings = bundle.manifest.adaptation.model_copy(
-            update={**self.method.defaults, **{name: v for name, v in given.items() if v is not None}}
-        )
+        self.settings = options.settings_over(bundle.manifest.adaptation)
         self.source = SourceNorms(**load_file(bundle.file("norms.safetensors")))
         self.watch = Stopwatch()
         tail = load_program(bundle.file("tail.pt2")) if "tail.pt2" in bundle.manifest.files else None

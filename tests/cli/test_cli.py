@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -193,11 +194,24 @@ def test_doctor_lists_backends(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_report_that_cannot_be_written_is_an_error(
-    small_bundle: Bundle, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_bundle: Bundle,
+    frames: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     target = tmp_path / "nowhere" / "report.json"
-    assert run(["run", str(small_bundle.path), "--source", str(frames), "--json", str(target)]) == 1
-    assert "cannot write" in capsys.readouterr().err
+    arguments = ["run", str(small_bundle.path), "--source", str(frames), "--json"]
+    assert run([*arguments, str(target)]) == 2
+    assert "make it first" in capsys.readouterr().err
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert run([*arguments, str(tmp_path / "report.json")]) == 1
+    assert "report.json: No space left on device" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_loss_that_is_not_finite_is_null_in_json_and_does_not_stop_the_run(

@@ -23,7 +23,7 @@ from ocl_edge.errors import UsageError
 from ocl_edge.metrics import ConfusionMatrix
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.evaluation.corruption import Corruption, parse_corruption
-from ocl_edge_runtime.evaluation.grid import Cell, Evaluation, run_cells
+from ocl_edge_runtime.evaluation.grid import Cell, Evaluation, Group, run_cells, summarise
 from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
 from ocl_edge_runtime.evaluation.protocol import PassSoFar, Result, evaluate_stream
 from ocl_edge_runtime.evaluation.unfinished import Unfinished
@@ -182,7 +182,9 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_numbers(
     assert run(arguments(small_bundle, frames, labels, "--methods", "frozen,norm", "--json", str(parts))) == 0
     capsys.readouterr()
     assert run(arguments(small_bundle, frames, labels, *grid, "--json", str(parts))) == 0
-    assert "2 passes are finished" in capsys.readouterr().err
+    assert "2 of 8 passes are finished" in capsys.readouterr().err
+    content = json.loads(parts.read_text())
+    assert {row["method"] for row in content["rows"]} == {"frozen", "norm", "ocl-head"}
     assert not [f for f in tmp_path.iterdir() if "partial" in f.name]
 
     def scores(path: Path) -> dict[str, list[float]]:
@@ -205,7 +207,9 @@ def test_a_pass_goes_on_where_it_was_killed(
 ) -> None:
     """Two rounds of six frames, killed in either; weights, momentum and restoration go on bit for bit."""
     pairs = LabelledFrames.find(str(frames), labels)
-    cell = Cell(EngineOptions(method, lr=0.1, restoration=0.2, seed=3), Corruption("contrast", 2), 2, None)
+    options = EngineOptions(method, lr=0.1, restoration=0.2, seed=3)
+    settings = options.settings_over(small_bundle.manifest.adaptation)
+    cell = Cell(options, settings, Corruption("contrast", 2), 2, None)
 
     def run_it(path: Path, kill_after: int | None = None) -> dict[str, Any]:
         evaluation, seen = Evaluation("context", {}, path), itertools.count(1)
@@ -216,7 +220,15 @@ def test_a_pass_goes_on_where_it_was_killed(
                 raise KeyboardInterrupt
 
         unfinished = Unfinished(evaluation.unfinished_path, every_s=0.0)
-        run_cells(evaluation, small_bundle, pairs, SPACE, [cell], lambda _cell, _done: on_frame, unfinished)
+        run_cells(
+            evaluation,
+            small_bundle,
+            pairs,
+            SPACE,
+            [cell],
+            lambda _cell, _done: on_frame,
+            unfinished=unfinished,
+        )
         (content,) = evaluation.cells.values()
         for result in content["rounds"]:  # times are never the same twice
             del result["ms_per_frame"], result["memory_mib"]
@@ -283,19 +295,53 @@ def test_a_file_of_another_evaluation_is_kept(
     assert run(arguments(small_bundle, frames, labels, "--limit", "3", "--json", str(path))) == 2
     assert "another bundle, other frames or labels" in capsys.readouterr().err
     assert path.read_bytes() == before
+    for kind, original in (("images", frames), ("labels", labels)):  # the same names, other content
+        other = Path(shutil.copytree(original, tmp_path / f"other {kind}"))
+        Image.fromarray(np.array(Image.open(other / "frame_01.png"))[::-1]).save(other / "frame_01.png")
+        given = (other, labels) if kind == "images" else (frames, other)
+        assert run(arguments(small_bundle, *given, "--json", str(path))) == 2
+        assert path.read_bytes() == before
     path.write_text("precious")
     assert run(arguments(small_bundle, frames, labels, "--json", str(path))) == 2
     assert path.read_text() == "precious"
 
 
+def test_passes_of_other_defaults_are_other_passes(small_bundle: Bundle) -> None:
+    """A later version may have other defaults; its passes are not those of this one."""
+    options = EngineOptions("ocl-full")
+    settings = options.settings_over(small_bundle.manifest.adaptation)
+    cells = [
+        Cell(options, s, Corruption(), 1, None) for s in (settings, settings.model_copy(update={"lr": 2e-5}))
+    ]
+    assert len({cell.key("context") for cell in cells}) == 2
+
+
+def test_auto_is_resolved_before_anything_runs(
+    small_bundle: Bundle, frames: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "results.json"
+    to_file = ("--methods", "norm", "--json", str(path))
+    assert run(arguments(small_bundle, frames, labels, *to_file)) == 0
+    (cell,) = json.loads(path.read_text())["cells"].values()
+    assert run(arguments(small_bundle, frames, labels, *to_file, "--backend", cell["backend"])) == 0
+    assert "1 of 1 passes are finished" in capsys.readouterr().err
+    assert run(arguments(small_bundle, frames, labels, *to_file, "--backend", "torch")) == 0
+    assert len(json.loads(path.read_text())["cells"]) == 2
+
+
 def test_views_are_never_mixed(
-    small_bundle: Bundle, frames: Path, labels: Path, capsys: pytest.CaptureFixture[str]
+    small_bundle: Bundle, frames: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     single = ("--views", "single", "--methods", "frozen,norm", "--json", "-")
     assert run(arguments(small_bundle, frames, labels, *single)) == 0
     rows = {row["method"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
     assert (rows["frozen"]["views"], rows["norm"]["views"]) == ("single", "pair")
     assert rows["norm"]["gain"] is None
+    page = tmp_path / "mixed.html"
+    assert run(arguments(small_bundle, frames, labels, *single, "--html", str(page))) == 0
+    capsys.readouterr()
+    for label in ("frozen (single)", "norm (pair)"):
+        assert f"mIoU, {label}" in page.read_text()
     assert run(arguments(small_bundle, frames, labels, "--rounds", "2", "--json", "-")) == 0
     content = json.loads(capsys.readouterr().out)
     rows = {row["method"]: row for row in content["rows"]}
@@ -310,6 +356,8 @@ def test_views_are_never_mixed(
         ("--corruption", "rain:3", "unknown corruption 'rain'"),
         ("--corruption", "fog:9", "severity of 1 to 5"),
         ("--seeds", "a", "whole numbers"),
+        ("--seeds", "-1", "numbers from 0 to 4294967295"),
+        ("--json", "nowhere/r.json", "there is no directory nowhere"),
         ("--label-map", "none.json", "none.json cannot be read"),
     ],
 )
@@ -401,4 +449,56 @@ def test_a_class_that_never_occurs_is_left_out_of_the_mean(
     assert result.iou[2] is None
     present = [v for v in result.iou if v is not None]
     assert result.miou == pytest.approx(np.mean(present))
-    assert result.worst_class(SPACE.names)[1] == min(present)
+    (row,) = summarise([Group("norm", "pair", "clean", [[result]])], SPACE)
+    assert row.worst_class == SPACE.names[result.iou.index(min(present))]
+    assert row.worst_iou == min(present)
+
+
+def test_the_worst_class_is_the_one_with_the_lowest_mean_over_the_seeds() -> None:
+    space = LabelSpace(("a", "b", "c"), 255, None)
+    seeds = [
+        [Result(3, miou=1, iou=[90.0, b, c], answered_late=late)]
+        for b, c, late in ((5.0, 40.0, 1), (40.0, 8.0, 2), (40.0, 36.0, 3))
+    ]
+    (row,) = summarise([Group("ocl-head", "pair", "clean", seeds)], space)
+    assert (row.worst_class, row.worst_iou, row.answered_late) == ("c", 28.0, 2.0)
+    (nothing,) = summarise([Group("norm", "pair", "clean", [[Result(iou=[None] * 3)]])], space)
+    assert nothing.worst_class == "–"
+    assert np.isnan(nothing.worst_iou)
+
+
+def test_every_round_is_shown(
+    small_bundle: Bundle, frames: Path, labels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = ("--rounds", "2", "--methods", "ocl-head", "--lr", "5")
+    assert run(arguments(small_bundle, frames, labels, *two, "--json", "-")) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["rounds"][0] != row["rounds"][1] == row["miou"]
+    assert run(arguments(small_bundle, frames, labels, *two)) == 0
+    assert f"{row['rounds'][0]:.1f} {row['rounds'][1]:.1f}" in capsys.readouterr().out
+
+
+def test_frames_that_cannot_be_read_are_named_once_and_counted(
+    small_bundle: Bundle, frames: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = Path(shutil.copytree(frames, tmp_path / "broken"))
+    (broken / "frame_02.png").write_bytes(b"")
+    assert run(arguments(small_bundle, broken, labels, "--html", str(tmp_path / "e.html"))) == 0
+    said = capsys.readouterr()
+    assert said.err.count("frame_02.png is empty: left out") == 1
+    assert "clean, 5 frames, 1 left out" in said.out
+    page = (tmp_path / "e.html").read_text()
+    assert "6 labelled frames (1 of them left out)" in page
+    assert "1 frame left out: not readable" in page
+
+
+def test_late_frames_are_shown(
+    small_bundle: Bundle, frames: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "late.html"
+    fast = ("--stream-fps", "1e6", "--seeds", "0,1", "--methods", "frozen,ocl-head")
+    assert run(arguments(small_bundle, frames, labels, *fast, "--html", str(page))) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[1].split()[-1] == "late"
+    assert [line.split()[-1] for line in table[2:4]] == ["5", "5"]  # the mean over the seeds, not their sum
+    assert "Late: frames that arrived" in page.read_text()

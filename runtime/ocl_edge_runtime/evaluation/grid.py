@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ocl_edge.bundle import Bundle
-from ocl_edge.errors import OutputError, UsageError
+from ocl_edge._version import __version__
+from ocl_edge.bundle import AdaptationDefaults, Bundle, file_sha256
+from ocl_edge.errors import FrameError, OutputError, UsageError
 from ocl_edge.finite import finite
 from ocl_edge_runtime.engine import Engine, EngineOptions
 from ocl_edge_runtime.evaluation.corruption import Corruption
@@ -25,15 +27,20 @@ from ocl_edge_runtime.evaluation.unfinished import Unfinished
 
 @dataclass(frozen=True)
 class Cell:
-    """One pass (or ``rounds`` passes in a row) of one method over one stream."""
+    """One pass (or ``rounds`` passes in a row) of one method over one stream.
+
+    Attributes:
+        settings: what the options come to: defaults may change from version to version.
+    """
 
     options: EngineOptions
+    settings: AdaptationDefaults
     corruption: Corruption
     rounds: int
     stream_fps: float | None
 
     def key(self, context: str) -> str:
-        """Hash of everything that the cell's numbers depend on."""
+        """Hash of everything that the cell's numbers depend on, where ``options`` name a backend."""
         return hashlib.sha256(f"{context}|{self!r}".encode()).hexdigest()[:16]
 
 
@@ -43,7 +50,7 @@ class Evaluation:
 
     Attributes:
         context: hash of bundle, frames and label space.
-        facts: what the file says of itself.
+        facts: what the file says of itself; with ``rows``, once everything is finished.
         path: JSON file, rewritten atomically; None keeps results in memory alone.
         cells: key -> description and one `Result` a round.
     """
@@ -53,17 +60,15 @@ class Evaluation:
     path: Path | None = None
     cells: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def resume(self) -> int:
+    def resume(self) -> None:
         """Take over the finished cells of the file, if it is of the same evaluation.
 
-        Returns:
-            How many there are.
-
         Raises:
-            UsageError: the file is of another bundle, other frames or labels, or is no evaluation.
+            UsageError: the file is of another bundle, other frames or labels, another version of
+                ocl-edge, or is no evaluation.
         """
         if self.path is None or not self.path.exists():
-            return 0
+            return
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
             context, cells = content["context"], content["cells"]
@@ -71,11 +76,14 @@ class Evaluation:
             raise UsageError(f"{self.path} exists and is no evaluation; name another --json file") from error
         if context != self.context:
             raise UsageError(
-                f"{self.path} holds an evaluation of another bundle, other frames or labels; "
-                "name another --json file"
+                f"{self.path} holds an evaluation of another bundle, other frames or labels, or by "
+                "another version of ocl-edge; name another --json file"
             )
         self.cells = cells
-        return len(cells)
+
+    def content(self) -> dict[str, Any]:
+        """What the file holds."""
+        return {"context": self.context, **self.facts, "cells": self.cells}
 
     @property
     def unfinished_path(self) -> Path | None:
@@ -87,10 +95,9 @@ class Evaluation:
         if self.path is None:
             return
         beside = self.path.with_name(f".{self.path.name}.partial")
-        content = {"context": self.context, **self.facts, "cells": self.cells}
         try:
             with beside.open("w", encoding="utf-8") as file:
-                json.dump(finite(content), file, indent=1, allow_nan=False)
+                json.dump(finite(self.content()), file, indent=1, allow_nan=False)
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(self.path)
@@ -100,9 +107,18 @@ class Evaluation:
 
 
 def context_of(bundle: Bundle, frames: LabelledFrames, space: LabelSpace) -> str:
-    """Hash of what all cells share: the bundle, the file names, the label space."""
-    names = [(image.name, label.name) for image, label in frames.pairs]
-    return hashlib.sha256(f"{bundle.identity}|{names}|{space}".encode()).hexdigest()
+    """Hash of what all cells share: this version, the bundle, the label space, every frame and label file.
+
+    Raises:
+        UsageError: a file cannot be read.
+    """
+    shared = hashlib.sha256(f"{__version__}|{bundle.identity}|{space}".encode())
+    for file in itertools.chain.from_iterable(frames.pairs):
+        try:
+            shared.update(f"|{file.name}|{file_sha256(file)}".encode())
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    return shared.hexdigest()
 
 
 def run_cells(
@@ -112,6 +128,7 @@ def run_cells(
     space: LabelSpace,
     cells: list[Cell],
     on_cell: Callable[[Cell, bool], Callable[[float], None]],
+    on_skip: Callable[[Path, FrameError], None] = lambda _file, _why: None,
     unfinished: Unfinished | None = None,
 ) -> None:
     """Run the cells that are not finished yet, the one that a kill has interrupted from where it was.
@@ -124,6 +141,7 @@ def run_cells(
         cells: all of them.
         on_cell: called before each with (cell, already finished); returns what is called
             after each frame with the mIoU so far.
+        on_skip: called for each frame that cannot be read, in every pass.
         unfinished: keeps the pass that runs; None: a file beside the evaluation's.
 
     Raises:
@@ -141,7 +159,15 @@ def run_cells(
         keep = partial(unfinished.save_if_due, key, engine, results)
         while len(results) < cell.rounds:
             result = evaluate_stream(
-                engine, frames, space, cell.corruption, cell.stream_fps, on_frame, so_far=so_far, keep=keep
+                engine,
+                frames,
+                space,
+                cell.corruption,
+                cell.stream_fps,
+                on_frame,
+                on_skip,
+                so_far=so_far,
+                keep=keep,
             )
             results.append(result)
             so_far = None
@@ -165,6 +191,14 @@ class Row:
         miou: mean over the seeds, percent.
         spread: largest minus smallest over the seeds.
         gain: over the frozen network with the same views, None without that row.
+        rounds: mIoU of every round, mean over the seeds, percent.
+        worst_class: the one with the lowest IoU, mean over the seeds.
+        worst_iou: that IoU, percent.
+        ms_per_frame: median of the seeds' medians.
+        memory_mib: largest peak.
+        frames: scored.
+        skipped: not readable.
+        answered_late: mean over the seeds.
     """
 
     method: str
@@ -174,11 +208,14 @@ class Row:
     miou: float
     spread: float
     gain: float | None
+    rounds: list[float]
     worst_class: str
     worst_iou: float
     ms_per_frame: float
     memory_mib: float
-    answered_late: int
+    frames: int
+    skipped: int
+    answered_late: float
 
 
 @dataclass(frozen=True)
@@ -198,6 +235,14 @@ class Group:
     def last_rounds(self) -> list[Result]:
         """The last round of every seed: the one that counts."""
         return [rounds[-1] for rounds in self.seeds]
+
+    @property
+    def iou(self) -> list[float | None]:
+        """Of every class in the last round, mean over the seeds, percent; None for one that never occurs."""
+        return [
+            None if None in of_seeds else float(np.mean(of_seeds))
+            for of_seeds in zip(*(result.iou for result in self.last_rounds), strict=True)
+        ]
 
 
 def grouped(evaluation: Evaluation, cells: list[Cell]) -> list[Group]:
@@ -230,7 +275,10 @@ def _rows(groups: list[Group], frozen: dict[tuple[str, str], float], space: Labe
         scores = [r.miou for r in results]
         mean = float(np.mean(scores))
         baseline = frozen.get((views, stream))
-        worst = [r.worst_class(space.names) for r in results]
+        worst = min(
+            ((v, name) for v, name in zip(group.iou, space.names, strict=True) if v is not None),
+            default=(float("nan"), "–"),
+        )
         yield Row(
             method=method,
             views=views,
@@ -239,9 +287,12 @@ def _rows(groups: list[Group], frozen: dict[tuple[str, str], float], space: Labe
             miou=mean,
             spread=max(scores) - min(scores),
             gain=None if baseline is None else mean - baseline,
-            worst_class=worst[0][0],
-            worst_iou=float(np.mean([value for _, value in worst])),
+            rounds=[float(np.mean([r.miou for r in each])) for each in zip(*group.seeds, strict=True)],
+            worst_class=worst[1],
+            worst_iou=worst[0],
             ms_per_frame=float(np.median([r.ms_per_frame for r in results])),
             memory_mib=max(r.memory_mib for r in results),
-            answered_late=sum(r.answered_late for r in results),
+            frames=results[0].frames,
+            skipped=results[0].skipped,
+            answered_late=float(np.mean([r.answered_late for r in results])),
         )

@@ -80,13 +80,6 @@ class Result:
         miou = float("nan") if content["miou"] is None else content["miou"]
         return cls(**{**content, "miou": miou, "examples": examples})
 
-    def worst_class(self, names: tuple[str, ...]) -> tuple[str, float]:
-        """Name and IoU in percent of the worst class that occurs; without any, a dash and NaN."""
-        if all(value is None for value in self.iou):
-            return "–", float("nan")
-        value, index = min((v, i) for i, v in enumerate(self.iou) if v is not None)
-        return names[index], value
-
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -31,8 +31,10 @@ def evaluate_page(evaluated: Evaluated, ran: Section) -> Page:
     """Accuracy of every method on every stream: table, curves, classes, examples, time."""
     streams = list(evaluated.streams)
     shown = evaluated.space.names
+    skipped = evaluated.rows[0].skipped
     lead = (
-        f"{len(evaluated.frames)} labelled frames, {len(shown)} classes, {_count(len(streams), 'stream')}. "
+        f"{len(evaluated.frames)} labelled frames{f' ({skipped} of them left out)' if skipped else ''}, "
+        f"{len(shown)} classes, {_count(len(streams), 'stream')}. "
     )
     return Page(
         f"Evaluation of {evaluated.network}",
@@ -60,11 +62,13 @@ def _tiles(evaluated: Evaluated) -> list[Tile]:
         tiles.append(Tile(f"{mean:+.1f}", f"{best} gains", f"mIoU points over frozen{detail}"))
         if len(gains) > 1:
             tiles.append(Tile(f"{gains[least]:+.1f}", "its least gain", f"on {least}"))
-    for name, some in (("frozen", frozen), (best, rows)):
+    for some in (frozen, rows):
         if some:
             miou = _number(float(np.mean([row.miou for row in some])))
             ms = float(np.median([row.ms_per_frame for row in some]))
-            tiles.append(Tile(f"{miou or '–'} %", f"mIoU, {name}", f"{ms:.0f} ms per frame"))
+            tiles.append(
+                Tile(f"{miou or '–'} %", f"mIoU, {evaluated.label(some[0])}", f"{ms:.0f} ms per frame")
+            )
     return tiles
 
 
@@ -84,15 +88,26 @@ def _overview(evaluated: Evaluated) -> list[Block]:
         colours=_colours(labels),
     )
     caption = f"Right: gain of {evaluated.best} over frozen, in points." if any(gains.values()) else ""
-    return [Figure(dots, caption), _score_table(evaluated, rows)]
+    return [Figure(dots, caption), _score_table(rows)]
 
 
-def _score_table(evaluated: Evaluated, rows: Sequence[Row]) -> Table:
-    best = {stream: max(row.miou for row in rows if row.stream == stream) for stream in evaluated.streams}
+def _score_table(rows: Sequence[Row]) -> Table:
+    best: dict[tuple[str, str], float] = {}
+    for row in rows:
+        compared = row.stream, row.views
+        best[compared] = max(row.miou, best.get(compared, row.miou))
     late = any(row.answered_late for row in rows)
+    rounds = any(len(row.rounds) > 1 for row in rows)
     several = any(row.seeds > 1 for row in rows)
     header = ["stream", "method", "views", "mIoU %", *(["spread"] if several else []), "gain"]
-    header += ["worst class", "IoU %", "ms/frame", "MiB", *(["late"] if late else [])]
+    header += [
+        "worst class",
+        "IoU %",
+        "ms/frame",
+        "MiB",
+        *(["late"] if late else []),
+        *(["each round"] if rounds else []),
+    ]
     body: list[list[str | Cell | None]] = []
     for row in rows:
         miou = _number(row.miou, 2)
@@ -101,23 +116,27 @@ def _score_table(evaluated: Evaluated, rows: Sequence[Row]) -> Table:
                 row.stream,
                 row.method,
                 row.views,
-                Cell(miou, "strong") if miou and row.miou == best[row.stream] else miou,
+                Cell(miou, "strong") if miou and row.miou == best[row.stream, row.views] else miou,
                 *([f"{row.spread:.2f}" if row.seeds > 1 else None] if several else []),
                 None if row.method == "frozen" else _gain(row.gain),
                 row.worst_class,
                 _number(row.worst_iou),
                 f"{row.ms_per_frame:.0f}",
                 f"{row.memory_mib:.0f}",
-                *([str(row.answered_late)] if late else []),
+                *([f"{row.answered_late:.0f}"] if late else []),
+                *([" ".join(_number(value) or "–" for value in row.rounds)] if rounds else []),
             ]
         )
     notes = [
         "Gain: points of mIoU over the frozen network with the same views; a pair is the image and its flip, "
         "averaged, and is never compared with a single view.",
-        "Time: median of mask and update together.",
+        "Time: median of mask and update together. Memory: peak of the process, with what passes before did "
+        "not give back.",
     ]
     if several:
         notes.append("mIoU: mean over the seeds; spread: largest minus smallest.")
+    if rounds:
+        notes.append("mIoU and all else are of the last round.")
     if late:
         notes.append("Late: frames that arrived while the method was busy and got its latest mask.")
     return Table("All results", header, body, text_columns=3, note=" ".join(notes))
@@ -137,7 +156,7 @@ def _stream(evaluated: Evaluated, stream: str) -> list[Block]:
     lines = Lines("mIoU of every frame", "mIoU %", series, bands=bands if rounds > 1 else ())
     blocks: list[Block] = [Figure(lines, lines.caption()), *_classes(evaluated, groups, labels)]
     if skipped := max(result.skipped for group in groups for result in group.last_rounds):
-        blocks.append(Text(f"{_count(skipped, 'frame')} could not be read and were left out."))
+        blocks.append(Text(f"{_count(skipped, 'frame')} left out: not readable."))
     examples = example_block(evaluated, stream, groups)
     if examples:
         blocks.append(examples)
@@ -152,7 +171,7 @@ def _curve(group: Group) -> list[float | None]:
 
 def _classes(evaluated: Evaluated, groups: Sequence[Group], labels: Sequence[str]) -> list[Block]:
     names = evaluated.space.names
-    values = [_class_means(group, len(names)) for group in groups]
+    values = [group.iou for group in groups]
     pair = evaluated.compared(groups)
     by_class: list[list[float | None]] = [[column[index] for column in values] for index in range(len(names))]
     gains = [None if pair is None else _difference(row[pair[0]], row[pair[1]]) for row in by_class]
@@ -201,10 +220,6 @@ def _colours(labels: Sequence[str]) -> list[int]:
     """Grey for the frozen network, else the palette in order: the same for a method in every plot."""
     start = 0 if labels and labels[0].startswith("frozen") else 1
     return [start + index for index in range(len(labels))]
-
-
-def _class_means(group: Group, classes: int) -> list[float | None]:
-    return [_mean([result.iou[index] for result in group.last_rounds]) for index in range(classes)]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -73,11 +73,11 @@ def find_images(text: str) -> list[Path]:
     if path.is_dir():
         files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
         if not files:
-            raise UsageError(f"--source {text}: the directory holds no images ({', '.join(SUFFIXES)})")
+            raise UsageError(f"{text}: the directory holds no images ({', '.join(SUFFIXES)})")
         return files
     files = sorted(Path(match) for match in glob.glob(text, recursive=True) if Path(match).is_file())
     if not files:
-        raise UsageError(f"--source {text}: no such directory or image, and no file matches it as a pattern")
+        raise UsageError(f"{text}: no such directory or image, and no file matches it as a pattern")
     return files
 
 
