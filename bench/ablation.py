@@ -199,7 +199,7 @@ def run_passes(passes: list[Pass], bundle: Bundle, data: Path, results: Path) ->
         line = {
             **asdict(item),
             "bundle": network_of(bundle),
-            "settings": engine.settings.model_dump(),
+            "settings": settings_of(item, bundle),
             "miou": result.miou,
             "iou": result.iou,
             "frame_miou": [None if v is None else round(v, 3) for v in result.frame_miou],
@@ -229,7 +229,17 @@ def read(results: Path) -> list[dict[str, Any]]:
 
 
 def finished(results: Path, bundle: Bundle) -> set[Pass]:
-    return {as_pass(line) for line in read(results) if line["bundle"] == network_of(bundle)}
+    """Passes of this network with the settings that they would have now: defaults may have changed."""
+    of_network = [line for line in read(results) if line["bundle"] == network_of(bundle)]
+    passes = [(as_pass(line), line["settings"]) for line in of_network]
+    return {item for item, settings in passes if settings == settings_of(item, bundle)}
+
+
+def settings_of(item: Pass, bundle: Bundle) -> dict[str, Any]:
+    settings: dict[str, Any] = (
+        item.options().settings_over(bundle.manifest.adaptation).model_dump(mode="json")
+    )
+    return settings
 
 
 def network_of(bundle: Bundle) -> str:
@@ -247,7 +257,10 @@ def as_pass(line: dict[str, Any]) -> Pass:
 def tables(results: Path) -> str:
     """Markdown: mIoU by stream, then the mean gain of every cell and the share of the best one's."""
     scores: dict[tuple[str, str], dict[int, float]] = {}
-    for line in read(results):
+    lines = read(results)
+    if len({line["bundle"] for line in lines}) > 1:
+        raise SystemExit(f"{results} has passes of several networks: a file for each, with --results")
+    for line in lines:
         scores.setdefault((line["cell"], line["stream"]), {})[line["seed"]] = line["miou"]
     cells = [c for c in dict.fromkeys(p.cell for p in ablation()) if any(c == cell for cell, _ in scores)]
     rows = ["| cell | " + " | ".join(STREAMS) + " |", "|---" * (len(STREAMS) + 1) + "|"]
