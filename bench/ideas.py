@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ablation import TUNING_STREAMS, append, read  # type: ignore[import-not-found]
+from ablation import TUNING_STREAMS, append, network_of, read  # type: ignore[import-not-found]
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -139,12 +139,13 @@ def ideas() -> Iterator[Idea]:
     yield Idea("head")
     for stride in (2, 4, 8):
         yield Idea(f"every {stride}. pixel in both directions", stride=stride)
-    for name, weight in (("class-balanced pixels", balanced), ("confidence-weighted pixels", confident)):
-        for lr in (0.02, 0.05, 0.1):
-            yield Idea(name, lr, loss=weighted(weight))
-    for lr in (0.02, 0.1, 0.5):
+    for lr in (0.005, 0.02, 0.05, 0.1):
+        yield Idea("class-balanced pixels", lr, loss=weighted(balanced))
+    for lr in (0.02, 0.05, 0.1):
+        yield Idea("confidence-weighted pixels", lr, loss=weighted(confident))
+    for lr in (0.02, 0.1, 0.5, 2.0):
         yield Idea("bias alone", lr, "bias")
-    for lr in (0.002, 0.01, 0.05):
+    for lr in (0.0005, 0.002, 0.01, 0.05):
         yield Idea("C x C gate on the logits", lr, "gate")
     for lr in (0.01, 0.05, 0.2):
         yield Idea("change of rank 2", lr, "low rank")
@@ -282,16 +283,17 @@ def measure(bundle: Bundle, half: Bundle | None, data: Path, results: Path, only
     """Run what is not in the results yet, stream by stream."""
     camvid = data / "camvid"
     space = read_label_space(bundle.manifest, camvid / "from_cityscapes.json", camvid / "classes.json")
+    network = network_of(bundle)
     for stream in TUNING_STREAMS:
-        lines = [line for line in read(results) if line["stream"] == stream]
+        lines = [line for line in read(results) if (line["stream"], line["bundle"]) == (stream, network)]
         done = {(line["idea"], line["lr"], line["frames"]) for line in lines}
         waiting = [j for j in jobs(half) if only in j.name and (j.name, j.lr, j.which) not in done]
         frames = read_stream(bundle, camvid, stream) if waiting else []
         parts = {"all": frames, "short": frames[:SHORT], "sparse": frames[EVERY // 2 :: EVERY]}
         for job in waiting:
             miou = job.run(bundle, space, parts[job.which])
-            line = {"idea": job.name, "lr": job.lr, "frames": job.which, "stream": stream, "miou": miou}
-            append(results, line)
+            of_job = {"idea": job.name, "lr": job.lr, "frames": job.which, "stream": stream}
+            append(results, {**of_job, "miou": miou, "bundle": network})
             print(f"{stream} {job.which} {job.name} {job.lr}: {miou:.2f}", flush=True)
 
 
