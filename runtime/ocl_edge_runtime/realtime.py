@@ -127,8 +127,7 @@ class RealtimeEngine(Engine):
         rules = UpdateRules(
             self.method.loss,
             self._grid,
-            self.source.statistics,
-            self._prior,
+            self._anchor,
             self.realtime.statistics_limit,
             self.realtime.guarded,
             self.realtime.limits,
@@ -150,10 +149,10 @@ class RealtimeEngine(Engine):
         run_update = self.updater.run if self._background is None else self._background.run
         measured, updates = [], []
         for _ in range(WARM_UP_RUNS):
-            features = self._named_features("modulated", {"image": view, "norm_vectors": self.norms.vectors})
+            features = self._modulated(view)
             given = self._update_input(_Current(view, features, 0.0, None))
             started = self.clock.now()
-            self._named_features("measured", {"image": view, **self._anchor})
+            self._backend.infer("measured", {"image": view, **self._anchor})
             self._mask(features, frame.height, frame.width)
             measured.append(self.clock.now() - started)
             started = self.clock.now()
@@ -188,7 +187,7 @@ class RealtimeEngine(Engine):
         if measures:
             features, problem = self._measured(view, arrived_at)
         else:
-            features = self._named_features("modulated", {"image": view, "norm_vectors": self.norms.vectors})
+            features = self._modulated(view)
         if problem is None and not all(bool(f.sum().isfinite()) for f in features):
             problem = "the backbone's output is not finite"
         self.watch.lap("backbone")
@@ -325,6 +324,8 @@ class RealtimeEngine(Engine):
             super().close()
 
     def _measures(self, arrived_at: float) -> bool:
+        if not self.bundle.manifest.norms:
+            return False
         if self.realtime.norm_every is not None:
             return self.index % self.realtime.norm_every == 0
         predicted, period = self._measured_s.predicted(), self.realtime.period_s
@@ -339,8 +340,10 @@ class RealtimeEngine(Engine):
         features = [outputs[f"features_{i}"].clone() for i in range(len(self.bundle.manifest.features))]
         return features, self.norms.take_in(outputs["statistics"].cpu(), arrived_at)
 
-    def _named_features(self, form: str, inputs: dict[str, Tensor]) -> list[Tensor]:
-        outputs = self._backend.infer(form, inputs)  # type: ignore[arg-type]
+    def _modulated(self, view: Tensor) -> list[Tensor]:
+        """Features under the norm vectors, where there are norms."""
+        vectors = {"norm_vectors": self.norms.vectors} if self.bundle.manifest.norms else {}
+        outputs = self._backend.infer("modulated", {"image": view, **vectors})
         return [outputs[f"features_{index}"] for index in range(len(self.bundle.manifest.features))]
 
     def _problem_of(self, image: NDArray[np.uint8]) -> str | None:
