@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -21,7 +22,7 @@ from ocl_edge.bundle import Bundle
 from ocl_edge.errors import OutputError, StateError
 from ocl_edge_runtime.engine import EngineOptions
 from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
-from ocl_edge_runtime.state import STATE_FILE, StateStore, read_state
+from ocl_edge_runtime.state import STATE_FILE, Saved, StateStore, digest_of, read_state, write_state
 
 KILLS = 200
 
@@ -168,6 +169,16 @@ def test_a_state_of_another_bundle_or_method_is_refused(
     assert "source weights" in done
     assert other.head.distance_from_source() == 0
     assert not (tmp_path / STATE_FILE).exists()
+
+
+def test_the_digest_covers_bytes_of_tensors_of_any_shape(tmp_path: Path) -> None:
+    tensors = {"matrix": torch.arange(6.0).reshape(2, 3), "scalar": torch.tensor(1.5), "void": torch.ones(0)}
+    content = b"matrix(2, 3)torch.float32" + np.arange(6, dtype=np.float32).tobytes()
+    content += b"scalar()torch.float32" + np.float32(1.5).tobytes() + b"void(0,)torch.float32"
+    assert digest_of(tensors, "{}") == hashlib.sha256(b"{}" + content).hexdigest()
+    write_state(tmp_path / STATE_FILE, Saved(tensors, {}))
+    read = read_state(tmp_path / STATE_FILE).tensors
+    assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
 
 
 def test_no_state_is_an_error_unless_auto(small_bundle: Bundle, tmp_path: Path) -> None:
