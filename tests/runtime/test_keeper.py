@@ -62,6 +62,28 @@ def test_a_journal_goes_on_after_a_line_that_was_cut_off(tmp_path: Path) -> None
     ]
 
 
+def test_a_new_file_that_cannot_be_opened_costs_no_older_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "run.jsonl"
+    with Journal(path, 100) as journal:
+        for number in range(9):
+            journal.write("frame", number=number)
+        before = [file.read_text() for file in (path, Path(f"{path}.1"), Path(f"{path}.2"))]
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", refuse)
+            for number in range(20):
+                with pytest.raises(OutputError, match="No space left"):
+                    journal.write("frame", number=number)
+        journal.write("frame", number=99)
+    after = [Path(f"{path}.{n}").read_text() for n in (1, 2, 3)]
+    assert after == before
+    assert [line["number"] for line in lines_of(path)] == [99]
+
+
 def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
     with Journal(tmp_path / "run.jsonl") as journal:
         journal.frame(FRAME, replace(RESULT, loss=math.nan))
