@@ -184,12 +184,11 @@ class RealtimeEngine(Engine):
         self._outcome = None
         problem, started = self._problem_of(image), self.clock.now()
         measures = problem is None and (plan.measured if plan else self._measures(arrived_at))
-        if measures:
-            features, problem = self._measured(view, arrived_at)
-        else:
-            features = self._modulated(view)
+        features, statistics = self._measured(view) if measures else (self._modulated(view), None)
         if problem is None and not all(bool(f.sum().isfinite()) for f in features):
             problem = "the backbone's output is not finite"
+        elif statistics is not None:
+            problem = self.norms.take_in(statistics, arrived_at)
         self.watch.lap("backbone")
         mask = self._mask(features, image.shape[0], image.shape[1])
         if measures:
@@ -334,11 +333,11 @@ class RealtimeEngine(Engine):
         self._measured_s.refuse()
         return False
 
-    def _measured(self, view: Tensor, arrived_at: float) -> tuple[list[Tensor], str | None]:
-        """Features under the frame's own statistics, which then renew the vectors unless they are refused."""
+    def _measured(self, view: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Features under the frame's own statistics, and these."""
         outputs = self._backend.infer("measured", {"image": view, **self._anchor})
         features = [outputs[f"features_{i}"].clone() for i in range(len(self.bundle.manifest.features))]
-        return features, self.norms.take_in(outputs["statistics"].cpu(), arrived_at)
+        return features, outputs["statistics"].cpu()
 
     def _modulated(self, view: Tensor) -> list[Tensor]:
         """Features under the norm vectors, where there are norms."""

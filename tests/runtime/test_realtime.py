@@ -265,6 +265,25 @@ def test_statistics_that_are_far_off_are_refused(small_bundle: Bundle) -> None:
     assert torch.equal(strict.norms.vectors, strict.source.vectors(strict.source.statistics))
 
 
+def test_features_that_are_not_finite_renew_no_vectors(small_bundle: Bundle) -> None:
+    engine = engine_of(small_bundle, norm_every=2)
+    engine.step(random_image(0))
+    engine.step(random_image(1))
+    vectors, average = engine.norms.vectors.clone(), engine.norms.running.average
+    assert average is not None
+    average = average.clone()
+    infer = engine._backend.infer
+
+    def broken(form, inputs):  # type: ignore[no-untyped-def]
+        outputs = infer(form, inputs)
+        return outputs | {"features_0": torch.full_like(outputs["features_0"], math.nan)}
+
+    engine._backend.infer = broken  # type: ignore[method-assign]
+    assert engine.step(random_image(2)).reason == "the backbone's output is not finite"
+    assert torch.equal(engine.norms.vectors, vectors)
+    assert torch.equal(engine.norms.running.average, average)  # type: ignore[arg-type]
+
+
 def test_a_learning_rate_a_hundred_times_too_high_is_caught_by_the_guard_alone(small_bundle: Bundle) -> None:
     def disagreement(guarded: bool) -> tuple[float, RealtimeEngine]:
         options = EngineOptions(prior=0.8, lr=20.0, restoration=0.0)
