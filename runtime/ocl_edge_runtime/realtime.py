@@ -160,6 +160,7 @@ class RealtimeEngine(Engine):
                 run_update(given, trusted=True)
             updates.append(self.clock.now() - started)
         self.import_state(tensors, facts)
+        self.norms.running.measured_at = facts["measured_at"]  # same process, same clock
         for kind, seconds in ((self._measured_s, measured), (self.scheduler.durations, updates)):
             for each in seconds[1:]:  # the first one loads
                 kind.add(each)

@@ -236,6 +236,36 @@ def test_warming_up_changes_nothing_that_was_learned(small_bundle: Bundle) -> No
     assert engine.head.weights_sha256() == cold.head.weights_sha256()
 
 
+def test_warming_up_leaves_the_time_of_the_last_measurement(small_bundle: Bundle) -> None:
+    clock = SimulatedClock()
+    engine = engine_of(small_bundle, clock, norm_every=4)
+    clock.time = 0.1
+    engine.step(random_image(0))
+    infer = engine._backend.infer
+
+    def slow(form, inputs):  # type: ignore[no-untyped-def]
+        clock.spend(0.7)
+        return infer(form, inputs)
+
+    engine._backend.infer = slow  # type: ignore[method-assign]
+    engine.warm_up()
+    assert clock.now() > 2
+    assert engine.norms.running.measured_at == 0.1
+
+
+def test_an_exported_state_stays_as_it_was(small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocl_edge.norms.JUMP", math.inf)
+    engine = engine_of(small_bundle, norm_every=2)
+    engine.predict(random_image(0), 0.0)
+    tensors, _ = engine.export_state()
+    copies = {name: tensor.clone() for name, tensor in tensors.items()}
+    for index in range(1, 5):
+        engine.predict(random_image(index), float(index))
+        engine.adapt()
+    assert all(torch.equal(tensor, copies[name]) for name, tensor in tensors.items())
+    assert not torch.equal(engine.export_state()[0]["average"], copies["average"])
+
+
 def test_blank_and_repeated_frames_are_not_learned_from(small_bundle: Bundle) -> None:
     engine = engine_of(small_bundle)
     engine.step(random_image(0))
