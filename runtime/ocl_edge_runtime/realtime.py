@@ -397,14 +397,9 @@ class RealtimeEngine(Engine):
         for name, ours in (("bundle", self.bundle.identity), ("method", self.method.name)):
             if facts.get(name) != ours:
                 raise StateError(f"the saved state is of {name} {facts.get(name)}, this run has {ours}")
-        expected = {
-            f"{kind}.{n}": p.shape for kind in ("weight", "momentum") for n, p in self.head.parameters.items()
-        }
-        wrong = [n for n, shape in expected.items() if n not in tensors or tensors[n].shape != shape]
-        if wrong or tensors["mixed"].shape != self.norms.mixed.shape:
-            raise StateError(
-                f"the saved state does not fit the head: {', '.join(wrong) or 'norm statistics'}"
-            )
+        wrong = self._missing_or_misshapen(tensors, facts)
+        if wrong:
+            raise StateError(f"the saved state lacks, or has in another shape: {', '.join(wrong)}")
         self.settle()
         self.updater.import_state(tensors, facts)
         self._copy_weights()
@@ -413,3 +408,19 @@ class RealtimeEngine(Engine):
         self._last_adapted = None if last is None else last.numpy()
         self.index = facts["index"]
         self.scheduler.skipped = facts["skipped"]
+
+    def _missing_or_misshapen(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> list[str]:
+        """What keeps a state from being taken over, by name."""
+        ours, our_facts = self.export_state()
+        missing = sorted(our_facts.keys() - facts.keys()) or [
+            f"guard.{n}" for n in our_facts["guard"] if n not in facts["guard"]
+        ]
+        if missing:
+            return missing
+        sometimes = ("average", "last_adapted", "guard.snapshot.")
+        needed = {n: t for n, t in ours.items() if not n.startswith(sometimes)}
+        for index in range(facts["guard"]["snapshots"]):
+            needed |= {f"guard.snapshot.{index}.{n}": p for n, p in self.head.parameters.items()}
+        if "average" in tensors or facts["measured_at"] is not None:
+            needed["average"] = self.norms.mixed
+        return [n for n, t in needed.items() if n not in tensors or tensors[n].shape != t.shape]
