@@ -65,7 +65,7 @@ class RealtimeEngine(Engine):
 
     Args:
         bundle: to run.
-        options: method ``ocl-head`` (or ``norm``, which never updates); the view is single.
+        options: method ``ocl-head`` or ``tent-head``, or ``norm``, which never updates; the view is single.
         realtime: see `RealtimeOptions`.
         clock: replaced in tests.
 
@@ -80,13 +80,14 @@ class RealtimeEngine(Engine):
         realtime: RealtimeOptions | None = None,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(bundle, options)
-        if self.method.trains not in ("head", "nothing") or not self.method.modulates_norms:
-            raise UsageError(f"realtime mode runs norm, ocl-head and tent-head, not {self.method.name}")
-        if options is not None and options.views == "pair":
+        options = options or EngineOptions()
+        if options.views == "pair":
             raise UsageError(
                 "realtime mode works on a single view; leave out --views pair, or take --mode paper"
             )
+        super().__init__(bundle, replace(options, views=None))
+        if self.method.trains not in ("head", "nothing") or not self.method.modulates_norms:
+            raise UsageError(f"realtime mode runs norm, ocl-head and tent-head, not {self.method.name}")
         self.views = "single"
         self.realtime = realtime or RealtimeOptions()
         self.clock: Clock = clock or RealClock()
@@ -107,7 +108,7 @@ class RealtimeEngine(Engine):
         self._schedule: FrameSchedule | None = None
         self._plans: deque[FrameSchedule] | None = None
         self._background: BackgroundUpdates | None = None
-        self._open_updater(options or EngineOptions())
+        self._open_updater(options)
 
     def _open_updater(self, options: EngineOptions) -> None:
         head, backend, watch = self.head, self._backend, self.watch

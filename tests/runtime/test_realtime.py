@@ -363,6 +363,15 @@ def test_frames_of_changing_size_keep_their_size(small_bundle: Bundle) -> None:
         assert result.adapted
 
 
+@pytest.mark.parametrize("method", ["norm", "ocl-head", "tent-head"])
+def test_the_single_view_may_be_asked_for(small_bundle: Bundle, method: str) -> None:
+    engine = RealtimeEngine(small_bundle, EngineOptions(method, "single"), ANY, SimulatedClock())
+    assert engine.views == "single"
+    assert engine.step(random_image(0)).adapted == (method != "norm")
+    with pytest.raises(UsageError, match="leave out --views pair"):
+        RealtimeEngine(small_bundle, EngineOptions(method, "pair"))
+
+
 def test_methods_that_train_the_backbone_are_refused(small_bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="not ocl-full"):
         RealtimeEngine(small_bundle, EngineOptions("ocl-full"))
