@@ -107,6 +107,7 @@ class Engine:
             else {}
         )
         self.head_kind = options.head
+        self.seed = options.seed
         self._pair: tuple[list[Tensor], Tensor] | None = None
         self._network: nn.Module | None = None
         if self.method.needs_pytorch_backbone:
@@ -228,6 +229,7 @@ class Engine:
             "backend": self.backend_name,
             "head": self.head_kind,
             "settings": self.settings.model_dump(mode="json"),
+            "seed": self.seed,
             "weights_sha256": self.weights.weights_sha256(),
             "weights_distance": self.weights.distance_from_source(),
         }

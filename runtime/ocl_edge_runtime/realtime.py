@@ -310,6 +310,10 @@ class RealtimeEngine(Engine):
             "norm_every": self.realtime.norm_every,
         }
 
+    def facts(self) -> dict[str, Any]:
+        """As `Engine.facts`, with `RealtimeOptions`."""
+        return {**super().facts(), "realtime": asdict(self.realtime)}
+
     def close(self) -> None:
         """Free the backends and end the worker.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from ocl_edge.bundle import AdaptationDefaults, Bundle
 from ocl_edge.errors import UsageError
+from ocl_edge.guard import GuardLimits
 from ocl_edge.head import TrainableHead
 from ocl_edge.methods.base import ocl
 from ocl_edge.norms import JUMP, RunningStatistics, statistics_distance
@@ -370,6 +372,33 @@ def test_the_single_view_may_be_asked_for(small_bundle: Bundle, method: str) -> 
     assert engine.step(random_image(0)).adapted == (method != "norm")
     with pytest.raises(UsageError, match="leave out --views pair"):
         RealtimeEngine(small_bundle, EngineOptions(method, "pair"))
+
+
+def test_a_run_can_be_repeated_from_its_facts(small_bundle: Bundle) -> None:
+    engine = RealtimeEngine(
+        small_bundle,
+        EngineOptions(prior=0.8, lr=0.1, restoration=0.3, seed=7),
+        replace(ANY, norm_every=2, tau_s=3.0, limits=GuardLimits(strikes=5)),
+        SimulatedClock(),
+    )
+    for index in range(3):
+        engine.step(random_image(index))
+    facts = json.loads(json.dumps(engine.facts()))
+    settings = {name: facts["settings"][name] for name in ("lr", "restoration")}
+    options = EngineOptions(
+        facts["method"], facts["views"], facts["backend"], tuple(facts["settings"]["prior"]), **settings
+    )
+    realtime = facts["realtime"] | {"limits": GuardLimits(**facts["realtime"]["limits"])}
+    assert RealtimeOptions(**realtime) == engine.realtime
+    again = RealtimeEngine(
+        small_bundle,
+        replace(options, seed=facts["seed"], head=facts["head"]),
+        RealtimeOptions(**realtime),
+        SimulatedClock(),
+    )
+    for index in range(3):
+        again.step(random_image(index))
+    assert again.facts() == engine.facts()
 
 
 def test_methods_that_train_the_backbone_are_refused(small_bundle: Bundle) -> None:
