@@ -401,6 +401,25 @@ def test_a_run_can_be_repeated_from_its_facts(small_bundle: Bundle) -> None:
     assert again.facts() == engine.facts()
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("norm_every", (0, -1, 1.5, math.nan)),
+        ("adapt_every", (0, -4, 0.5)),
+        ("loss_stride", (0, -1, 2.5)),
+        ("period_s", (0, -0.1, math.nan)),
+        ("tau_s", (0, -8.0, math.nan)),
+        ("statistics_limit", (-0.1, math.nan)),
+        ("update", ("beside", None)),
+    ],
+)
+def test_options_out_of_range_are_refused_by_name(name: str, values: tuple[object, ...]) -> None:
+    for value in values:
+        with pytest.raises(UsageError, match=f"{name} must be .*, got {value!r}"):
+            RealtimeOptions(**{name: value})  # type: ignore[arg-type]
+    RealtimeOptions(None, None, None, statistics_limit=math.inf)
+
+
 def test_methods_that_train_the_backbone_are_refused(small_bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="not ocl-full"):
         RealtimeEngine(small_bundle, EngineOptions("ocl-full"))
