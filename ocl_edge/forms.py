@@ -11,7 +11,7 @@ sees inputs that the norms before it have already modulated.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -179,13 +179,18 @@ def measured_form(backbone: fx.GraphModule, stat_rows: int = 1) -> fx.GraphModul
 
 
 def build_form(backbone: fx.GraphModule, form: FormName, stat_rows: int) -> fx.GraphModule:
-    """The named form of a captured plain backbone."""
+    """The named form of a captured plain backbone; without norms every form is the plain one."""
     builders: dict[FormName, Callable[[], fx.GraphModule]] = {
         "plain": lambda: plain_form(backbone),
         "modulated": lambda: modulated_form(backbone),
         "measured": lambda: measured_form(backbone, stat_rows),
     }
-    return builders[form]()
+    return builders[distinct_form(form, list_norms(backbone))]()
+
+
+def distinct_form(form: FormName, norms: Sequence[object]) -> FormName:
+    """``plain`` where there are no norms to treat in another way."""
+    return form if norms else "plain"
 
 
 # What the rewritten graphs call. Exporters trace through these.

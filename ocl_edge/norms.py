@@ -90,7 +90,7 @@ class RunningStatistics:
             self.average = statistics.clone()
         else:
             weight = 1 - math.exp(-max(0.0, now_s - self.measured_at) / self.tau_s)
-            self.average.lerp_(statistics, weight)
+            self.average = self.average.lerp(statistics, weight)  # a state may hold the one before
         self.measured_at = now_s
 
 

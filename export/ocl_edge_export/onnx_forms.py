@@ -16,7 +16,7 @@ from onnx.external_data_helper import set_external_data
 from torch import Tensor, fx
 
 from ocl_edge.errors import CaptureError
-from ocl_edge.forms import FormName, build_form, list_norms
+from ocl_edge.forms import FormName, build_form, distinct_form, list_norms
 
 OPSET = 20
 """Newest that ONNX Runtime 1.20 and TensorRT 10.3 both read."""
@@ -52,6 +52,8 @@ def export_form(
 ) -> onnx.ModelProto:
     """One form as an ONNX model with a free batch size, norms unfolded, opset `OPSET`.
 
+    Without norms every form is the plain one, inputs and outputs included.
+
     Args:
         backbone: plain backbone from `split_network`.
         form: which one.
@@ -62,6 +64,7 @@ def export_form(
     Raises:
         CaptureError: the ONNX exporter cannot express the graph.
     """
+    form = distinct_form(form, list_norms(backbone))
     module = build_form(backbone, form, stat_rows)
     inputs = example_inputs(backbone, form, image)
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)

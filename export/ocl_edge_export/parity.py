@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ocl_edge.errors import MissingExtraError, ParityError
-from ocl_edge.forms import FormName, build_form, list_norms, source_tensors
+from ocl_edge.forms import FORMS, FormName, build_form, list_norms, source_tensors
 from ocl_edge.norms import DEFAULT_PRIOR, SourceNorms, prior_of_channels
 from ocl_edge_export.capture import pick_logits
 from ocl_edge_export.onnx_forms import form_file
@@ -101,7 +101,7 @@ def check_parity(
 
     ``plain``, ``modulated`` with the source vectors and ``measured`` with weight 1 must
     equal the network. ``measured`` with the default prior must equal the same graph in
-    PyTorch.
+    PyTorch. Without norms all three must equal the network.
 
     Args:
         network: the original, never captured, in evaluation mode.
@@ -164,15 +164,19 @@ def run_onnx(path: Path, inputs: dict[str, Tensor], model: bytes | None = None) 
 
 
 def _cases(network: nn.Module, split: SplitNetwork, images: Tensor, stat_rows: int) -> list[_Case]:
-    source = SourceNorms(**source_tensors(split.backbone))
-    statistics = source.statistics
-    prior = prior_of_channels([norm.channels for norm in list_norms(split.backbone)], DEFAULT_PRIOR)
-    measured = build_form(split.backbone, "measured", stat_rows)
     with torch.no_grad():
         logits = pick_logits(network(images))
         plain = tuple(split.backbone(images))
-        adapted = tuple(measured(images, statistics, prior)[:-1])
     of_network = ("network", split.backbone, plain, logits)
+    norms = list_norms(split.backbone)
+    if not norms:
+        return [_Case(form, form, {}, *of_network) for form in FORMS]
+    source = SourceNorms(**source_tensors(split.backbone))
+    statistics = source.statistics
+    prior = prior_of_channels([norm.channels for norm in norms], DEFAULT_PRIOR)
+    measured = build_form(split.backbone, "measured", stat_rows)
+    with torch.no_grad():
+        adapted = tuple(measured(images, statistics, prior)[:-1])
     vectors = {"norm_vectors": source.vectors(statistics)}
     anchored = {"anchor_statistics": statistics, "anchor_weight": torch.ones_like(prior)}
     mixed = {"anchor_statistics": statistics, "anchor_weight": prior}

@@ -28,7 +28,7 @@ from ocl_edge.bundle import (
     write_manifest,
 )
 from ocl_edge.errors import CaptureError, SplitError, UsageError
-from ocl_edge.forms import FORMS, FormName, list_norms, source_tensors
+from ocl_edge.forms import FORMS, FormName, distinct_form, list_norms, source_tensors
 from ocl_edge.programs import load_program, save_program
 from ocl_edge.tail import MOST_CLASSES
 from ocl_edge.zoo import Spec
@@ -258,7 +258,8 @@ def _manifest(
 def _form_spec(
     form: FormName, backbone: fx.GraphModule, frame: InputSpec, features: list[list[int]]
 ) -> FormSpec:
-    channels = sum(norm.channels for norm in list_norms(backbone))
+    norms = list_norms(backbone)
+    channels = sum(norm.channels for norm in norms)
     packed = (2, channels)
     shapes = {
         "image": (-1, 3, frame.height, frame.width),
@@ -268,10 +269,11 @@ def _form_spec(
         "statistics": packed,
         **{f"features_{index}": (-1, *shape) for index, shape in enumerate(features)},
     }
+    distinct = distinct_form(form, norms)
     return FormSpec(
         file=form_file(form),
-        inputs=tuple(TensorSpec(name=name, shape=shapes[name]) for name in input_names(form)),
+        inputs=tuple(TensorSpec(name=name, shape=shapes[name]) for name in input_names(distinct)),
         outputs=tuple(
-            TensorSpec(name=name, shape=shapes[name]) for name in output_names(form, len(features))
+            TensorSpec(name=name, shape=shapes[name]) for name in output_names(distinct, len(features))
         ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 def keeping(
     engine: Engine, journal: Path | None, state: Path | None, save_every: float, resume: str
 ) -> Iterator[Keeper]:
-    """Journal and state, kept up to date by what is yielded; the state is saved at exit too."""
+    """Journal and state, kept up to date by what is yielded; the state is saved at exit, after errors too."""
     from ocl_edge.cli.output import note
+    from ocl_edge.errors import OutputError
     from ocl_edge_runtime.journal import Journal
     from ocl_edge_runtime.keeper import Keeper
     from ocl_edge_runtime.realtime import RealtimeEngine
@@ -35,7 +36,12 @@ def keeping(
             if log:
                 log.write("resume", result=done)
         keeper = Keeper(log, store, save_every, note)
-        yield keeper
+        try:
+            yield keeper
+        except Exception:
+            with suppress(OutputError):  # the error before is the one to tell
+                keeper.finish()
+            raise
         keeper.finish()
 
 
@@ -43,8 +49,12 @@ def keeping(
 def scheduled(
     engine: Engine, record: Path | None, played: RecordedSchedule | None
 ) -> Iterator[Callable[[Frame, FrameResult], None]]:
-    """Record or replay a schedule: what to call after each frame; the end is compared at exit."""
+    """Record or replay a schedule: what to call after each frame; the end is compared at exit.
+
+    A recording that cannot be written ends; the run goes on.
+    """
     from ocl_edge.cli.output import note
+    from ocl_edge.errors import OutputError
     from ocl_edge_runtime.realtime import RealtimeEngine
     from ocl_edge_runtime.schedule import ScheduleRecorder
 
@@ -55,9 +65,16 @@ def scheduled(
         if played:
             played.prepare(engine)
         recorder = stack.enter_context(ScheduleRecorder(record, engine)) if record else None
-        yield recorder.frame if recorder else lambda _frame, _result: None
+
+        def tried(write: Callable[[], None]) -> None:
+            try:
+                write()
+            except OutputError as error:
+                note(f"{error}; the run goes on, the recording is cut off there")
+
+        yield lambda frame, result: tried(lambda: recorder.frame(frame, result)) if recorder else None
         if recorder:
-            recorder.finish()
+            tried(recorder.finish)
         if played:
             note(played.check_end(engine))
 

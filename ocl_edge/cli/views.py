@@ -21,7 +21,9 @@ def show_bundle(bundle: Bundle) -> None:
             "head": manifest.head_module,
             "logits": "x".join(map(str, manifest.logits)),
             "norms": f"{len(manifest.norms)} ({manifest.norm_channels:,} channels, {pinned} pinned), "
-            f"statistics from {rows}",
+            f"statistics from {rows}"
+            if manifest.norms
+            else "none: only the head adapts",
             "classes": ", ".join(c.name for c in manifest.classes),
             "made with": ", ".join(f"{name} {version}" for name, version in manifest.created_with.items()),
         },

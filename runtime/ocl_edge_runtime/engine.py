@@ -104,11 +104,13 @@ class Engine:
         self._tail = Tail(bundle.manifest.align_corners, tail)
         self._preprocessor = Preprocessor(bundle.manifest.input)
         self._prior = prior_of_channels([n.channels for n in bundle.manifest.norms], self.settings.prior)
-        self._anchor = {
-            "anchor_statistics": self.source.statistics,
-            "anchor_weight": self._prior,
-        }
+        self._anchor = (
+            {"anchor_statistics": self.source.statistics, "anchor_weight": self._prior}
+            if bundle.manifest.norms
+            else {}
+        )
         self.head_kind = options.head
+        self.seed = options.seed
         self._pair: tuple[list[Tensor], Tensor] | None = None
         self._network: nn.Module | None = None
         if self.method.needs_pytorch_backbone:
@@ -147,6 +149,10 @@ class Engine:
             for name, parameter in self._network.named_parameters()
             if self.method.trains == "all" or name in affine
         }
+        if not wanted:
+            raise UsageError(
+                f"{self.method.name} trains weight and bias of BatchNorm layers, and this backbone has none"
+            )
         for name, parameter in self._network.named_parameters():
             parameter.requires_grad_(f"backbone.{name}" in wanted)
         if self.method.trains == "all":
@@ -185,7 +191,7 @@ class Engine:
     def _features(self, views: Tensor) -> list[Tensor]:
         if self._network is not None:
             outputs: tuple[Tensor, ...] = self._network(views, *self._anchor.values())
-            return list(outputs[:-1])  # the last one is the statistics
+            return list(outputs[: len(self.bundle.manifest.features)])
         form: Literal["measured", "plain"] = "measured" if self.method.modulates_norms else "plain"
         extra = self._anchor if self.method.modulates_norms else {}
         named = self._backend.infer(form, {"image": views, **extra})
@@ -226,6 +232,7 @@ class Engine:
             "backend": self.backend_name,
             "head": self.head_kind,
             "settings": self.settings.model_dump(mode="json"),
+            "seed": self.seed,
             "weights_sha256": self.weights.weights_sha256(),
             "weights_distance": self.weights.distance_from_source(),
         }

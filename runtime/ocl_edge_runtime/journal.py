@@ -101,9 +101,10 @@ class Journal:
 
     def _begin_new_file(self) -> None:
         names = [self.path, *(Path(f"{self.path}.{n + 1}") for n in range(OLDER_FILES))]
-        for newer, older in zip(names[-2::-1], names[:0:-1], strict=True):
-            if newer.exists():
-                newer.replace(older)
+        if self.path.exists():  # else an earlier try has moved them, and could not open a new one
+            for newer, older in zip(names[-2::-1], names[:0:-1], strict=True):
+                if newer.exists():
+                    newer.replace(older)
         full, self._file = self._file, self.path.open("ab", buffering=0)
         full.close()
         self._bytes, self._cut_off = 0, False

@@ -65,7 +65,7 @@ class RealtimeEngine(Engine):
 
     Args:
         bundle: to run.
-        options: method ``ocl-head`` (or ``norm``, which never updates); the view is single.
+        options: method ``ocl-head`` or ``tent-head``, or ``norm``, which never updates; the view is single.
         realtime: see `RealtimeOptions`.
         clock: replaced in tests.
 
@@ -80,13 +80,14 @@ class RealtimeEngine(Engine):
         realtime: RealtimeOptions | None = None,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(bundle, options)
-        if self.method.trains not in ("head", "nothing") or not self.method.modulates_norms:
-            raise UsageError(f"realtime mode runs norm, ocl-head and tent-head, not {self.method.name}")
-        if options is not None and options.views == "pair":
+        options = options or EngineOptions()
+        if options.views == "pair":
             raise UsageError(
                 "realtime mode works on a single view; leave out --views pair, or take --mode paper"
             )
+        super().__init__(bundle, replace(options, views=None))
+        if self.method.trains not in ("head", "nothing") or not self.method.modulates_norms:
+            raise UsageError(f"realtime mode runs norm, ocl-head and tent-head, not {self.method.name}")
         self.views = "single"
         self.realtime = realtime or RealtimeOptions()
         self.clock: Clock = clock or RealClock()
@@ -107,7 +108,7 @@ class RealtimeEngine(Engine):
         self._schedule: FrameSchedule | None = None
         self._plans: deque[FrameSchedule] | None = None
         self._background: BackgroundUpdates | None = None
-        self._open_updater(options or EngineOptions())
+        self._open_updater(options)
 
     def _open_updater(self, options: EngineOptions) -> None:
         head, backend, watch = self.head, self._backend, self.watch
@@ -127,8 +128,7 @@ class RealtimeEngine(Engine):
         rules = UpdateRules(
             self.method.loss,
             self._grid,
-            self.source.statistics,
-            self._prior,
+            self._anchor,
             self.realtime.statistics_limit,
             self.realtime.guarded,
             self.realtime.limits,
@@ -150,10 +150,10 @@ class RealtimeEngine(Engine):
         run_update = self.updater.run if self._background is None else self._background.run
         measured, updates = [], []
         for _ in range(WARM_UP_RUNS):
-            features = self._named_features("modulated", {"image": view, "norm_vectors": self.norms.vectors})
+            features = self._modulated(view)
             given = self._update_input(_Current(view, features, 0.0, None))
             started = self.clock.now()
-            self._named_features("measured", {"image": view, **self._anchor})
+            self._backend.infer("measured", {"image": view, **self._anchor})
             self._mask(features, frame.height, frame.width)
             measured.append(self.clock.now() - started)
             started = self.clock.now()
@@ -161,6 +161,7 @@ class RealtimeEngine(Engine):
                 run_update(given, trusted=True)
             updates.append(self.clock.now() - started)
         self.import_state(tensors, facts)
+        self.norms.running.measured_at = facts["measured_at"]  # same process, same clock
         for kind, seconds in ((self._measured_s, measured), (self.scheduler.durations, updates)):
             for each in seconds[1:]:  # the first one loads
                 kind.add(each)
@@ -185,12 +186,11 @@ class RealtimeEngine(Engine):
         self._outcome = None
         problem, started = self._problem_of(image), self.clock.now()
         measures = problem is None and (plan.measured if plan else self._measures(arrived_at))
-        if measures:
-            features, problem = self._measured(view, arrived_at)
-        else:
-            features = self._named_features("modulated", {"image": view, "norm_vectors": self.norms.vectors})
+        features, statistics = self._measured(view) if measures else (self._modulated(view), None)
         if problem is None and not all(bool(f.sum().isfinite()) for f in features):
             problem = "the backbone's output is not finite"
+        elif statistics is not None:
+            problem = self.norms.take_in(statistics, arrived_at)
         self.watch.lap("backbone")
         mask = self._mask(features, image.shape[0], image.shape[1])
         if measures:
@@ -310,6 +310,10 @@ class RealtimeEngine(Engine):
             "norm_every": self.realtime.norm_every,
         }
 
+    def facts(self) -> dict[str, Any]:
+        """As `Engine.facts`, with `RealtimeOptions`."""
+        return {**super().facts(), "realtime": asdict(self.realtime)}
+
     def close(self) -> None:
         """Free the backends and end the worker.
 
@@ -325,6 +329,8 @@ class RealtimeEngine(Engine):
             super().close()
 
     def _measures(self, arrived_at: float) -> bool:
+        if not self.bundle.manifest.norms:
+            return False
         if self.realtime.norm_every is not None:
             return self.index % self.realtime.norm_every == 0
         predicted, period = self._measured_s.predicted(), self.realtime.period_s
@@ -333,14 +339,16 @@ class RealtimeEngine(Engine):
         self._measured_s.refuse()
         return False
 
-    def _measured(self, view: Tensor, arrived_at: float) -> tuple[list[Tensor], str | None]:
-        """Features under the frame's own statistics, which then renew the vectors unless they are refused."""
+    def _measured(self, view: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Features under the frame's own statistics, and these."""
         outputs = self._backend.infer("measured", {"image": view, **self._anchor})
         features = [outputs[f"features_{i}"].clone() for i in range(len(self.bundle.manifest.features))]
-        return features, self.norms.take_in(outputs["statistics"].cpu(), arrived_at)
+        return features, outputs["statistics"].cpu()
 
-    def _named_features(self, form: str, inputs: dict[str, Tensor]) -> list[Tensor]:
-        outputs = self._backend.infer(form, inputs)  # type: ignore[arg-type]
+    def _modulated(self, view: Tensor) -> list[Tensor]:
+        """Features under the norm vectors, where there are norms."""
+        vectors = {"norm_vectors": self.norms.vectors} if self.bundle.manifest.norms else {}
+        outputs = self._backend.infer("modulated", {"image": view, **vectors})
         return [outputs[f"features_{index}"] for index in range(len(self.bundle.manifest.features))]
 
     def _problem_of(self, image: NDArray[np.uint8]) -> str | None:
@@ -394,14 +402,9 @@ class RealtimeEngine(Engine):
         for name, ours in (("bundle", self.bundle.identity), ("method", self.method.name)):
             if facts.get(name) != ours:
                 raise StateError(f"the saved state is of {name} {facts.get(name)}, this run has {ours}")
-        expected = {
-            f"{kind}.{n}": p.shape for kind in ("weight", "momentum") for n, p in self.head.parameters.items()
-        }
-        wrong = [n for n, shape in expected.items() if n not in tensors or tensors[n].shape != shape]
-        if wrong or tensors["mixed"].shape != self.norms.mixed.shape:
-            raise StateError(
-                f"the saved state does not fit the head: {', '.join(wrong) or 'norm statistics'}"
-            )
+        wrong = self._missing_or_misshapen(tensors, facts)
+        if wrong:
+            raise StateError(f"the saved state lacks, or has in another shape: {', '.join(wrong)}")
         self.settle()
         self.updater.import_state(tensors, facts)
         self._copy_weights()
@@ -410,3 +413,19 @@ class RealtimeEngine(Engine):
         self._last_adapted = None if last is None else last.numpy()
         self.index = facts["index"]
         self.scheduler.skipped = facts["skipped"]
+
+    def _missing_or_misshapen(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> list[str]:
+        """What keeps a state from being taken over, by name."""
+        ours, our_facts = self.export_state()
+        missing = sorted(our_facts.keys() - facts.keys()) or [
+            f"guard.{n}" for n in our_facts["guard"] if n not in facts["guard"]
+        ]
+        if missing:
+            return missing
+        sometimes = ("average", "last_adapted", "guard.snapshot.")
+        needed = {n: t for n, t in ours.items() if not n.startswith(sometimes)}
+        for index in range(facts["guard"]["snapshots"]):
+            needed |= {f"guard.snapshot.{index}.{n}": p for n, p in self.head.parameters.items()}
+        if "average" in tensors or facts["measured_at"] is not None:
+            needed["average"] = self.norms.mixed
+        return [n for n, t in needed.items() if n not in tensors or tensors[n].shape != t.shape]

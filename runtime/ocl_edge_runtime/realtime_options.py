@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ocl_edge.errors import UsageError
 from ocl_edge.guard import GuardLimits
 
 
@@ -27,6 +28,9 @@ class RealtimeOptions:
         limits: of the guard.
         update: ``inline``: after the mask, before the next frame; ``background``: on a worker's thread,
             with a head and a backend of its own, taken in between two frames when it is ready.
+
+    Raises:
+        UsageError: a value out of range, naming the option.
     """
 
     norm_every: int | None = 1
@@ -38,3 +42,19 @@ class RealtimeOptions:
     guarded: bool = True
     limits: GuardLimits = field(default_factory=GuardLimits)
     update: Literal["inline", "background"] = "inline"
+
+    def __post_init__(self) -> None:
+        for name in ("norm_every", "adapt_every", "loss_stride"):
+            every = getattr(self, name)
+            self._require(
+                name, every is None or (isinstance(every, int) and every >= 1), "a whole number from 1"
+            )
+        # NaN fails every comparison
+        self._require("period_s", self.period_s is None or self.period_s > 0, "above 0")
+        self._require("tau_s", self.tau_s > 0, "above 0")
+        self._require("statistics_limit", self.statistics_limit >= 0, "0 or above")
+        self._require("update", self.update in ("inline", "background"), "inline or background")
+
+    def _require(self, name: str, right: bool, what: str) -> None:
+        if not right:
+            raise UsageError(f"{name} must be {what}, got {getattr(self, name)!r}")

@@ -7,7 +7,10 @@ the same options, everything else follows from it.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +30,9 @@ SCHEDULE_VERSION = 1
 class ScheduleRecorder:
     """Writes the schedule of a run, a line a frame.
 
+    A line that cannot be written ends the recording: the whole lines before it stay, without the
+    last one that says where the run ended, and later calls write nothing.
+
     Args:
         path: replaced if it is there.
         engine: just before its first frame.
@@ -38,8 +44,10 @@ class ScheduleRecorder:
     def __init__(self, path: Path, engine: RealtimeEngine) -> None:
         self.path = path
         self._engine = engine
+        self._bytes = 0
+        self._cut_off = False
         try:
-            self._file = path.open("w", encoding="utf-8")
+            self._file = path.open("wb", buffering=0)
         except OSError as error:
             raise OutputError(f"cannot write the schedule {path}: {error.strerror}") from error
         self._write(
@@ -52,12 +60,20 @@ class ScheduleRecorder:
         )
 
     def frame(self, frame: Frame, result: FrameResult) -> None:
-        """Append one frame."""
+        """Append one frame.
+
+        Raises:
+            OutputError: it cannot be written; the recording ends here.
+        """
         if result.schedule is not None:
             self._write({"frame": frame.index, **asdict(result.schedule)})
 
     def finish(self) -> None:
-        """The last line; the engine has settled."""
+        """The last line; the engine has settled.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         self._write({"ends_with": state_digest(self._engine)})
 
     def __enter__(self) -> ScheduleRecorder:
@@ -69,11 +85,18 @@ class ScheduleRecorder:
         self._file.close()
 
     def _write(self, content: dict[str, Any]) -> None:
+        if self._cut_off:
+            return
+        line = json.dumps(content).encode() + b"\n"
         try:
-            self._file.write(json.dumps(content) + "\n")
-            self._file.flush()
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
+            self._cut_off = True
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._bytes)
             raise OutputError(f"cannot write the schedule {self.path}: {error.strerror}") from error
+        self._bytes += len(line)
 
 
 @dataclass(frozen=True)

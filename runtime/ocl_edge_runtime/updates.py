@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -35,8 +35,7 @@ class UpdateRules:
     Attributes:
         loss: of the method; None: it never updates.
         grid: the pixels that count.
-        source_statistics: of the norms, float32 [2, S].
-        prior: their weight in the norms of the flipped view, float32 [1, S].
+        anchor: inputs of the measured form beside the flipped view; none where there are no norms.
         statistics_limit: largest distance of a frame's statistics from the source's.
         guarded: judge every update.
         limits: of the guard.
@@ -44,8 +43,7 @@ class UpdateRules:
 
     loss: Loss | None
     grid: PixelGrid
-    source_statistics: Tensor
-    prior: Tensor
+    anchor: Mapping[str, Tensor]
     statistics_limit: float
     guarded: bool
     limits: GuardLimits
@@ -110,15 +108,14 @@ class HeadUpdater:
         assert rules.loss is not None
         # normalised with its own statistics: with those of the view the two differ in more than what
         # they see, and the head learns that (docs/choices.md)
-        outputs = self.backend.infer(
-            "measured",
-            {
-                "image": given.flipped,
-                "anchor_statistics": rules.source_statistics,
-                "anchor_weight": rules.prior,
-            },
+        outputs = self.backend.infer("measured", {"image": given.flipped, **rules.anchor})
+        refusal = (
+            why_refused(
+                outputs["statistics"].cpu(), rules.anchor["anchor_statistics"], rules.statistics_limit
+            )
+            if rules.anchor
+            else None
         )
-        refusal = why_refused(outputs["statistics"].cpu(), rules.source_statistics, rules.statistics_limit)
         flipped = rules.grid.sample([outputs[f"features_{i}"] for i in range(len(given.features))], flip=True)
         self.watch.lap("flipped view")
         if refusal is not None and not trusted:

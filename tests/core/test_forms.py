@@ -96,7 +96,7 @@ def test_modulated_follows_its_vectors(split: SplitNetwork, source: SourceNorms,
         for channel in range(vectors.shape[1]):
             changed = vectors.clone()
             changed[:, channel] += 0.5
-            assert not torch.equal(before, form(images, changed)[0]) or channel >= 40, channel
+            assert not torch.equal(before, form(images, changed)[0]), channel
 
 
 def test_measured_with_weight_one_equals_plain(
@@ -131,7 +131,7 @@ def test_vectors_of_the_measured_statistics_reproduce_the_measured_form(
     split: SplitNetwork, source: SourceNorms, images: Tensor
 ) -> None:
     with torch.no_grad():
-        prior = prior_of_channels([8, 16, 16, 6], (0.7, 1.0))
+        prior = prior_of_channels([8, 16, 16, 6], (0.7, 0.9))
         features, statistics = measured_form(split.backbone)(images, source.statistics, prior)
         vectors = source.vectors(source.mixed_with(statistics, prior))
         again = modulated_form(split.backbone)(images, vectors)[0]

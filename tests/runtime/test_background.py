@@ -31,7 +31,7 @@ from ocl_edge_runtime.loop import RunReport, run_stream
 from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
 from ocl_edge_runtime.report.recorder import RunRecorder
 from ocl_edge_runtime.schedule import RecordedSchedule, ScheduledSource, ScheduleRecorder, state_digest
-from ocl_edge_runtime.scheduler import Durations, RealClock, UpdateScheduler
+from ocl_edge_runtime.scheduler import RealClock, UpdateScheduler
 from ocl_edge_runtime.sources import ImageSource
 from ocl_edge_runtime.sources.base import Arrival
 from ocl_edge_runtime.sources.live import LiveSource
@@ -501,11 +501,32 @@ def test_one_slow_moment_does_not_stop_updates_for_ever() -> None:
         scheduler.durations.add(seconds)
     granted = [scheduler.ask(index, 0.0).granted for index in range(40)]
     assert granted.index(True) == 32
-    alone = Durations()
-    alone.add(5.0)
-    for _ in range(1000):
-        alone.refuse()
-    assert alone.predicted() == 5.0  # nothing faster was ever seen
+
+
+def granted_frames(scheduler: UpdateScheduler, seconds: float, frames: int) -> list[int]:
+    """Which frames were granted an update, each of which takes so long."""
+    granted = []
+    for index in range(frames):
+        if scheduler.ask(index, 0.0).granted:
+            granted.append(index)
+            scheduler.durations.add(seconds)
+    return granted
+
+
+def test_a_slow_beginning_does_not_stop_updates_for_ever() -> None:
+    scheduler = UpdateScheduler(None, 0.1, SimulatedClock())
+    for _ in range(2):
+        scheduler.durations.add(5.0)
+    assert granted_frames(scheduler, 0.02, 70) == list(range(64, 70))
+
+
+def test_trials_on_a_device_that_is_too_slow_become_rarer() -> None:
+    scheduler = UpdateScheduler(None, 0.1, SimulatedClock())
+    assert granted_frames(scheduler, 5.0, 1000) == [0, 33, 98, 227, 484, 997]
+    assert granted_frames(scheduler, 0.02, 1100)[0] == 1024 - 2  # the trial at 997 was refused twice
+    for _ in range(3):
+        scheduler.durations.add(5.0)
+    assert granted_frames(scheduler, 0.02, 70)[0] == 64  # 32 for each of two of them, as at first
 
 
 def test_a_run_is_recorded_and_replayed_on_the_command_line(

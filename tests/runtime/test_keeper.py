@@ -15,12 +15,15 @@ from conftest import random_image
 from test_realtime import ANY, SimulatedClock
 
 from ocl_edge.bundle import Bundle
+from ocl_edge.cli import run
+from ocl_edge.cli.run_hooks import keeping
 from ocl_edge.errors import OutputError
 from ocl_edge_runtime.engine import EngineOptions
 from ocl_edge_runtime.frames import Frame, FrameResult
 from ocl_edge_runtime.journal import OLDER_FILES, Journal
 from ocl_edge_runtime.keeper import Keeper
 from ocl_edge_runtime.realtime import RealtimeEngine
+from ocl_edge_runtime.schedule import RecordedSchedule, ScheduleRecorder
 from ocl_edge_runtime.state import STATE_FILE, StateStore, read_state
 
 FRAME = Frame(np.zeros((2, 2, 3), np.uint8), 0, "a", 0.0)
@@ -62,6 +65,28 @@ def test_a_journal_goes_on_after_a_line_that_was_cut_off(tmp_path: Path) -> None
     ]
 
 
+def test_a_new_file_that_cannot_be_opened_costs_no_older_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "run.jsonl"
+    with Journal(path, 100) as journal:
+        for number in range(9):
+            journal.write("frame", number=number)
+        before = [file.read_text() for file in (path, Path(f"{path}.1"), Path(f"{path}.2"))]
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", refuse)
+            for number in range(20):
+                with pytest.raises(OutputError, match="No space left"):
+                    journal.write("frame", number=number)
+        journal.write("frame", number=99)
+    after = [Path(f"{path}.{n}").read_text() for n in (1, 2, 3)]
+    assert after == before
+    assert [line["number"] for line in lines_of(path)] == [99]
+
+
 def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
     with Journal(tmp_path / "run.jsonl") as journal:
         journal.frame(FRAME, replace(RESULT, loss=math.nan))
@@ -86,6 +111,9 @@ class FullDisk:
         written = self.file.write(line[: self.room])
         self.room -= written
         return written
+
+    def truncate(self, size: int) -> None:
+        self.file.truncate(size)
 
     def close(self) -> None:
         self.file.close()
@@ -135,3 +163,52 @@ def test_a_state_that_cannot_be_saved_costs_no_frame(small_bundle: Bundle, tmp_p
     (tmp_path / "state").rename(tmp_path / "gone")
     with pytest.raises(OutputError, match="cannot save the state"):
         keeper.finish()
+
+
+@pytest.mark.parametrize("frames_recorded", [0, 2, 6])
+def test_a_schedule_on_a_full_disk_costs_no_mask_and_no_state(
+    small_bundle: Bundle,
+    frames: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    frames_recorded: int,
+) -> None:
+    schedule, state, masks = tmp_path / "schedule", tmp_path / "state", tmp_path / "masks"
+
+    class OnFullDisk(ScheduleRecorder):
+        lines_left = 1 + frames_recorded
+
+        def _write(self, content: dict[str, object]) -> None:
+            if self.lines_left == 0:
+                self._file = FullDisk(self.path, 10)  # type: ignore[assignment]
+            self.lines_left -= 1
+            super()._write(content)
+
+    command = ["run", str(small_bundle.path), "--source", str(frames), "--sink", f"masks:{masks}"]
+    command += ["--state", str(state)]
+    with monkeypatch.context() as patch:
+        patch.setattr("ocl_edge_runtime.schedule.ScheduleRecorder", OnFullDisk)
+        assert run([*command, "--record-schedule", str(schedule)]) == 0
+    assert capsys.readouterr().err.count("the recording is cut off there") == 1
+    assert len(list(masks.iterdir())) == 6
+    assert read_state(state / STATE_FILE).facts["index"] == 5
+    recorded = RecordedSchedule.read(schedule)
+    assert len(recorded.frames) == frames_recorded
+    assert recorded.ends_with is None
+    if frames_recorded:
+        assert run([*command[:4], "--replay-schedule", str(schedule)]) == 0
+        assert "was cut off and has no end to compare" in capsys.readouterr().err
+
+
+def test_a_run_that_ends_in_an_error_saves(small_bundle: Bundle, tmp_path: Path) -> None:
+    engine = RealtimeEngine(small_bundle, EngineOptions(prior=0.8, lr=0.01), ANY, SimulatedClock())
+    failure = pytest.raises(OutputError, match="cannot write a mask")
+    with failure, keeping(engine, None, tmp_path / "state", 1e9, "no"):
+        engine.step(random_image(0))
+        raise OutputError("cannot write a mask")
+    assert read_state(tmp_path / "state" / STATE_FILE).facts["index"] == 0
+    failure = pytest.raises(OutputError, match="cannot write a mask")
+    with failure, keeping(engine, None, tmp_path / "state", 1e9, "no"):
+        (tmp_path / "state").rename(tmp_path / "gone")
+        raise OutputError("cannot write a mask")

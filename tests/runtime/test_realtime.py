@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from ocl_edge.bundle import AdaptationDefaults, Bundle
 from ocl_edge.errors import UsageError
+from ocl_edge.guard import GuardLimits
 from ocl_edge.head import TrainableHead
 from ocl_edge.methods.base import ocl
 from ocl_edge.norms import JUMP, RunningStatistics, statistics_distance
@@ -236,6 +238,36 @@ def test_warming_up_changes_nothing_that_was_learned(small_bundle: Bundle) -> No
     assert engine.head.weights_sha256() == cold.head.weights_sha256()
 
 
+def test_warming_up_leaves_the_time_of_the_last_measurement(small_bundle: Bundle) -> None:
+    clock = SimulatedClock()
+    engine = engine_of(small_bundle, clock, norm_every=4)
+    clock.time = 0.1
+    engine.step(random_image(0))
+    infer = engine._backend.infer
+
+    def slow(form, inputs):  # type: ignore[no-untyped-def]
+        clock.spend(0.7)
+        return infer(form, inputs)
+
+    engine._backend.infer = slow  # type: ignore[method-assign]
+    engine.warm_up()
+    assert clock.now() > 2
+    assert engine.norms.running.measured_at == 0.1
+
+
+def test_an_exported_state_stays_as_it_was(small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocl_edge.norms.JUMP", math.inf)
+    engine = engine_of(small_bundle, norm_every=2)
+    engine.predict(random_image(0), 0.0)
+    tensors, _ = engine.export_state()
+    copies = {name: tensor.clone() for name, tensor in tensors.items()}
+    for index in range(1, 5):
+        engine.predict(random_image(index), float(index))
+        engine.adapt()
+    assert all(torch.equal(tensor, copies[name]) for name, tensor in tensors.items())
+    assert not torch.equal(engine.export_state()[0]["average"], copies["average"])
+
+
 def test_blank_and_repeated_frames_are_not_learned_from(small_bundle: Bundle) -> None:
     engine = engine_of(small_bundle)
     engine.step(random_image(0))
@@ -263,6 +295,25 @@ def test_statistics_that_are_far_off_are_refused(small_bundle: Bundle) -> None:
     assert strict.norms.refused == 1
     assert strict.norms.running.average is None
     assert torch.equal(strict.norms.vectors, strict.source.vectors(strict.source.statistics))
+
+
+def test_features_that_are_not_finite_renew_no_vectors(small_bundle: Bundle) -> None:
+    engine = engine_of(small_bundle, norm_every=2)
+    engine.step(random_image(0))
+    engine.step(random_image(1))
+    vectors, average = engine.norms.vectors.clone(), engine.norms.running.average
+    assert average is not None
+    average = average.clone()
+    infer = engine._backend.infer
+
+    def broken(form, inputs):  # type: ignore[no-untyped-def]
+        outputs = infer(form, inputs)
+        return outputs | {"features_0": torch.full_like(outputs["features_0"], math.nan)}
+
+    engine._backend.infer = broken  # type: ignore[method-assign]
+    assert engine.step(random_image(2)).reason == "the backbone's output is not finite"
+    assert torch.equal(engine.norms.vectors, vectors)
+    assert torch.equal(engine.norms.running.average, average)  # type: ignore[arg-type]
 
 
 def test_a_learning_rate_a_hundred_times_too_high_is_caught_by_the_guard_alone(small_bundle: Bundle) -> None:
@@ -312,6 +363,61 @@ def test_frames_of_changing_size_keep_their_size(small_bundle: Bundle) -> None:
         result = engine.step(random_image(index, *size))
         assert result.mask.shape == size
         assert result.adapted
+
+
+@pytest.mark.parametrize("method", ["norm", "ocl-head", "tent-head"])
+def test_the_single_view_may_be_asked_for(small_bundle: Bundle, method: str) -> None:
+    engine = RealtimeEngine(small_bundle, EngineOptions(method, "single"), ANY, SimulatedClock())
+    assert engine.views == "single"
+    assert engine.step(random_image(0)).adapted == (method != "norm")
+    with pytest.raises(UsageError, match="leave out --views pair"):
+        RealtimeEngine(small_bundle, EngineOptions(method, "pair"))
+
+
+def test_a_run_can_be_repeated_from_its_facts(small_bundle: Bundle) -> None:
+    engine = RealtimeEngine(
+        small_bundle,
+        EngineOptions(prior=0.8, lr=0.1, restoration=0.3, seed=7),
+        replace(ANY, norm_every=2, tau_s=3.0, limits=GuardLimits(strikes=5)),
+        SimulatedClock(),
+    )
+    for index in range(3):
+        engine.step(random_image(index))
+    facts = json.loads(json.dumps(engine.facts()))
+    settings = {name: facts["settings"][name] for name in ("lr", "restoration")}
+    options = EngineOptions(
+        facts["method"], facts["views"], facts["backend"], tuple(facts["settings"]["prior"]), **settings
+    )
+    realtime = facts["realtime"] | {"limits": GuardLimits(**facts["realtime"]["limits"])}
+    assert RealtimeOptions(**realtime) == engine.realtime
+    again = RealtimeEngine(
+        small_bundle,
+        replace(options, seed=facts["seed"], head=facts["head"]),
+        RealtimeOptions(**realtime),
+        SimulatedClock(),
+    )
+    for index in range(3):
+        again.step(random_image(index))
+    assert again.facts() == engine.facts()
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("norm_every", (0, -1, 1.5, math.nan)),
+        ("adapt_every", (0, -4, 0.5)),
+        ("loss_stride", (0, -1, 2.5)),
+        ("period_s", (0, -0.1, math.nan)),
+        ("tau_s", (0, -8.0, math.nan)),
+        ("statistics_limit", (-0.1, math.nan)),
+        ("update", ("beside", None)),
+    ],
+)
+def test_options_out_of_range_are_refused_by_name(name: str, values: tuple[object, ...]) -> None:
+    for value in values:
+        with pytest.raises(UsageError, match=f"{name} must be .*, got {value!r}"):
+            RealtimeOptions(**{name: value})  # type: ignore[arg-type]
+    RealtimeOptions(None, None, None, statistics_limit=math.inf)
 
 
 def test_methods_that_train_the_backbone_are_refused(small_bundle: Bundle) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +23,8 @@ from ocl_edge.bundle import Bundle
 from ocl_edge.errors import OutputError, StateError
 from ocl_edge_runtime.engine import EngineOptions
 from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
-from ocl_edge_runtime.state import STATE_FILE, StateStore, read_state
+from ocl_edge_runtime.schedule import state_digest
+from ocl_edge_runtime.state import STATE_FILE, Saved, StateStore, digest_of, read_state, write_state
 
 KILLS = 200
 
@@ -168,6 +171,46 @@ def test_a_state_of_another_bundle_or_method_is_refused(
     assert "source weights" in done
     assert other.head.distance_from_source() == 0
     assert not (tmp_path / STATE_FILE).exists()
+
+
+def test_the_digest_covers_bytes_of_tensors_of_any_shape(tmp_path: Path) -> None:
+    tensors = {"matrix": torch.arange(6.0).reshape(2, 3), "scalar": torch.tensor(1.5), "void": torch.ones(0)}
+    content = b"matrix(2, 3)torch.float32" + np.arange(6, dtype=np.float32).tobytes()
+    content += b"scalar()torch.float32" + np.float32(1.5).tobytes() + b"void(0,)torch.float32"
+    assert digest_of(tensors, "{}") == hashlib.sha256(b"{}" + content).hexdigest()
+    write_state(tmp_path / STATE_FILE, Saved(tensors, {}))
+    read = read_state(tmp_path / STATE_FILE).tensors
+    assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
+
+
+def test_an_incomplete_state_changes_nothing_and_is_set_aside(small_bundle: Bundle, tmp_path: Path) -> None:
+    clock = SimulatedClock()
+    engine = make(small_bundle, clock)
+    play(engine, clock, 0, 6)
+    tensors, facts = engine.export_state()
+    fresh = make(small_bundle, clock)
+    play(fresh, clock, 6, 8)
+    before = state_digest(fresh)
+
+    def refused(tensors: dict[str, torch.Tensor], facts: dict[str, object], name: str) -> None:
+        with pytest.raises(StateError, match=rf"(lacks|is of).*{re.escape(name)}"):
+            fresh.import_state(tensors, facts)
+        assert state_digest(fresh) == before, name
+
+    assert facts["guard"]["snapshots"] > 0
+    for name in tensors.keys() - {"last_adapted"}:  # blank frames leave none
+        refused({n: t for n, t in tensors.items() if n != name}, facts, name)
+        refused(tensors | {name: torch.zeros(3, 1, 4)}, facts, name)
+    for name in facts:
+        refused(tensors, {n: f for n, f in facts.items() if n != name}, name)
+    for name in facts["guard"]:
+        guard = {n: f for n, f in facts["guard"].items() if n != name}
+        refused(tensors, facts | {"guard": guard}, f"guard.{name}")
+    write_state(tmp_path / STATE_FILE, Saved({n: t for n, t in tensors.items() if n != "generator"}, facts))
+    assert "generator; moved to" in StateStore(tmp_path, fresh).resume("set aside")
+    assert state_digest(fresh) == before
+    fresh.import_state(tensors, facts)
+    assert state_digest(fresh) == state_digest(engine)
 
 
 def test_no_state_is_an_error_unless_auto(small_bundle: Bundle, tmp_path: Path) -> None:

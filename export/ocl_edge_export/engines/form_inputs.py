@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ocl_edge.bundle import Bundle
-from ocl_edge.forms import FormName
+from ocl_edge.forms import FormName, distinct_form
 from ocl_edge.norms import SourceNorms, prior_of_channels
 
 
@@ -18,6 +18,7 @@ def inputs_of_form(bundle: Bundle, form: FormName, images: Tensor) -> dict[str, 
         form: whose inputs.
         images: float32 [N, 3, H, W], normalised.
     """
+    form = distinct_form(form, bundle.manifest.norms)
     source = SourceNorms(**load_file(bundle.file("norms.safetensors")))
     if form == "modulated":
         return {"image": images, "norm_vectors": source.vectors(source.statistics)}
