@@ -23,7 +23,7 @@ test: setup
 # Where there is a GPU and a TensorRT. In PYTHON's environment, because theirs (JetPack's) cannot be
 # installed into a venv: pip install -e '.[cpu]' pytest there first.
 test-gpu:
-	$(PYTHON) -m pytest -m gpu -rs
+	$(PYTHON) -m pytest -m gpu -rs tests/runtime/test_tensorrt_gpu.py
 
 check: setup
 	$(BIN)/ruff check .
@@ -44,7 +44,7 @@ demo-camvid: setup
 
 # The README's table of accuracy: eight streams, all frames, three seeds. Goes on where it was killed.
 accuracy: setup
-	test -d $(OUT)/accuracy || $(BIN)/ocl-edge export $(CHECKPOINT) --input-size 384x512 --out $(OUT)/accuracy
+	test -f $(OUT)/accuracy/manifest.json || $(BIN)/ocl-edge export $(CHECKPOINT) --input-size 384x512 --out $(OUT)/accuracy
 	$(BIN)/python bench/ablation.py run $(OUT)/accuracy --data $(DATA) --results $(OUT)/accuracy.jsonl \
 		--cells 'frozen,norm,norm + OCL head + restoration'
 	$(BIN)/python bench/ablation.py table --results $(OUT)/accuracy.jsonl
@@ -53,7 +53,7 @@ bench: setup
 	$(BIN)/python bench/accuracy.py --data $(DATA)
 	$(BIN)/python bench/accuracy.py --data $(DATA) --stat-rows 8 --backends onnxruntime
 	$(BIN)/python bench/forms.py --data $(DATA) --threads 1
-	for what in accuracy latency state; do $(BIN)/python bench/realtime.py $$what --data $(DATA) --threads 1; done
+	for what in accuracy latency state; do $(BIN)/python bench/realtime.py $$what --data $(DATA) --results $(OUT)/realtime --threads 1; done
 	$(BIN)/python bench/faults.py --data $(DATA) --results $(OUT)/faults
 
 clean:

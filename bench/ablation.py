@@ -69,6 +69,9 @@ HEAD_GRID = ((0.05, 0.02), (0.1, 0.05), (0.2, 0.05), (0.05, 0.01), (0.02, 0.01),
 PUBLISHED = "norm + OCL all + restoration"
 TRAINED = {"head": "ocl-head", "affine": "ocl-norm", "all": "ocl-full"}
 
+Scores = dict[tuple[str, str], dict[int, float]]
+"""(cell, stream) -> seed -> mIoU in percent."""
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -256,16 +259,20 @@ def as_pass(line: dict[str, Any]) -> Pass:
 
 def tables(results: Path) -> str:
     """Markdown: mIoU by stream, then the mean gain of every cell and the share of the best one's."""
-    scores: dict[tuple[str, str], dict[int, float]] = {}
+    scores: Scores = {}
     lines = read(results)
     if len({line["bundle"] for line in lines}) > 1:
         raise SystemExit(f"{results} has passes of several networks: a file for each, with --results")
     for line in lines:
         scores.setdefault((line["cell"], line["stream"]), {})[line["seed"]] = line["miou"]
     cells = [c for c in dict.fromkeys(p.cell for p in ablation()) if any(c == cell for cell, _ in scores)]
-    rows = ["| cell | " + " | ".join(STREAMS) + " |", "|---" * (len(STREAMS) + 1) + "|"]
+    rows = [
+        "| cell | " + " | ".join(STREAMS) + " | mean of the corrupted |",
+        "|---" * (len(STREAMS) + 2) + "|",
+    ]
     for cell in cells:
         columns = [_score(scores.get((cell, stream), {})) for stream in STREAMS]
+        columns.append(_mean_of_corrupted(cell, scores))
         rows.append(f"| {cell} | " + " | ".join(columns) + " |")
     rows += [
         "",
@@ -285,7 +292,14 @@ def _score(of_seeds: dict[int, float]) -> str:
     return f"{np.mean(values):.1f}{spread}"
 
 
-def _gain_row(cell: str, scores: dict[tuple[str, str], dict[int, float]]) -> str:
+def _mean_of_corrupted(cell: str, scores: Scores) -> str:
+    wanted = [(cell, stream) for stream in STREAMS if not stream.endswith("/clean")]
+    if not all(each in scores for each in wanted):
+        return ""
+    return f"{np.mean([np.mean(list(scores[each].values())) for each in wanted]):.1f}"
+
+
+def _gain_row(cell: str, scores: Scores) -> str:
     def gains_of(name: str, streams: list[str]) -> list[float]:
         mean = {s: float(np.mean(list(scores[name, s].values()))) for s in streams}
         return [mean[s] - float(np.mean(list(scores["frozen", s].values()))) for s in streams]

@@ -67,7 +67,16 @@ def steps_of(bundle: str, backend: str, runs: int) -> dict[str, list[str]]:
         steps[f"latency {precision}"] = [*latency, *on]
     steps["latency onnxruntime"] = [*latency, "--backend", "onnxruntime"]
     steps["profile"] = [*CLI, "profile", bundle, "--backend", backend, "--json", "-"]
-    steps["gpu tests"] = [sys.executable, "-m", "pytest", "-m", "gpu", "-rs", "--no-header"]
+    steps["gpu tests"] = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "gpu",
+        "-rs",
+        "--no-header",
+        "tests/runtime/test_tensorrt_gpu.py",
+    ]
     steps["machine afterwards"] = [*CLI, "doctor", "--json", "-"]
     return steps
 

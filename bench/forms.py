@@ -56,7 +56,8 @@ def time_forms(bundle: Bundle, names: list[str], rounds: int, threads: int | Non
             "anchor_weight": prior_of_channels([n.channels for n in bundle.manifest.norms], DEFAULT_PRIOR),
         },
     }
-    works = [(name, form) for name in names for form in FORMS]
+    forms = FORMS if bundle.manifest.norms else FORMS[:1]  # without norms all three are the plain form
+    works = [(name, form) for name in names for form in forms]
     times: dict[tuple[str, FormName], list[float]] = {work: [] for work in works}
     for index in range(rounds + 3):
         for name, form in works if index % 2 else works[::-1]:

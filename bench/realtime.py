@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--bundle", type=Path, help="an exported bundle; otherwise one is made")
     parser.add_argument("--limit", type=int, help="frames a stream; default: all")
-    parser.add_argument("--results", type=Path, default=Path("out/accuracy"))
+    parser.add_argument("--results", type=Path, default=Path("out/realtime"))
     parser.add_argument("--rounds", type=int, default=64)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--backend", default=BACKEND, help="for example openvino; not of state")

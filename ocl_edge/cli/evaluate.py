@@ -50,7 +50,8 @@ Examples:
     "--labels",
     required=True,
     type=click.Path(path_type=Path),
-    help="Directory of 8-bit class maps, NAME.png for each frame; others are left out.",
+    help="Directory of 8-bit class maps, NAME.png for each frame. A frame without one is an error; "
+    "a map without a frame is not read.",
 )
 @label_map_option
 @label_classes_option

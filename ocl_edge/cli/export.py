@@ -76,7 +76,7 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of images for the parity gate; without it, noise.",
+    help="Directory of images for the parity gate and the scale of the learning rate; without it, noise.",
 )
 @click.option(
     "--stat-rows",
