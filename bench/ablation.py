@@ -329,6 +329,7 @@ def measure_times(bundle: Bundle, data: Path, rounds: int) -> None:
         "frozen": Engine(bundle, EngineOptions("frozen", "pair", "onnxruntime", threads=1)),
         "norm": Engine(bundle, EngineOptions("norm", backend="onnxruntime", threads=1)),
         "ocl-head": Engine(bundle, EngineOptions("ocl-head", backend="onnxruntime", threads=1)),
+        "ocl-head, openvino": Engine(bundle, EngineOptions("ocl-head", backend="openvino", threads=1)),
         "ocl-norm": Engine(bundle, EngineOptions("ocl-norm", threads=1)),
         "ocl-full": Engine(bundle, EngineOptions("ocl-full", threads=1)),
     }

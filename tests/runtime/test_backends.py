@@ -34,6 +34,17 @@ class TestOpenVino(HeadBackendContract):
     def backend(self, bundle: Bundle) -> Backend:
         return OpenVinoBackend(bundle, threads=1)
 
+    def test_every_batch_size_is_compiled_by_itself(self, backend: Backend, bundle: Bundle) -> None:
+        """A free batch size costs a quarter of the time."""
+        assert isinstance(backend, OpenVinoBackend)
+        for batch in (1, 2, 1):
+            inputs = inputs_of(bundle, "measured", batch)
+            expected = TorchBackend(bundle).infer("measured", inputs)
+            for name, output in backend.infer("measured", inputs).items():
+                assert torch.allclose(output, expected[name], atol=2e-5), name
+        models = [request.get_compiled_model() for request in backend._loaded.values()]
+        assert [model.input("image").shape[0] for model in models] == [1, 2]
+
 
 class TestOnnxRuntime(HeadBackendContract):
     @pytest.fixture
@@ -50,7 +61,8 @@ class TestOnnxRuntime(HeadBackendContract):
     def test_idle_threads_leave_the_cores_to_pytorch(self, backend: Backend, bundle: Bundle) -> None:
         backend.infer("plain", inputs_of(bundle, "plain", 1))
         assert isinstance(backend, OnnxRuntimeBackend)
-        options = backend._loaded["plain"].get_session_options()
+        (session,) = backend._loaded.values()
+        options = session.get_session_options()
         assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
         assert options.intra_op_num_threads == 2
 

@@ -35,15 +35,19 @@ class HostBackend(ABC):
 
     Args:
         bundle: the opened bundle.
+
+    Attributes:
+        loads_each_size: a graph is loaded for every batch size (of a head graph: for every size) by itself.
     """
 
     name: str
+    loads_each_size = False
     head_device = torch.device("cpu")
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._graphs = graphs_of(bundle)
-        self._loaded: dict[GraphName, Any] = {}
+        self._loaded: dict[tuple[GraphName, Sizes | None], Any] = {}
         self._outputs: dict[tuple[GraphName, Sizes], dict[str, Tensor]] = {}
 
     def describe(self) -> Mapping[GraphName, FormSpec]:
@@ -52,23 +56,24 @@ class HostBackend(ABC):
     def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         sizes = check_inputs(form, self._graphs[form], inputs)
         outputs = self._outputs.get((form, sizes)) or self._allocate(form, sizes)
-        self._run(self._load_once(form), inputs, outputs)
+        self._run(self._load_once(form, sizes), inputs, outputs)
         return dict(outputs)
 
     def infer_into(
         self, graph: GraphName, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
     ) -> None:
         spec = self._graphs[graph]
-        check_outputs(graph, spec, check_inputs(graph, spec, inputs), outputs)
-        self._run(self._load_once(graph), inputs, outputs)
+        sizes = check_inputs(graph, spec, inputs)
+        check_outputs(graph, spec, sizes, outputs)
+        self._run(self._load_once(graph, sizes), inputs, outputs)
 
     def close(self) -> None:
         self._loaded.clear()
         self._outputs.clear()
 
     @abstractmethod
-    def _load(self, graph: GraphName) -> Any:
-        """What `_run` needs to run a graph.
+    def _load(self, graph: GraphName, sizes: Sizes) -> Any:
+        """What `_run` needs to run a graph, with ``loads_each_size`` at these free sizes alone.
 
         Raises:
             BackendError: the library cannot load it.
@@ -78,10 +83,11 @@ class HostBackend(ABC):
     def _run(self, loaded: Any, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
         """Read the inputs where they are, write the outputs where they are, and return when that is done."""
 
-    def _load_once(self, graph: GraphName) -> Any:
-        if graph not in self._loaded:
-            self._loaded[graph] = self._load(graph)
-        return self._loaded[graph]
+    def _load_once(self, graph: GraphName, sizes: Sizes) -> Any:
+        key = graph, sizes if self.loads_each_size else None
+        if key not in self._loaded:
+            self._loaded[key] = self._load(graph, sizes)
+        return self._loaded[key]
 
     def _allocate(self, form: FormName, sizes: Sizes) -> dict[str, Tensor]:
         outputs = {tensor.name: torch.empty(shape_of(tensor, sizes)) for tensor in self._graphs[form].outputs}

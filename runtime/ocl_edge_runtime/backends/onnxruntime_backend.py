@@ -11,6 +11,7 @@ from torch import Tensor
 from ocl_edge.bundle import Bundle
 from ocl_edge.errors import BackendError
 from ocl_edge.forms import GraphName
+from ocl_edge_runtime.backends.base import Sizes
 from ocl_edge_runtime.backends.host_backend import HostBackend, import_library
 
 PROVIDER = "CPUExecutionProvider"
@@ -43,7 +44,7 @@ class OnnxRuntimeBackend(HostBackend):
             binding.bind_output(name, "cpu", 0, np.float32, tensor.shape, tensor.data_ptr())
         loaded.run_with_iobinding(binding)
 
-    def _load(self, graph: GraphName) -> Any:
+    def _load(self, graph: GraphName, sizes: Sizes) -> Any:  # noqa: ARG002
         options = self._library.SessionOptions()
         options.log_severity_level = 3
         # Idle workers that spin take the cores from PyTorch (head, tail, loss) and from other processes.
