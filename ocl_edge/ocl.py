@@ -62,26 +62,26 @@ class _OutputContrastiveLoss(torch.autograd.Function):
     def forward(ctx: Any, view: Tensor, flipped_back: Tensor, pos_coeff: float, neg_coeff: float) -> Tensor:
         q1, q2 = unit_predictions(view), unit_predictions(flipped_back)
         m1, m2 = q1.mean(-1, keepdim=True), q2.mean(-1, keepdim=True)
-        agreement = (q1 * q2).sum(-2).mean(-1)
+        agreement = (q1 * q2).sum(-2, keepdim=True)
         spread = (m1.square().sum((-2, -1)) + m2.square().sum((-2, -1))) / 2
-        ctx.save_for_backward(q1, q2, m1, m2)
+        ctx.save_for_backward(q1, q2, m1, m2, agreement)
         ctx.coefficients, ctx.shape, ctx.dtype = (pos_coeff, neg_coeff), view.shape, view.dtype
-        loss: Tensor = (neg_coeff * spread - pos_coeff * agreement).mean()
+        loss: Tensor = (neg_coeff * spread - pos_coeff * agreement.mean((-2, -1))).mean()
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
-        q1, q2, m1, m2 = ctx.saved_tensors
-        pos_coeff, neg_coeff = ctx.coefficients
+        q1, q2, m1, m2, agreement = ctx.saved_tensors
         images = q1.shape[0] if q1.dim() == 3 else 1
-        scale = incoming / (q1.shape[-1] * images)
+        scale = float(incoming) / (q1.shape[-1] * images)
+        pos, neg = (coefficient * scale for coefficient in ctx.coefficients)
 
         def through_softmax(q: Tensor, other: Tensor, mean: Tensor) -> Tensor:
-            g = (neg_coeff * mean).sub(other, alpha=pos_coeff)
-            g.addcmul_(q, (q * g).sum(-2, keepdim=True), value=-1)
-            gradient: Tensor = g.mul_(q).mul_(scale).view(ctx.shape).to(ctx.dtype)
-            return gradient
+            # g = neg mean - pos other, so <q, g> needs one product of a matrix and a vector
+            q_dot_g = torch.matmul(mean.mT, q).mul_(neg).sub_(agreement, alpha=pos)
+            gradient = torch.addcmul(neg * mean, q, q_dot_g, value=-1).sub_(other, alpha=pos).mul_(q)
+            return gradient.view(ctx.shape).to(ctx.dtype)
 
         return (
             through_softmax(q1, q2, m1) if ctx.needs_input_grad[0] else None,
