@@ -14,7 +14,8 @@ in the number of pixels here.
 
 The gradient has a closed form. With g = d loss / d q, softmax and normalisation together
 pass back ``q * (g - q <q, g>)``: the softmax's own correction vanishes, because
-``<q, g - q <q, g>> = 0``. Only q is kept for it.
+``<q, g - q <q, g>> = 0``. Only q, and ``<q_1(i), q_2(i)>`` of every pixel,
+are kept for it.
 """
 
 from __future__ import annotations

@@ -26,8 +26,10 @@ HINTS = dict(zip(PRECISIONS, ("f32", "bf16"), strict=True))
 
 
 class OpenVinoBackend(HostBackend):
-    """One compiled model and one infer request for every graph and batch size: with a free batch size
-    OpenVINO plans layouts and memory anew for each frame, and ESPNetv2 takes a quarter to a third longer.
+    """One compiled model and one infer request for every graph and batch size.
+
+    With a free batch size OpenVINO plans layouts and memory anew for each frame, which takes 1.2 to
+    1.4 times as long (docs/hardware.md).
 
     Compiled models are kept in the user's cache directory, in a directory of the bundle's
     identity: OpenVINO's own key does not cover a weight file beside the graph.
