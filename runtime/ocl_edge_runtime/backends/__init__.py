@@ -71,7 +71,7 @@ BECAUSE = {
     "tensorrt": "compiled for this GPU",
     "tensorrt-rtx": "compiled for this GPU",
     "onnxruntime-cuda": "on the GPU; no compiled engine is valid here",
-    "openvino": "on an x86 CPU it takes a third to a half of ONNX Runtime's time",
+    "openvino": "on a CPU it takes a third to a half of ONNX Runtime's time",
     "onnxruntime": "on a CPU faster than PyTorch",
     "torch": "it needs nothing but PyTorch",
 }
