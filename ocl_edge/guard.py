@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ocl_edge.errors import UsageError
 from ocl_edge.head import AdaptedWeights
 
 Action = Literal["commit", "roll back", "freeze", "reset"]
@@ -39,6 +40,10 @@ class GuardLimits:
         window: see `strikes`.
         freeze_frames: how long a frozen head stays so, in updates that were due.
         ring: snapshots of good weights to go back to.
+
+    Raises:
+        UsageError: a limit that is not above 0 (``entropy_ratio``: 1), or a count that is not a whole number
+            from 1.
     """
 
     disagreement: float = 0.5
@@ -50,6 +55,18 @@ class GuardLimits:
     window: int = 20
     freeze_frames: int = 50
     ring: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("disagreement", "share_gain", "drift", "step"):
+            self._require(name, getattr(self, name) > 0, "above 0")  # NaN is not
+        self._require("entropy_ratio", self.entropy_ratio > 1, "above 1")
+        for name in ("strikes", "window", "freeze_frames", "ring"):
+            count = getattr(self, name)
+            self._require(name, isinstance(count, int) and count >= 1, "a whole number from 1")
+
+    def _require(self, name: str, right: bool, what: str) -> None:
+        if not right:
+            raise UsageError(f"the guard's {name} must be {what}, got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class Engine:
             else {}
         )
         self.head_kind = options.head
-        self.seed = options.seed
+        self.seed, self.threads, self.precision = options.seed, options.threads, options.precision
         self._pair: tuple[list[Tensor], Tensor] | None = None
         self._network: nn.Module | None = None
         if self.method.needs_pytorch_backbone:
@@ -233,6 +233,8 @@ class Engine:
             "head": self.head_kind,
             "settings": self.settings.model_dump(mode="json"),
             "seed": self.seed,
+            "threads": self.threads,
+            "precision": self.precision,
             "weights_sha256": self.weights.weights_sha256(),
             "weights_distance": self.weights.distance_from_source(),
         }

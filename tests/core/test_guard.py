@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ocl_edge.bundle import AdaptationDefaults
+from ocl_edge.errors import UsageError
 from ocl_edge.guard import Guard, GuardLimits, Signals, compare_heads
 from ocl_edge.head import TrainableWeights
 
@@ -25,6 +26,25 @@ def move(weights: TrainableWeights) -> None:
     with torch.no_grad():
         for parameter in weights.parameters.values():
             parameter.add_(1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("disagreement", math.nan),
+        ("share_gain", -0.1),
+        ("drift", 0.0),
+        ("step", -math.inf),
+        ("entropy_ratio", 1.0),
+        ("strikes", 0),
+        ("window", 2.5),
+        ("freeze_frames", -1),
+        ("ring", 0),
+    ],
+)
+def test_a_limit_that_cannot_be_is_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"the guard's {name} must be .*, got {value}"):
+        GuardLimits(**{name: value})  # type: ignore[arg-type]
 
 
 def test_signals_equal_their_definitions() -> None:

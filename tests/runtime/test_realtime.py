@@ -377,7 +377,7 @@ def test_the_single_view_may_be_asked_for(small_bundle: Bundle, method: str) -> 
 def test_a_run_can_be_repeated_from_its_facts(small_bundle: Bundle) -> None:
     engine = RealtimeEngine(
         small_bundle,
-        EngineOptions(prior=0.8, lr=0.1, restoration=0.3, seed=7),
+        EngineOptions(prior=0.8, lr=0.1, restoration=0.3, seed=7, threads=1),
         replace(ANY, norm_every=2, tau_s=3.0, limits=GuardLimits(strikes=5)),
         SimulatedClock(),
     )
@@ -392,7 +392,7 @@ def test_a_run_can_be_repeated_from_its_facts(small_bundle: Bundle) -> None:
     assert RealtimeOptions(**realtime) == engine.realtime
     again = RealtimeEngine(
         small_bundle,
-        replace(options, seed=facts["seed"], head=facts["head"]),
+        replace(options, **{name: facts[name] for name in ("seed", "head", "threads", "precision")}),
         RealtimeOptions(**realtime),
         SimulatedClock(),
     )
