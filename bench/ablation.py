@@ -135,7 +135,7 @@ def tuning() -> Iterator[Pass]:
         yield Pass("tune norm", stream, "norm", DEFAULT_PRIOR, limit=short)
     for method, rates in {
         "ocl-full": (2e-5, 5e-5, 1e-4),
-        "ocl-norm": (2e-4, 1e-3, 3e-3),
+        "ocl-norm": (1e-4, 2e-4, 1e-3, 3e-3),
         "tent": (2e-5, 2e-4, 1e-3),
     }.items():
         for lr in rates:
