@@ -289,20 +289,23 @@ def _score(of_seeds: dict[int, float]) -> str:
     if not values:
         return ""
     spread = f" ({max(values) - min(values):.1f})" if len(values) > 1 else ""
-    return f"{np.mean(values):.1f}{spread}"
+    return f"{_mean(of_seeds):.1f}{spread}"
+
+
+def _mean(of_seeds: dict[int, float]) -> float:
+    return float(np.mean(list(of_seeds.values())))
 
 
 def _mean_of_corrupted(cell: str, scores: Scores) -> str:
     wanted = [(cell, stream) for stream in STREAMS if not stream.endswith("/clean")]
     if not all(each in scores for each in wanted):
         return ""
-    return f"{np.mean([np.mean(list(scores[each].values())) for each in wanted]):.1f}"
+    return f"{np.mean([_mean(scores[each]) for each in wanted]):.1f}"
 
 
 def _gain_row(cell: str, scores: Scores) -> str:
     def gains_of(name: str, streams: list[str]) -> list[float]:
-        mean = {s: float(np.mean(list(scores[name, s].values()))) for s in streams}
-        return [mean[s] - float(np.mean(list(scores["frozen", s].values()))) for s in streams]
+        return [_mean(scores[name, s]) - _mean(scores["frozen", s]) for s in streams]
 
     streams = [s for s in STREAMS if (cell, s) in scores and ("frozen", s) in scores]
     gains = gains_of(cell, streams)

@@ -20,11 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from ocl_edge.bundle import Bundle
 from ocl_edge.forms import FORMS, FormName
-from ocl_edge.norms import DEFAULT_PRIOR, SourceNorms, prior_of_channels
+from ocl_edge_export.engines.form_inputs import inputs_of_form
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.backends import open_backend
 
@@ -45,19 +44,9 @@ print(imported - start, time.perf_counter() - imported)
 def time_forms(bundle: Bundle, names: list[str], rounds: int, threads: int | None) -> None:
     backends = {name: open_backend(bundle, name, threads).backend for name in names}
     frame = bundle.manifest.input
-    source = SourceNorms(**load_file(bundle.file("norms.safetensors")))
     image = torch.randn(1, 3, frame.height, frame.width)
-    inputs = {
-        "plain": {"image": image},
-        "modulated": {"image": image, "norm_vectors": source.vectors(source.statistics)},
-        "measured": {
-            "image": image,
-            "anchor_statistics": source.statistics,
-            "anchor_weight": prior_of_channels([n.channels for n in bundle.manifest.norms], DEFAULT_PRIOR),
-        },
-    }
-    forms = FORMS if bundle.manifest.norms else FORMS[:1]  # without norms all three are the plain form
-    works = [(name, form) for name in names for form in forms]
+    inputs = {form: inputs_of_form(bundle, form, image) for form in FORMS}
+    works = [(name, form) for name in names for form in FORMS]
     times: dict[tuple[str, FormName], list[float]] = {work: [] for work in works}
     for index in range(rounds + 3):
         for name, form in works if index % 2 else works[::-1]:

@@ -30,6 +30,16 @@ class UsageError(OclEdgeError):
     exit_code = 2
 
 
+def require(right: bool, name: str, what: str, found: object) -> None:
+    """Refuse an option by its name.
+
+    Raises:
+        UsageError: not ``right``.
+    """
+    if not right:
+        raise UsageError(f"{name} must be {what}, got {found!r}")
+
+
 class MissingExtraError(OclEdgeError):
     """A heavy library is absent; the message holds the command that installs it."""
 

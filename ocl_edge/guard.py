@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ocl_edge.errors import UsageError
+from ocl_edge.errors import require
 from ocl_edge.head import AdaptedWeights
 
 Action = Literal["commit", "roll back", "freeze", "reset"]
@@ -58,15 +58,13 @@ class GuardLimits:
 
     def __post_init__(self) -> None:
         for name in ("disagreement", "share_gain", "drift", "step"):
-            self._require(name, getattr(self, name) > 0, "above 0")  # NaN is not
-        self._require("entropy_ratio", self.entropy_ratio > 1, "above 1")
+            limit = getattr(self, name)
+            require(limit > 0, f"the guard's {name}", "above 0", limit)  # NaN is not
+        require(self.entropy_ratio > 1, "the guard's entropy_ratio", "above 1", self.entropy_ratio)
         for name in ("strikes", "window", "freeze_frames", "ring"):
             count = getattr(self, name)
-            self._require(name, isinstance(count, int) and count >= 1, "a whole number from 1")
-
-    def _require(self, name: str, right: bool, what: str) -> None:
-        if not right:
-            raise UsageError(f"the guard's {name} must be {what}, got {getattr(self, name)!r}")
+            whole = isinstance(count, int) and count >= 1
+            require(whole, f"the guard's {name}", "a whole number from 1", count)
 
 
 @dataclass(frozen=True)

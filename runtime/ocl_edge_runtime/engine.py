@@ -110,7 +110,7 @@ class Engine:
             else {}
         )
         self.head_kind = options.head
-        self.seed, self.threads, self.precision = options.seed, options.threads, options.precision
+        self._options = options
         self._pair: tuple[list[Tensor], Tensor] | None = None
         self._network: nn.Module | None = None
         if self.method.needs_pytorch_backbone:
@@ -232,9 +232,9 @@ class Engine:
             "backend": self.backend_name,
             "head": self.head_kind,
             "settings": self.settings.model_dump(mode="json"),
-            "seed": self.seed,
-            "threads": self.threads,
-            "precision": self.precision,
+            "seed": self._options.seed,
+            "threads": self._options.threads,
+            "precision": self._options.precision,
             "weights_sha256": self.weights.weights_sha256(),
             "weights_distance": self.weights.distance_from_source(),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ocl_edge.errors import UsageError
+from ocl_edge.errors import require
 from ocl_edge.guard import GuardLimits
 
 
@@ -46,15 +46,10 @@ class RealtimeOptions:
     def __post_init__(self) -> None:
         for name in ("norm_every", "adapt_every", "loss_stride"):
             every = getattr(self, name)
-            self._require(
-                name, every is None or (isinstance(every, int) and every >= 1), "a whole number from 1"
-            )
+            whole = every is None or (isinstance(every, int) and every >= 1)
+            require(whole, name, "a whole number from 1", every)
         # NaN fails every comparison
-        self._require("period_s", self.period_s is None or self.period_s > 0, "above 0")
-        self._require("tau_s", self.tau_s > 0, "above 0")
-        self._require("statistics_limit", self.statistics_limit >= 0, "0 or above")
-        self._require("update", self.update in ("inline", "background"), "inline or background")
-
-    def _require(self, name: str, right: bool, what: str) -> None:
-        if not right:
-            raise UsageError(f"{name} must be {what}, got {getattr(self, name)!r}")
+        require(self.period_s is None or self.period_s > 0, "period_s", "above 0", self.period_s)
+        require(self.tau_s > 0, "tau_s", "above 0", self.tau_s)
+        require(self.statistics_limit >= 0, "statistics_limit", "0 or above", self.statistics_limit)
+        require(self.update in ("inline", "background"), "update", "inline or background", self.update)

@@ -384,6 +384,7 @@ def test_a_run_can_be_repeated_from_its_facts(small_bundle: Bundle) -> None:
     for index in range(3):
         engine.step(random_image(index))
     facts = json.loads(json.dumps(engine.facts()))
+    assert (facts["seed"], facts["threads"], facts["precision"]) == (7, 1, None)
     settings = {name: facts["settings"][name] for name in ("lr", "restoration")}
     options = EngineOptions(
         facts["method"], facts["views"], facts["backend"], tuple(facts["settings"]["prior"]), **settings

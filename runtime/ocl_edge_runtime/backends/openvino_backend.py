@@ -32,7 +32,7 @@ class OpenVinoBackend(HostBackend):
     1.4 times as long (docs/hardware.md).
 
     Compiled models are kept in the user's cache directory, in a directory of the bundle's
-    identity: OpenVINO's own key does not cover a weight file beside the graph.
+    identity, which may be deleted with the bundle. OpenVINO's own key covers graph, weights and sizes.
 
     Args:
         bundle: the opened bundle.
