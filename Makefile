@@ -23,7 +23,7 @@ test: setup
 # Where there is a GPU and a TensorRT. In PYTHON's environment, because theirs (JetPack's) cannot be
 # installed into a venv: pip install -e '.[cpu]' pytest there first.
 test-gpu:
-	$(PYTHON) -m pytest -m gpu -rs tests/runtime/test_tensorrt_gpu.py
+	$(PYTHON) -m pytest -m gpu -rs tests/runtime/backends/test_tensorrt_gpu.py
 
 check: setup
 	$(BIN)/ruff check .

@@ -29,16 +29,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle import Bundle, FormSpec
-from ocl_edge.forms import FormName, GraphName
-from ocl_edge.methods import METHODS
-from ocl_edge.norms import DEFAULT_PRIOR, Prior
+from ocl_edge.bundle.manifest import Bundle, FormSpec
+from ocl_edge.method.methods import METHODS
+from ocl_edge.method.norms import DEFAULT_PRIOR, Prior
+from ocl_edge.network.forms import FormName, GraphName
+from ocl_edge_app.evaluation.corruption import parse_corruption
+from ocl_edge_app.evaluation.labelled import LabelledFrames, read_label_space
+from ocl_edge_app.evaluation.protocol import evaluate_stream
 from ocl_edge_runtime.backends.base import Backend
-from ocl_edge_runtime.engine import Engine, EngineOptions
-from ocl_edge_runtime.evaluation.corruption import parse_corruption
-from ocl_edge_runtime.evaluation.labelled import LabelledFrames, read_label_space
-from ocl_edge_runtime.evaluation.protocol import evaluate_stream
-from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.session.engine import Engine, EngineOptions
+from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
 from ocl_edge_runtime.sources import ImageSource
 
 STREAMS = (

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ocl_edge.bundle import Bundle
-from ocl_edge.metrics import ConfusionMatrix
+from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
-from ocl_edge_runtime.engine import Engine, EngineOptions
+from ocl_edge_runtime.session.engine import Engine, EngineOptions
 from ocl_edge_runtime.sources import ImageSource
 
 ROWS = {

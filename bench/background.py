@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ocl_edge.bundle import Bundle
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge.timings import mask_latency_ms
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
-from ocl_edge_runtime.engine import Engine, EngineOptions
-from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.session.engine import Engine, EngineOptions
+from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
 from ocl_edge_runtime.sources import ImageSource
 
 BLOCK = 8

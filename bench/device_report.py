@@ -28,7 +28,7 @@ STEP_TIMEOUT_S = 3600
 TAIL_CHARACTERS = 4000
 RANDOM_WEIGHTS = """
 import sys, torch
-from ocl_edge.zoo.espnetv2 import ESPNetv2
+from ocl_edge.network.zoo.espnetv2 import ESPNetv2
 torch.manual_seed(0)
 torch.save(ESPNetv2(scale=2.0, classes=20).state_dict(), sys.argv[1])
 """
@@ -75,7 +75,7 @@ def steps_of(bundle: str, backend: str, runs: int) -> dict[str, list[str]]:
         "gpu",
         "-rs",
         "--no-header",
-        "tests/runtime/test_tensorrt_gpu.py",
+        "tests/runtime/backends/test_tensorrt_gpu.py",
     ]
     steps["machine afterwards"] = [*CLI, "doctor", "--json", "-"]
     return steps

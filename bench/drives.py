@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 
-from ocl_edge.bundle import Bundle
-from ocl_edge.demo.drive import FRAMES_PER_S, STRETCHES, drive
-from ocl_edge.demo.measure import SHIPPED
+from ocl_edge.bundle.manifest import Bundle
+from ocl_edge_app.demo.comparison import BACKEND, THREADS, Score
+from ocl_edge_app.demo.world.drive import FRAMES_PER_S, STRETCHES, drive
+from ocl_edge_app.demo.world.measure import SHIPPED
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
-from ocl_edge_runtime.demo.comparison import BACKEND, THREADS, Score
-from ocl_edge_runtime.engine import Engine, EngineOptions
-from ocl_edge_runtime.realtime import RealtimeEngine
+from ocl_edge_runtime.session.engine import Engine, EngineOptions
+from ocl_edge_runtime.session.realtime import RealtimeEngine
 
 
 def main() -> None:

@@ -27,16 +27,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from ocl_edge.bundle import Bundle
-from ocl_edge.forms import FormName
-from ocl_edge.head import TrainableHead
-from ocl_edge.metrics import ConfusionMatrix
+from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.method.head import TrainableHead
+from ocl_edge.network.forms import FormName
+from ocl_edge.scoring.metrics import ConfusionMatrix
+from ocl_edge_app.evaluation.corruption import parse_corruption
+from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.backends.base import Backend
-from ocl_edge_runtime.engine import Engine, EngineOptions
-from ocl_edge_runtime.evaluation.corruption import parse_corruption
-from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
-from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.session.engine import Engine, EngineOptions
+from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
 
 Image = NDArray[np.uint8]
 Counts = NDArray[np.int64]

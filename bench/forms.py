@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ocl_edge.bundle import Bundle
-from ocl_edge.forms import FORMS, FormName
+from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.network.forms import FORMS, FormName
 from ocl_edge_export.engines.form_inputs import inputs_of_form
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.backends import open_backend
@@ -30,8 +30,8 @@ from ocl_edge_runtime.backends import open_backend
 FIRST_MASK = """
 import sys, time
 start = time.perf_counter()
-from ocl_edge.bundle import Bundle
-from ocl_edge_runtime.engine import Engine, EngineOptions
+from ocl_edge.bundle.manifest import Bundle
+from ocl_edge_runtime.session.engine import Engine, EngineOptions
 from ocl_edge_runtime.sources import NoiseSource
 imported = time.perf_counter()
 engine = Engine(Bundle.open(sys.argv[1]), EngineOptions(sys.argv[2], backend="onnxruntime"))

@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle import Bundle
-from ocl_edge.head import Head, TrainableHead
-from ocl_edge.methods.base import ocl
-from ocl_edge.programs import load_program
+from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.method.head import Head, TrainableHead
+from ocl_edge.method.methods import ocl
+from ocl_edge.network.programs import load_program
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import open_backend
-from ocl_edge_runtime.engine import EngineOptions, HeadKind
-from ocl_edge_runtime.engine_head import EngineHead
-from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.session.engine import EngineOptions, HeadKind
+from ocl_edge_runtime.session.engine_head import EngineHead
+from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
 
 KINDS: tuple[HeadKind, ...] = ("torch", "engine")
 STRIDE = RealtimeOptions().loss_stride

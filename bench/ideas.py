@@ -24,19 +24,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ocl_edge.adapter import adapt_step, align_views, mean_of_views
-from ocl_edge.bundle import AdaptationDefaults, Bundle
-from ocl_edge.head import TrainableHead, TrainableWeights, only_output
-from ocl_edge.methods.base import ocl
-from ocl_edge.norms import Prior
-from ocl_edge.ocl import output_contrastive_loss
-from ocl_edge.pixel_grid import PixelGrid
-from ocl_edge.programs import load_program
-from ocl_edge.tail import Tail
+from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.method.head import TrainableHead, only_output
+from ocl_edge.method.methods import ocl
+from ocl_edge.method.norms import Prior
+from ocl_edge.method.ocl import output_contrastive_loss
+from ocl_edge.method.pixel_grid import PixelGrid
+from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.method.step import adapt_step, align_views, mean_of_views
+from ocl_edge.method.weights import TrainableWeights
+from ocl_edge.network.programs import load_program
+from ocl_edge.network.tail import Tail
 from ocl_edge.timings import Stopwatch
-from ocl_edge_runtime.engine import Engine, EngineOptions
-from ocl_edge_runtime.evaluation.corruption import parse_corruption
-from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
+from ocl_edge_app.evaluation.corruption import parse_corruption
+from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
+from ocl_edge_runtime.session.engine import Engine, EngineOptions
 
 Image = NDArray[np.uint8]
 PixelWeight = Callable[[Tensor], Tensor]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ocl_edge.ocl import NEG_COEFF, POS_COEFF, output_contrastive_loss
+from ocl_edge.method.ocl import NEG_COEFF, POS_COEFF, output_contrastive_loss
 
 SIZES = ((32, 32), (64, 64), (96, 128), (192, 256), (256, 512), (512, 1024))
 

@@ -24,16 +24,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ocl_edge.bundle import Bundle
-from ocl_edge.guard import Signals
-from ocl_edge.metrics import ConfusionMatrix
+from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.method.guard import Signals
+from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge.timings import mask_latency_ms
+from ocl_edge_app.evaluation.corruption import Corruption, parse_corruption
+from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
-from ocl_edge_runtime.engine import Engine, EngineOptions
-from ocl_edge_runtime.evaluation.corruption import Corruption, parse_corruption
-from ocl_edge_runtime.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
-from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
-from ocl_edge_runtime.state import StateStore
+from ocl_edge_runtime.records.state import StateStore
+from ocl_edge_runtime.session.engine import Engine, EngineOptions
+from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
 
 Image = NDArray[np.uint8]
 BACKEND = "onnxruntime"

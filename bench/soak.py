@@ -23,16 +23,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ocl_edge.bundle import Bundle
-from ocl_edge_runtime.engine import EngineOptions
-from ocl_edge_runtime.frames import Frame, FrameResult
-from ocl_edge_runtime.journal import OLDER_FILES, Journal
-from ocl_edge_runtime.keeper import Keeper
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge_runtime.loop import RunReport, run_stream
-from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.records.journal import OLDER_FILES, Journal
+from ocl_edge_runtime.records.keeper import Keeper
+from ocl_edge_runtime.records.state import StateStore
+from ocl_edge_runtime.session.engine import EngineOptions
+from ocl_edge_runtime.session.frames import Frame, FrameResult
+from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
 from ocl_edge_runtime.sinks.files import MaskSink
 from ocl_edge_runtime.sources import ImageSource
-from ocl_edge_runtime.state import StateStore
 
 SAMPLE_EVERY = 50
 JOURNAL_BYTES = 200_000

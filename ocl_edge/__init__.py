@@ -9,7 +9,7 @@ from ocl_edge._version import __version__
 from ocl_edge.errors import OclEdgeError
 
 if TYPE_CHECKING:
-    from ocl_edge_runtime.realtime import RealtimeEngine
+    from ocl_edge_runtime.session.realtime import RealtimeEngine
 
 __all__ = ["OclEdgeError", "__version__", "open"]
 
@@ -34,10 +34,10 @@ def open(bundle: Path | str, **options: Any) -> RealtimeEngine:  # noqa: A001
     """
     from dataclasses import fields
 
-    from ocl_edge.bundle import Bundle
+    from ocl_edge.bundle.manifest import Bundle
     from ocl_edge.errors import UsageError
-    from ocl_edge_runtime.engine import EngineOptions
-    from ocl_edge_runtime.realtime import RealtimeEngine, RealtimeOptions
+    from ocl_edge_runtime.session.engine import EngineOptions
+    from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
 
     groups = {kind: {f.name for f in fields(kind)} for kind in (EngineOptions, RealtimeOptions)}
     unknown = options.keys() - set().union(*groups.values())

@@ -1,3 +1,3 @@
-from ocl_edge.cli import main
+from ocl_edge_app.cli import main
 
 main()

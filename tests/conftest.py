@@ -4,19 +4,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-import small_network
-from ocl_edge.bundle import Bundle
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
+from tests.doubles import small_network
+from tests.doubles.bundles import export_small
+from tests.doubles.images import random_image
 
 torch.set_num_threads(1)
 
 DATA = Path(os.environ.get("OCL_EDGE_DATA", Path(__file__).parents[2] / "shared" / "data"))
-SMALL_ARCH = f"{Path(small_network.__file__)}:build"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -63,12 +63,6 @@ def sampled_bundle(tmp_path_factory: pytest.TempPathFactory, small_checkpoint: P
     return export_small(tmp_path_factory.mktemp("bundle") / "sampled", small_checkpoint, stat_rows=4)
 
 
-def export_small(out: Path, checkpoint: Path, **options: object) -> Bundle:
-    size = (small_network.HEIGHT, small_network.WIDTH)
-    request = ExportRequest(checkpoint, out, arch=SMALL_ARCH, input_size=size, **options)  # type: ignore[arg-type]
-    return export_bundle(request)
-
-
 @pytest.fixture(scope="session")
 def published_bundle(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Bundle:
     """ESPNetv2 as published, statistics from every row, gated on real frames."""
@@ -87,10 +81,3 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index in range(6):
         Image.fromarray(random_image(index)).save(directory / f"frame_{index:02d}.png")
     return directory
-
-
-def random_image(seed: int, height: int = 40, width: int = 50) -> np.ndarray:
-    """Blobs of colour, uint8 [height, width, 3]."""
-    generator = np.random.default_rng(seed)
-    coarse = generator.integers(0, 256, (5, 6, 3), dtype=np.uint8)
-    return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR))

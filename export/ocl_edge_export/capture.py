@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ocl_edge.errors import CaptureError
-from ocl_edge.programs import as_plain_graph
+from ocl_edge.network.programs import as_plain_graph
 
 LARGEST_BATCH = 64
 OUTPUT_KEYS = ("out", "logits")

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ocl_edge import zoo
 from ocl_edge.errors import CheckpointError
+from ocl_edge.network import zoo
 
 NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net")
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")

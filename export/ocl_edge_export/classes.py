@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ocl_edge.bundle import ClassSpec
+from ocl_edge.bundle.manifest import ClassSpec
 from ocl_edge.errors import UsageError
 
 CITYSCAPES: tuple[tuple[str, tuple[int, int, int]], ...] = (

@@ -9,11 +9,12 @@ import onnx
 import torch
 from torch import Tensor, fx
 
-from ocl_edge.bundle import AdaptationDefaults, FormSpec, HeadGraphs, TensorSpec
+from ocl_edge.bundle.manifest import FormSpec, HeadGraphs, TensorSpec
 from ocl_edge.errors import ParityError
-from ocl_edge.head import TrainableHead
-from ocl_edge.methods.base import ocl
-from ocl_edge.programs import load_program
+from ocl_edge.method.head import TrainableHead
+from ocl_edge.method.methods import ocl
+from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.network.programs import load_program
 from ocl_edge.timings import Stopwatch
 from ocl_edge_export.head_step import (
     HYPERPARAMETERS,

@@ -1,7 +1,7 @@
 """A convolutional head as two ONNX graphs, forward and one OCL step, whose weights are inputs.
 
 Nothing in an engine is refitted: what a step returns is what the next one gets. The
-gradient is written out (see `ocl_edge.ocl`), because engines have no automatic
+gradient is written out (see `ocl_edge.method.ocl`), because engines have no automatic
 differentiation. All tensors are float32.
 
     head       features [N, F, h, w], weight, bias -> logits [N, C, h, w]
@@ -27,7 +27,7 @@ from onnx import TensorProto
 from torch import fx
 
 from ocl_edge.errors import SplitError
-from ocl_edge.ocl import NEG_COEFF, POS_COEFF
+from ocl_edge.method.ocl import NEG_COEFF, POS_COEFF
 from ocl_edge_export.onnx_graph import GraphBuilder, Value
 
 CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.convolution.default)
@@ -179,7 +179,7 @@ def _loss_and_slope(
     """Loss, and its derivative by the logits, flat [2, C, pixels] in the order of the convolution.
 
     q = e / |e| with e = exp(logits): the sum that softmax divides by cancels. Softmax and
-    normalisation pass a gradient g back as q * (g - q <q, g>), see `ocl_edge.ocl`; here
+    normalisation pass a gradient g back as q * (g - q <q, g>), see `ocl_edge.method.ocl`; here
     <q, g> is put together from what the loss needs anyway.
     """
     view, flipped = graph.split(logits, 2, 0)

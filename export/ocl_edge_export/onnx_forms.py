@@ -16,7 +16,7 @@ from onnx.external_data_helper import set_external_data
 from torch import Tensor, fx
 
 from ocl_edge.errors import CaptureError
-from ocl_edge.forms import FormName, build_form, distinct_form, list_norms
+from ocl_edge.network.forms import FormName, build_form, distinct_form, list_norms
 
 OPSET = 20
 """Newest that ONNX Runtime 1.20 and TensorRT 10.3 both read."""

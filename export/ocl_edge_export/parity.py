@@ -13,8 +13,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ocl_edge.errors import MissingExtraError, ParityError
-from ocl_edge.forms import FORMS, FormName, build_form, list_norms, source_tensors
-from ocl_edge.norms import DEFAULT_PRIOR, SourceNorms, prior_of_channels
+from ocl_edge.method.norms import DEFAULT_PRIOR, SourceNorms, prior_of_channels
+from ocl_edge.network.forms import FORMS, FormName, build_form, list_norms, source_tensors
 from ocl_edge_export.capture import pick_logits
 from ocl_edge_export.onnx_forms import form_file
 from ocl_edge_export.split import SplitNetwork, owner

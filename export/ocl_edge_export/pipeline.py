@@ -14,12 +14,10 @@ from safetensors.torch import save
 from torch import Tensor, fx, nn
 
 from ocl_edge import __version__
-from ocl_edge.bundle import (
-    AdaptationDefaults,
+from ocl_edge.bundle.manifest import (
     Bundle,
     ClassSpec,
     FormSpec,
-    InputSpec,
     Manifest,
     NormSpec,
     TensorSpec,
@@ -28,10 +26,12 @@ from ocl_edge.bundle import (
     write_manifest,
 )
 from ocl_edge.errors import CaptureError, SplitError, UsageError
-from ocl_edge.forms import FORMS, FormName, distinct_form, list_norms, source_tensors
-from ocl_edge.programs import load_program, save_program
-from ocl_edge.tail import MOST_CLASSES
-from ocl_edge.zoo import Spec
+from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.network.forms import FORMS, FormName, distinct_form, list_norms, source_tensors
+from ocl_edge.network.preprocess import InputSpec
+from ocl_edge.network.programs import load_program, save_program
+from ocl_edge.network.tail import MOST_CLASSES
+from ocl_edge.network.zoo import Spec
 from ocl_edge_export.capture import LARGEST_BATCH, capture
 from ocl_edge_export.checkpoint import Checkpoint, load_network, read_checkpoint
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
@@ -54,7 +54,7 @@ class ExportRequest:
     Attributes:
         checkpoint: file of the trained weights.
         out: directory of the bundle.
-        arch: architecture spec, see `ocl_edge.zoo`.
+        arch: architecture spec, see `ocl_edge.network.zoo`.
         input_size: height and width of the network's input in pixels.
         classes: file of class names, see `read_classes`.
         split: module where the head starts, or ``auto``.

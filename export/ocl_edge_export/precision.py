@@ -18,10 +18,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from ocl_edge.bundle import Bundle
-from ocl_edge.engine_key import Precision
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge.errors import BuildError
-from ocl_edge.forms import FormName
+from ocl_edge.network.forms import FormName
+from ocl_edge.tensorrt.key import Precision
 from ocl_edge_export.engines.form_inputs import inputs_of_form
 from ocl_edge_export.float32_nodes import constant_values, fold_batch_norms, names_of_float32_nodes
 

@@ -10,9 +10,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
-from ocl_edge.bundle import InputSpec
 from ocl_edge.errors import FrameError, UsageError
-from ocl_edge.preprocess import Preprocessor
+from ocl_edge.network.preprocess import InputSpec, Preprocessor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
 AT_MOST = 4

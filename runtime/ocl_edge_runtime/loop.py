@@ -13,12 +13,12 @@ from types import FrameType
 
 from ocl_edge.errors import FrameError, SourceError
 from ocl_edge.timings import mask_latency_ms, update_ms
-from ocl_edge_runtime.engine import Engine
-from ocl_edge_runtime.frames import IN_BACKGROUND, Frame, FrameResult
+from ocl_edge_runtime.session.engine import Engine
+from ocl_edge_runtime.session.frames import IN_BACKGROUND, Frame, FrameResult
+from ocl_edge_runtime.session.updates import Outcome
 from ocl_edge_runtime.sinks import Sink
 from ocl_edge_runtime.sources import Source
 from ocl_edge_runtime.statistics import Distribution
-from ocl_edge_runtime.updates import Outcome
 
 RECENT_FRAMES = 10_000
 """A report holds times and losses of at least so many of the last frames: a run may last for weeks."""

@@ -28,10 +28,10 @@ import click
 import pytest
 from packaging.requirements import Requirement
 
-from docs_pages import ROOT
-from docs_world import HEIGHT, WIDTH
-from ocl_edge.cli import cli, run
-from ocl_edge.tensorrt_flavours import is_installed
+from ocl_edge.tensorrt.flavours import is_installed
+from ocl_edge_app.cli import cli, run
+from tests.docs.docs_pages import ROOT
+from tests.docs.docs_world import HEIGHT, WIDTH
 
 if sys.version_info >= (3, 11):
     import tomllib

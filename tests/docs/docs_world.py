@@ -25,9 +25,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-import docs_pages
-from ocl_edge.bundle import InputSpec
-from ocl_edge.preprocess import Preprocessor
+from ocl_edge.network.preprocess import InputSpec, Preprocessor
+from tests.docs import docs_pages
 
 FRAMES = 6
 HEIGHT, WIDTH = 48, 64

@@ -13,9 +13,10 @@ import click
 import pytest
 import torch
 
-import docs_world
-import fake_middleware
-from command_rules import (
+from ocl_edge.bundle.manifest import Bundle
+from ocl_edge_app.cli import VERBS, cli
+from tests.docs import docs_world
+from tests.docs.command_rules import (
     RULES,
     check,
     export,
@@ -26,7 +27,7 @@ from command_rules import (
     run_ocl_edge,
     run_script,
 )
-from docs_pages import (
+from tests.docs.docs_pages import (
     PAGES,
     ROOT,
     Snippet,
@@ -37,8 +38,7 @@ from docs_pages import (
     python_blocks,
     read,
 )
-from ocl_edge.bundle import Bundle
-from ocl_edge.cli import VERBS, cli
+from tests.doubles import middleware as fake_middleware
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from docs_pages import ROOT, read, tables
+from tests.docs.docs_pages import ROOT, read, tables
 
 RECORDED = ROOT / "bench" / "results" / "run.jsonl"
 

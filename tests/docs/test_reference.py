@@ -12,9 +12,20 @@ from typing import Any
 import click
 import pytest
 
-from docs_pages import PAGES, ROOT, Table, anchors, code_spans, headings, links, python_blocks, read, tables
-from ocl_edge.bundle import AdaptationDefaults
-from ocl_edge.cli import VERBS, cli
+from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge_app.cli import VERBS, cli
+from tests.docs.docs_pages import (
+    PAGES,
+    ROOT,
+    Table,
+    anchors,
+    code_spans,
+    headings,
+    links,
+    python_blocks,
+    read,
+    tables,
+)
 
 COMMAND_LINE = "docs/command-line.md"
 PYTHON_API = "docs/python-api.md"

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_ARCH
 from safetensors.torch import save_file
 from torch import nn
 
-import small_network
 from ocl_edge.errors import CheckpointError
-from ocl_edge.zoo.espnetv2 import ESPNetv2
+from ocl_edge.network.zoo.espnetv2 import ESPNetv2
 from ocl_edge_export.checkpoint import Checkpoint, load_network, read_checkpoint
+from tests.doubles import small_network
+from tests.doubles.bundles import SMALL_ARCH
 
 
 @pytest.fixture

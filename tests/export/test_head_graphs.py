@@ -10,16 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-import small_network
-from ocl_edge.bundle import Bundle, InputSpec
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge.errors import CaptureError, ParityError
-from ocl_edge.programs import load_program
+from ocl_edge.network.preprocess import InputSpec
+from ocl_edge.network.programs import load_program
 from ocl_edge_export import pipeline
 from ocl_edge_export.capture import capture
 from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_export.sample_images import noise_images
 from ocl_edge_export.split import split_network
+from tests.doubles import small_network
 
 FRAME = InputSpec(height=small_network.HEIGHT, width=small_network.WIDTH)
 PAIRS = [torch.randn(2, 6, 24, 32, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from ocl_edge.bundle import Bundle
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge.errors import SplitError
-from ocl_edge.ocl import output_contrastive_loss
-from ocl_edge.programs import load_program
+from ocl_edge.method.ocl import output_contrastive_loss
+from ocl_edge.network.programs import load_program
 from ocl_edge_export.engines.process import run_worker
 from ocl_edge_export.head_step import ConvolutionHead, build_head_step, describe_head
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import onnx
 import pytest
 
-import small_network
-from ocl_edge.bundle import Bundle, InputSpec
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge.errors import ParityError, UsageError
+from ocl_edge.network.preprocess import InputSpec
 from ocl_edge_export import pipeline
 from ocl_edge_export.capture import capture
 from ocl_edge_export.parity import Tolerances, check_parity
 from ocl_edge_export.sample_images import noise_images, read_images
 from ocl_edge_export.split import split_network
+from tests.doubles import small_network
 
 FRAME = InputSpec(height=small_network.HEIGHT, width=small_network.WIDTH)
 
@@ -77,7 +78,7 @@ def test_tighter_tolerances_shut_the_gate(forms: Path) -> None:
 
 
 def test_a_shut_gate_leaves_no_bundle(tmp_path: Path, small_checkpoint: Path) -> None:
-    from conftest import SMALL_ARCH
+    from tests.doubles.bundles import SMALL_ARCH
 
     request = pipeline.ExportRequest(
         small_checkpoint, tmp_path / "out", arch=SMALL_ARCH, input_size=(FRAME.height, FRAME.width)

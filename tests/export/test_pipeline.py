@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_ARCH, export_small
 from safetensors.torch import load_file
 
-import small_network
-from ocl_edge.bundle import Bundle
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge.errors import BundleError, CaptureError, UsageError
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
+from tests.doubles import small_network
+from tests.doubles.bundles import SMALL_ARCH, export_small
 
 
 def test_the_manifest_says_what_was_exported(small_bundle: Bundle, small_checkpoint: Path) -> None:
@@ -64,7 +64,7 @@ def test_an_existing_bundle_is_kept_without_force(small_bundle: Bundle, small_ch
 
 
 def test_a_size_that_the_network_cannot_take_leaves_nothing(tmp_path: Path) -> None:
-    from ocl_edge.zoo.espnetv2 import ESPNetv2
+    from ocl_edge.network.zoo.espnetv2 import ESPNetv2
 
     torch.save(ESPNetv2(0.5, 5).state_dict(), tmp_path / "esp.pth")
     with pytest.raises(CaptureError, match="100x128 image: ESPNetv2 needs"):

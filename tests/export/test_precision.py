@@ -12,10 +12,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from ocl_edge.bundle import Bundle
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge.errors import BuildError, ParityError, UsageError
-from ocl_edge.forms import FORMS, FormName
-from ocl_edge.labels import read_label_space
+from ocl_edge.network.forms import FORMS, FormName
+from ocl_edge.scoring.labels import read_label_space
 from ocl_edge_export.engines import precision_gate
 from ocl_edge_export.engines.form_inputs import inputs_of_form
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import small_network
 from ocl_edge.errors import CaptureError, SplitError
 from ocl_edge_export.capture import capture
 from ocl_edge_export.split import split_network
+from tests.doubles import small_network
 
 
 class TwoBranches(nn.Module):

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import random_image
 from numpy.typing import NDArray
 from PIL import Image
 
-from ocl_edge.bundle import Bundle
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge.errors import FrameError, OutputError, UsageError
-from ocl_edge_runtime.engine import Engine, EngineOptions
-from ocl_edge_runtime.frames import Frame
 from ocl_edge_runtime.loop import run_stream
+from ocl_edge_runtime.session.engine import Engine, EngineOptions
+from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sinks import open_sink, open_sinks
 from ocl_edge_runtime.sinks.files import write_png
 from ocl_edge_runtime.sources import ImageSource, repeated
+from tests.doubles.images import random_image
 
 
 @pytest.fixture

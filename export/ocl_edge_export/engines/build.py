@@ -14,10 +14,13 @@ from typing import Any
 from torch import Tensor
 
 from ocl_edge._version import __version__
-from ocl_edge.bundle import Bundle, file_sha256
-from ocl_edge.cuda_probe import probe_cuda
-from ocl_edge.engine_key import EngineKey, EngineRecord, Here, graph_hashes, precision_of
-from ocl_edge.engine_store import (
+from ocl_edge.bundle.manifest import Bundle, file_sha256
+from ocl_edge.errors import BackendError, BuildError, UsageError
+from ocl_edge.network.forms import HEAD_GRAPHS
+from ocl_edge.scoring.labels import read_label_space
+from ocl_edge.tensorrt.driver import probe_cuda
+from ocl_edge.tensorrt.key import EngineKey, EngineRecord, Here, graph_hashes, precision_of
+from ocl_edge.tensorrt.store import (
     StoredEngine,
     build_lock,
     find_built,
@@ -26,9 +29,6 @@ from ocl_edge.engine_store import (
     user_cache,
     writable_directory,
 )
-from ocl_edge.errors import BackendError, BuildError, UsageError
-from ocl_edge.forms import HEAD_GRAPHS
-from ocl_edge.labels import read_label_space
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels
 from ocl_edge_export.engines.process import run_worker
 from ocl_edge_export.engines.request import BuildRequest

@@ -5,9 +5,9 @@ from __future__ import annotations
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ocl_edge.bundle import Bundle
-from ocl_edge.forms import FormName, distinct_form
-from ocl_edge.norms import SourceNorms, prior_of_channels
+from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.method.norms import SourceNorms, prior_of_channels
+from ocl_edge.network.forms import FormName, distinct_form
 
 
 def inputs_of_form(bundle: Bundle, form: FormName, images: Tensor) -> dict[str, Tensor]:

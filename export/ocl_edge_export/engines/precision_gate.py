@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ocl_edge.bundle import Bundle
-from ocl_edge.engine_key import Precision
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge.errors import ParityError, UsageError
-from ocl_edge.forms import FormName
-from ocl_edge.labels import LabelSpace, read_label_space
-from ocl_edge.programs import load_program
-from ocl_edge.tail import Tail
+from ocl_edge.network.forms import FormName
+from ocl_edge.network.programs import load_program
+from ocl_edge.network.tail import Tail
+from ocl_edge.scoring.labels import LabelSpace, read_label_space
+from ocl_edge.tensorrt.key import Precision
 from ocl_edge_export.engines.form_inputs import inputs_of_form
 from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances, run_onnx
 from ocl_edge_export.precision import to_sixteen_bits

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ocl_edge.errors import BuildError, MissingExtraError
-from ocl_edge.tensorrt_flavours import EXTRAS, LIBRARIES, as_flavour
+from ocl_edge.tensorrt.flavours import EXTRAS, LIBRARIES, as_flavour
 
 WORKER = "ocl_edge_export.engines.worker"
 PROGRESS_INTERVAL_S = 2.0

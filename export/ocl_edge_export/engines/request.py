@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocl_edge.engine_key import Precision
 from ocl_edge.errors import UsageError
-from ocl_edge.forms import FORMS, GraphName
-from ocl_edge.tensorrt_flavours import FlavourName
+from ocl_edge.network.forms import FORMS, GraphName
+from ocl_edge.tensorrt.flavours import FlavourName
+from ocl_edge.tensorrt.key import Precision
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class BuildRequest:
         rebuild: also where a valid engine is there.
         calibration: directory of images, for int8 ranges and the precision gate.
         labels: directory of label images (class indices) of the same names.
-        label_map: see `ocl_edge.labels.read_label_space`.
+        label_map: see `ocl_edge.scoring.labels.read_label_space`.
         label_classes: likewise.
     """
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ocl_edge.errors import MissingExtraError
-from ocl_edge.tensorrt_flavours import as_flavour, import_flavour, make_logger
+from ocl_edge.tensorrt.flavours import as_flavour, import_flavour, make_logger
 
 Emit = Callable[..., None]
 

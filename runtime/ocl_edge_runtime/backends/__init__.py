@@ -6,12 +6,12 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ocl_edge.bundle import Bundle
-from ocl_edge.cuda_probe import driver_is_installed
-from ocl_edge.engine_key import PRECISIONS as ALL_PRECISIONS
-from ocl_edge.engine_key import Precision
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge.errors import BackendError, MissingExtraError, OclEdgeError, UsageError
-from ocl_edge.tensorrt_flavours import FLAVOURS, FlavourName
+from ocl_edge.tensorrt.driver import driver_is_installed
+from ocl_edge.tensorrt.flavours import FLAVOURS, FlavourName
+from ocl_edge.tensorrt.key import PRECISIONS as ALL_PRECISIONS
+from ocl_edge.tensorrt.key import Precision
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.backends.lane import Lane
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend, import_onnxruntime

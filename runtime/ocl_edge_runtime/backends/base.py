@@ -1,6 +1,6 @@
 """What every backend does: run a form of the backbone.
 
-Contract (tests/runtime/backend_contract.py holds every backend to it):
+Contract (tests/runtime/backends/contract.py holds every backend to it):
 
 * Inputs are float32 torch tensors on the CPU, contiguous, of the names and shapes that
   `describe` gives (-1: any batch size from 1). Others raise `BackendError` that names
@@ -21,9 +21,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle import Bundle, FormSpec, TensorSpec
+from ocl_edge.bundle.manifest import Bundle, FormSpec, TensorSpec
 from ocl_edge.errors import BackendError
-from ocl_edge.forms import FORMS, HEAD_GRAPHS, FormName, GraphName
+from ocl_edge.network.forms import FORMS, HEAD_GRAPHS, FormName, GraphName
 
 Sizes = tuple[int, ...]
 """Shape of the input of a graph that has free sizes; an output's free size is that of the same axis."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from ocl_edge.bundle import Bundle
-from ocl_edge.cuda_probe import probe_cuda
-from ocl_edge.engine_store import user_cache
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge.errors import BackendError
-from ocl_edge.forms import GraphName
+from ocl_edge.network.forms import GraphName
+from ocl_edge.tensorrt.driver import probe_cuda
+from ocl_edge.tensorrt.store import user_cache
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend, import_onnxruntime
 
 ProviderName = Literal["cuda", "tensorrt"]

@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ocl_edge.bundle import Bundle
-from ocl_edge.engine_key import Precision, precision_of
-from ocl_edge.engine_store import user_cache
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge.errors import BackendError
-from ocl_edge.forms import GraphName
+from ocl_edge.network.forms import GraphName
+from ocl_edge.tensorrt.key import Precision, precision_of
+from ocl_edge.tensorrt.store import user_cache
 from ocl_edge_runtime.backends.base import Sizes, shape_of
 from ocl_edge_runtime.backends.host_backend import HostBackend, import_library
 

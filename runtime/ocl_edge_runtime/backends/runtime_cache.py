@@ -6,8 +6,8 @@ import contextlib
 import os
 from typing import Any
 
-from ocl_edge.engine_key import Here
-from ocl_edge.engine_store import StoredEngine, user_cache
+from ocl_edge.tensorrt.key import Here
+from ocl_edge.tensorrt.store import StoredEngine, user_cache
 
 
 class RuntimeCache:

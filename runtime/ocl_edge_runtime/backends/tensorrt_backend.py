@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle import Bundle, FormSpec
-from ocl_edge.engine_key import Precision
-from ocl_edge.engine_store import StoredEngine, find_engine
+from ocl_edge.bundle.manifest import Bundle, FormSpec
 from ocl_edge.errors import BackendError, NoValidEngineError
-from ocl_edge.forms import FORMS, FormName, GraphName
-from ocl_edge.tensorrt_flavours import FlavourName
+from ocl_edge.network.forms import FORMS, FormName, GraphName
+from ocl_edge.tensorrt.flavours import FlavourName
+from ocl_edge.tensorrt.key import Precision
+from ocl_edge.tensorrt.store import StoredEngine, find_engine
 from ocl_edge_runtime.backends.base import Sizes, check_inputs, check_outputs, graphs_of, shape_of
 from ocl_edge_runtime.backends.engine_device import Buffer, EngineDevice, open_device
 from ocl_edge_runtime.backends.runtime_cache import RuntimeCache

@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ocl_edge.bundle import FormSpec, TensorSpec
-from ocl_edge.cuda_probe import probe_cuda
-from ocl_edge.engine_key import Here
-from ocl_edge.engine_store import StoredEngine, build_command
+from ocl_edge.bundle.manifest import FormSpec, TensorSpec
 from ocl_edge.errors import BackendError, NoValidEngineError
-from ocl_edge.tensorrt_flavours import FlavourName, import_flavour, make_logger
+from ocl_edge.tensorrt.driver import probe_cuda
+from ocl_edge.tensorrt.flavours import FlavourName, import_flavour, make_logger
+from ocl_edge.tensorrt.key import Here
+from ocl_edge.tensorrt.store import StoredEngine, build_command
 
 MESSAGES_KEPT = 5
 

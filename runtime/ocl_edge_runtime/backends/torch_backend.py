@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, fx
 
-from ocl_edge.bundle import Bundle, FormSpec
-from ocl_edge.forms import FORMS, FormName, GraphName, build_form
-from ocl_edge.programs import load_program
+from ocl_edge.bundle.manifest import Bundle, FormSpec
+from ocl_edge.network.forms import FORMS, FormName, GraphName, build_form
+from ocl_edge.network.programs import load_program
 from ocl_edge_runtime.backends.base import check_inputs
 
 

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ocl_edge.bundle import Manifest
+from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.errors import UsageError
-from ocl_edge_runtime.frames import Frame
+from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sinks.files import MaskSink, OverlaySink
 
 

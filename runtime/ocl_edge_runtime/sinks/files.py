@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ocl_edge.errors import OutputError
-from ocl_edge_runtime.frames import Frame
+from ocl_edge_runtime.session.frames import Frame
 
 FAST_COMPRESSION = 1
 

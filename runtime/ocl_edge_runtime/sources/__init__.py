@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from ocl_edge.errors import FrameError
-from ocl_edge_runtime.frames import Frame
+from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sources.base import Source
 from ocl_edge_runtime.sources.images import ImageSource
 from ocl_edge_runtime.sources.noise import NoiseSource

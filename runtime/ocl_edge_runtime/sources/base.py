@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.errors import FrameError
-from ocl_edge_runtime.frames import Frame
+from ocl_edge_runtime.session.frames import Frame
 
 OnSkip = Callable[[str, str], None]
 """Told the name of a frame that is left out, and why."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ocl_edge.errors import FrameError, UsageError
-from ocl_edge_runtime.frames import Frame
+from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sources.base import OnSkip, Source, keep_quiet
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")

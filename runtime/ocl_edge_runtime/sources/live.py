@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from ocl_edge.errors import SourceError
-from ocl_edge_runtime.frames import Frame
-from ocl_edge_runtime.scheduler import Clock
+from ocl_edge_runtime.session.frames import Frame
+from ocl_edge_runtime.session.scheduler import Clock
 from ocl_edge_runtime.sources.base import Arrival, OnSkip, Reader, Source, keep_quiet
 
 POLL_S = 0.05

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ocl_edge_runtime.frames import Frame
+from ocl_edge_runtime.session.frames import Frame
 
 
 class NoiseSource:

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from onnx import TensorProto, helper, save
 
-from ocl_edge.bundle import Bundle
-from ocl_edge.cli import run
-from ocl_edge.cuda_probe import probe_cuda
-from ocl_edge.engine_key import Here, reasons_against
-from ocl_edge.engine_store import build_lock, find_engine, list_engines, staging_directory
+from ocl_edge.bundle.manifest import Bundle
 from ocl_edge.errors import BackendError, BuildError, BundleError, NoValidEngineError, UsageError
-from ocl_edge.forms import HEAD_GRAPHS
+from ocl_edge.network.forms import HEAD_GRAPHS
+from ocl_edge.tensorrt.driver import probe_cuda
+from ocl_edge.tensorrt.key import Here, reasons_against
+from ocl_edge.tensorrt.store import build_lock, find_engine, list_engines, staging_directory
+from ocl_edge_app.cli import run
 from ocl_edge_export.engines import build as build_module
 from ocl_edge_export.engines.build import build_engines, plan_build
 from ocl_edge_export.engines.process import run_worker
@@ -171,8 +171,8 @@ def test_a_failed_build_leaves_nothing_behind(bundle: Bundle) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from ocl_edge.engine_key import EngineKey
-from ocl_edge.engine_store import build_lock, staging_directory
+from ocl_edge.tensorrt.key import EngineKey
+from ocl_edge.tensorrt.store import build_lock, staging_directory
 directory, key = Path(sys.argv[1]), EngineKey.model_validate_json(sys.argv[2])
 with build_lock(directory, key, print), staging_directory(directory, key) as staging:
     (staging / "half.engine").write_text("half")

@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 SOURCES = (
-    ROOT / "ocl_edge/tensorrt_flavours.py",
+    ROOT / "ocl_edge/tensorrt/flavours.py",
     ROOT / "export/ocl_edge_export/engines/worker.py",
     ROOT / "runtime/ocl_edge_runtime/backends/tensorrt_backend.py",
     ROOT / "runtime/ocl_edge_runtime/backends/tensorrt_engines.py",
@@ -134,7 +134,7 @@ def test_the_names_are_found_in_the_sources() -> None:
 
 
 def test_tensorrt_rtx_has_every_name() -> None:
-    from ocl_edge.tensorrt_flavours import import_flavour
+    from ocl_edge.tensorrt.flavours import import_flavour
 
     module = import_flavour("tensorrt-rtx").__name__
     assert missing(module, set(used_names()), []) == set()

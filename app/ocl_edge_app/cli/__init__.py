@@ -1,0 +1,89 @@
+"""The command line: one file a verb, imported when the verb is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+
+import click
+
+from ocl_edge._version import __version__
+from ocl_edge.errors import OclEdgeError
+
+VERBS = {
+    "demo": "See it work: a drawn drive, nothing to download.",
+    "export": "Checkpoint -> verified bundle.",
+    "build": "Bundle -> TensorRT engines, for this device or others.",
+    "run": "Segment a stream and adapt to it.",
+    "profile": "Where each millisecond of a frame goes.",
+    "evaluate": "What adaptation gains on labelled footage.",
+    "inspect": "Print a bundle and verify every file.",
+    "doctor": "What this machine can run, and why not the rest.",
+}
+
+EPILOG = """
+\b
+Examples:
+  ocl-edge demo
+  ocl-edge export model.pth --input-size 384x512 --out bundle
+  ocl-edge build bundle --backend tensorrt --precision fp16
+  ocl-edge run bundle --source frames/ --sink overlay:out/
+  ocl-edge profile bundle --source frames/
+"""
+
+
+DEBUG = click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
+
+
+class LazyVerbs(click.Group):
+    """Lists the verbs without importing them: PyTorch alone takes seconds."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"ocl_edge_app.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        if DEBUG not in command.params:
+            command.params.append(DEBUG)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=LazyVerbs, params=[DEBUG], epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, prog_name="ocl-edge")
+def cli() -> None:
+    """Test-time adaptation of segmentation networks at the edge."""
+
+
+def main() -> None:
+    """Run the command line. Exit code 2 for wrong usage, 1 for failure."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; errors go to standard error without a traceback."""
+    try:
+        code = cli.main(arguments, prog_name="ocl-edge", standalone_mode=False, obj=["ocl-edge", *arguments])
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except OclEdgeError as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code

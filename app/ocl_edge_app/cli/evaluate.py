@@ -1,0 +1,305 @@
+"""``ocl-edge evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ocl_edge_app.cli.options import (
+    SEEDS,
+    FiniteRange,
+    backend_option,
+    bundle_argument,
+    html_option,
+    label_classes_option,
+    label_map_option,
+    parse_json,
+    prior_option,
+    quiet_option,
+    threads_option,
+)
+
+if TYPE_CHECKING:
+    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.errors import FrameError
+    from ocl_edge.method.norms import Prior
+    from ocl_edge_app.evaluation.grid import Cell, Evaluation, Row
+    from ocl_edge_app.report.evaluated import Evaluated
+    from ocl_edge_runtime.session.engine import EngineOptions
+
+EXAMPLES = """
+\b
+Examples:
+  ocl-edge evaluate bundle --frames images/ --labels labels/
+  ocl-edge evaluate bundle --frames images/ --labels labels/ --label-map map.json \\
+      --label-classes classes.json --methods frozen,norm,ocl-head --corruption clean \\
+      --corruption fog:3 --seeds 0,1,2 --json results.json
+  ocl-edge evaluate bundle --frames images/ --labels labels/ --stream-fps 5 --html report.html
+"""
+
+
+@click.command(epilog=EXAMPLES, short_help="What adaptation gains on labelled footage.")
+@bundle_argument
+@click.option("--frames", required=True, metavar="DIR|GLOB", help="Images, taken in order of name.")
+@click.option(
+    "--labels",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Directory of 8-bit class maps, NAME.png for each frame. A frame without one is an error; "
+    "a map without a frame is not read.",
+)
+@label_map_option
+@label_classes_option
+@click.option(
+    "--methods",
+    default="frozen,norm,ocl-head",
+    show_default=True,
+    help="Any of frozen, norm, ocl-head, ocl-norm, ocl-full, tent, tent-head.",
+)
+@click.option(
+    "--views",
+    type=click.Choice(["single", "pair"]),
+    default="pair",
+    show_default=True,
+    help="Views of the frozen network; methods that adapt always average the pair.",
+)
+@click.option(
+    "--corruption",
+    "corruptions",
+    multiple=True,
+    metavar="NAME:SEVERITY",
+    help="A stream of these frames, corrupted; clean = as they are (default). May be repeated.",
+)
+@backend_option
+@prior_option
+@click.option("--lr", type=FiniteRange(min=0), help="Learning rate of every method. Default: each its own.")
+@click.option("--restoration", type=FiniteRange(0, 1), help="Likewise.")
+@click.option("--seeds", default="0", show_default=True, help="Seeds of the restoration, as in 0,1,2.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Passes in a row: does it forget or collapse? The last one counts, mIoU of each is shown.",
+)
+@click.option(
+    "--stream-fps",
+    type=FiniteRange(min=0, min_open=True),
+    help="Frames arrive at this rate; while a method is busy they get its latest mask that is ready.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many frames.")
+@threads_option
+@click.option(
+    "--json",
+    "json_path",
+    callback=parse_json,
+    metavar="FILE",
+    help="Results as JSON, written after every pass; a killed evaluation goes on from it. "
+    "- is standard output.",
+)
+@html_option
+@quiet_option
+def evaluate(
+    bundle: Path,
+    frames: str,
+    labels: Path,
+    label_map: Path | None,
+    label_classes: Path | None,
+    methods: str,
+    views: str,
+    corruptions: tuple[str, ...],
+    backend: str,
+    prior: Prior | None,
+    lr: float | None,
+    restoration: float | None,
+    seeds: str,
+    rounds: int,
+    stream_fps: float | None,
+    limit: int | None,
+    threads: int | None,
+    json_path: str | None,
+    html_path: Path | None,
+) -> None:
+    """Run methods over labelled frames and compare them: online, no prediction sees its own update."""
+    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge_app.cli.options import use_threads
+    from ocl_edge_app.cli.output import emit_json, note
+    from ocl_edge_app.evaluation import grid
+    from ocl_edge_app.evaluation.corruption import parse_corruption
+    from ocl_edge_app.evaluation.labelled import LabelledFrames, read_label_palette, read_label_space
+    from ocl_edge_app.report.evaluated import Evaluated
+    from ocl_edge_app.report.what_ran import network_name
+
+    use_threads(threads)
+    streams = [parse_corruption(text) for text in corruptions or ("clean",)]
+    labelled = LabelledFrames.find(frames, labels, limit)
+    opened = Bundle.open(bundle)
+    space = read_label_space(opened.manifest, label_map, label_classes)
+    palette = read_label_palette(opened.manifest, space, label_classes) if html_path else []
+    chosen = _options(methods, views, backend, (prior, lr, restoration), seeds, threads)
+    chosen = _with_backend(opened, chosen, threads)
+    cells = [
+        grid.Cell(options, options.settings_over(opened.manifest.adaptation), stream, rounds, stream_fps)
+        for stream in streams
+        for options in chosen
+    ]
+    evaluation = grid.Evaluation(
+        grid.context_of(opened, labelled, space),
+        {"bundle": opened.identity, "frames": len(labelled), "classes": list(space.names)},
+        Path(json_path) if json_path and json_path != "-" else None,
+    )
+    evaluation.resume()
+    waiting = sum(cell.key(evaluation.context) not in evaluation.cells for cell in cells)
+    if waiting < len(cells):
+        note(f"{len(cells) - waiting} of {len(cells)} passes are finished in {json_path} already")
+    with _announce(len(cells), waiting * rounds * len(labelled)) as on_cell:
+        grid.run_cells(evaluation, opened, labelled, space, cells, on_cell, _once_a_file())
+    groups = grid.grouped(evaluation, cells)
+    rows = grid.summarise(groups, space)
+    evaluation.facts["rows"] = [asdict(row) for row in rows]
+    evaluation.save()
+    if html_path:
+        by_name = {str(stream): stream for stream in streams}
+        evaluated = Evaluated(network_name(opened), groups, by_name, labelled, space, palette)
+        _write_html(html_path, evaluated, opened, cells, evaluation)
+    if json_path == "-":
+        emit_json("-", evaluation.content())
+    else:
+        _show(rows)
+
+
+def _options(
+    methods: str,
+    views: str,
+    backend: str,
+    overrides: tuple[Prior | None, float | None, float | None],
+    seeds: str,
+    threads: int | None,
+) -> list[EngineOptions]:
+    from ocl_edge.errors import UsageError
+    from ocl_edge.method.methods import find_method
+    from ocl_edge_runtime.session.engine import EngineOptions
+
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds {seeds}: expected whole numbers, as in 0,1,2") from None
+    if any(number not in SEEDS for number in numbers):
+        raise UsageError(f"--seeds {seeds}: expected numbers from 0 to {SEEDS.stop - 1}")
+    chosen = [find_method(name.strip()) for name in methods.split(",")]
+    return [
+        EngineOptions(
+            method.name,
+            views if method.name == "frozen" else None,  # type: ignore[arg-type]
+            "torch" if method.needs_pytorch_backbone else backend,
+            *overrides,
+            seed,
+            threads,
+        )
+        for method in chosen
+        for seed in (numbers if method.loss is not None else numbers[:1])
+    ]
+
+
+def _with_backend(bundle: Bundle, chosen: list[EngineOptions], threads: int | None) -> list[EngineOptions]:
+    """The options with the backend that ``auto`` takes here: a pass of another one is another pass."""
+    from ocl_edge_runtime.backends import open_backend
+
+    if all(options.backend != "auto" for options in chosen):
+        return chosen
+    backend = open_backend(bundle, "auto", threads).backend
+    backend.close()
+    return [
+        replace(options, backend=backend.name) if options.backend == "auto" else options for options in chosen
+    ]
+
+
+def _once_a_file() -> Callable[[Path, FrameError], None]:
+    """Says which frames cannot be read, in the first pass that meets them."""
+    from ocl_edge_app.cli.output import note
+
+    seen = set()
+
+    def on_skip(file: Path, error: FrameError) -> None:
+        if file not in seen:
+            note(f"{file.name} {error}: left out")
+        seen.add(file)
+
+    return on_skip
+
+
+@contextmanager
+def _announce(passes: int, frames: int) -> Iterator[Callable[[Cell, bool], Callable[[float], None]]]:
+    """A line for each pass, and on a terminal a bar over all frames of all passes."""
+    from ocl_edge_app.cli.output import frame_progress, note
+
+    started = 0
+    with frame_progress(frames) as progress:
+
+        def on_cell(cell: Cell, done: bool) -> Callable[[float], None]:
+            nonlocal started
+            started += 1
+            words = f"{cell.options.method} on {cell.corruption}, seed {cell.options.seed}"
+            note(f"[{started}/{passes}] {words}{': finished before' if done else ''}")
+            return lambda miou: progress(f"{words}: {miou:.1f} %")
+
+        yield on_cell
+
+
+def _write_html(
+    path: Path, evaluated: Evaluated, bundle: Bundle, cells: list[Cell], evaluation: Evaluation
+) -> None:
+    from ocl_edge_app.cli.options import command_line
+    from ocl_edge_app.report import write_page
+    from ocl_edge_app.report.evaluate_report import evaluate_page
+    from ocl_edge_app.report.what_ran import what_ran
+
+    frames, fps = evaluated.frames.pairs, cells[0].stream_fps
+    settings = {
+        "frames": f"{len(frames)}, {frames[0][0].name} to {frames[-1][0].name}",
+        "seeds": ", ".join(str(seed) for seed in dict.fromkeys(cell.options.seed for cell in cells)),
+        "rounds": str(cells[0].rounds),
+        "stream": f"{fps:g} frames a second" if fps else "waits for the method",
+    }
+    for cell in cells:
+        content = evaluation.cells[cell.key(evaluation.context)]
+        numbers = ", ".join(f"{name} {value}" for name, value in content["settings"].items())
+        settings[content["method"]] = f"{content['backend']}, {numbers}"
+    write_page(evaluate_page(evaluated, what_ran(command_line(), bundle, settings)), path)
+
+
+def _show(rows: list[Row]) -> None:
+    from ocl_edge_app.cli.output import print_table
+
+    late = any(row.answered_late for row in rows)
+    several = any(len(row.rounds) > 1 for row in rows)
+    header = ["method", "views", "mIoU %", "spread", "gain", "worst class", "ms/frame", "MiB"]
+    header += [*(["late"] if late else []), *(["mIoU % of each round"] if several else [])]
+    for stream in dict.fromkeys(row.stream for row in rows):
+        of_stream = [row for row in rows if row.stream == stream]
+        skipped = of_stream[0].skipped
+        print_table(
+            f"{stream}, {of_stream[0].frames} frames" + (f", {skipped} left out" if skipped else ""),
+            header,
+            [
+                [
+                    row.method,
+                    row.views,
+                    f"{row.miou:.2f}",
+                    f"{row.spread:.2f}" if row.seeds > 1 else "",
+                    "" if row.gain is None else f"{row.gain:+.2f}",
+                    f"{row.worst_class} {row.worst_iou:.1f}",
+                    f"{row.ms_per_frame:.0f}",
+                    f"{row.memory_mib:.0f}",
+                    *([f"{row.answered_late:.0f}"] if late else []),
+                    *([" ".join(f"{miou:.1f}" for miou in row.rounds)] if several else []),
+                ]
+                for row in of_stream
+            ],
+            text_columns=(0, 1, 5, len(header) - 1) if several else (0, 1, 5),
+        )

@@ -1,0 +1,146 @@
+"""``ocl-edge export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ocl_edge_app.cli.options import quiet_option, require_exporter
+
+EXAMPLES = """
+\b
+Examples:
+  ocl-edge export model.pth --input-size 384x512 --out bundle
+  ocl-edge export model.pth --arch net.py:build:classes=11,width=32 --input-size 512x1024 --out bundle
+  ocl-edge export model.pth --calibration frames/ --split decoder.classifier --out bundle
+"""
+
+
+def parse_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    height, _, width = value.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise click.BadParameter(f"expected HEIGHTxWIDTH in pixels, for example 512x1024, got {value!r}")
+    return int(height), int(width)
+
+
+def parse_triple(
+    _ctx: click.Context, _param: click.Parameter, value: str | None
+) -> tuple[float, float, float] | None:
+    if value is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"expected R,G,B, for example 0.485,0.456,0.406, got {value!r}") from None
+    return red, green, blue
+
+
+def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
+    if value == "all":
+        return 1
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"expected 'all' or a whole number from 1, got {value!r}")
+    return int(value)
+
+
+@click.command(epilog=EXAMPLES, short_help="Checkpoint -> verified bundle.")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the new bundle.")
+@click.option(
+    "--arch",
+    metavar="SPEC",
+    help="espnetv2:scale=2.0,classes=20, or your own code: path/to/file.py:function:key=value,... "
+    "Default: what the checkpoint says of itself, else recognised from its tensors.",
+)
+@click.option(
+    "--input-size",
+    callback=parse_size,
+    metavar="HxW",
+    help="Height and width of the network's input, in pixels.",
+)
+@click.option(
+    "--classes",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Class names: JSON list, JSON with 'classes' and 'palette_rgb', or a name a line.",
+)
+@click.option(
+    "--split",
+    default="auto",
+    show_default=True,
+    metavar="auto|MODULE",
+    help="Module where the trainable head starts; auto: the last layer with weights.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of images for the parity gate and the scale of the learning rate; without it, noise.",
+)
+@click.option(
+    "--stat-rows",
+    callback=parse_stat_rows,
+    metavar="all|N",
+    default="8",
+    show_default=True,
+    help="Rows that the measured form takes statistics from: all, or every N-th.",
+)
+@click.option(
+    "--mean",
+    callback=parse_triple,
+    metavar="R,G,B",
+    help="Mean of images scaled to 0..1. Default: ImageNet's.",
+)
+@click.option("--std", callback=parse_triple, metavar="R,G,B", help="Standard deviation likewise.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--trust-pickle", is_flag=True, help="Load a pickled module. Runs code from the file.")
+@click.option("--json", "json_path", metavar="FILE", help="Write a summary as JSON; - is standard output.")
+@quiet_option
+def export(
+    checkpoint: Path,
+    out: Path,
+    arch: str | None,
+    input_size: tuple[int, int] | None,
+    classes: Path | None,
+    split: str,
+    calibration: Path | None,
+    stat_rows: int,
+    mean: tuple[float, float, float] | None,
+    std: tuple[float, float, float] | None,
+    force: bool,
+    trust_pickle: bool,
+    json_path: str | None,
+) -> None:
+    """Split CHECKPOINT into backbone and head, write every form, and check them against the network.
+
+    Nothing is written unless every exported form agrees with the original network.
+    """
+    require_exporter("export")
+    from ocl_edge_app.cli.output import emit_json, stage_progress
+    from ocl_edge_app.cli.views import show_export
+    from ocl_edge_export.pipeline import ExportRequest, export_bundle
+
+    request = ExportRequest(
+        checkpoint,
+        out,
+        arch,
+        input_size,
+        classes,
+        split,
+        calibration,
+        stat_rows,
+        mean,
+        std,
+        force,
+        trust_pickle,
+    )
+    with stage_progress("export") as progress:
+        bundle = export_bundle(request, progress)
+    if json_path:
+        emit_json(
+            json_path,
+            {"bundle": str(out), "identity": bundle.identity, **bundle.manifest.model_dump(mode="json")},
+        )
+    if json_path != "-":
+        show_export(bundle)

@@ -1,0 +1,208 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ocl_edge.method.norms import Prior
+
+LONGEST_COMMAND = 80
+SEEDS = range(2**32)
+QUIET = "ocl_edge.quiet"
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range. Comparisons let NaN through, this does not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+class PriorType(click.ParamType):  # type: ignore[type-arg]
+    """``P``, or ``FIRST:LAST``."""
+
+    name = "P|FIRST:LAST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Prior:
+        """One number, or two with a colon between them, each 0 to 1."""
+        numbers = [FiniteRange(0, 1).convert(part, param, ctx) for part in str(value).split(":")]
+        if len(numbers) > 2:
+            self.fail(f"{value} is neither one number nor FIRST:LAST.", param, ctx)
+        return numbers[0], numbers[-1]
+
+
+prior_option = click.option(
+    "--prior",
+    type=PriorType(),
+    help="Weight of the source statistics, 0 to 1: of all norms, or of the first and the last; "
+    "1 = frozen norms. Default: the bundle's.",
+)
+label_map_option = click.option(
+    "--label-map",
+    type=click.Path(path_type=Path),
+    help="JSON list: the label class of every class of the network.",
+)
+label_classes_option = click.option(
+    "--label-classes",
+    type=click.Path(path_type=Path),
+    help="JSON with 'classes' and 'ignore_index' of the labels. Default: the network's own, 255.",
+)
+bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+
+
+def _refuse_early(path: Path) -> None:
+    """What could not be written after hours of work."""
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"there is no directory {path.parent}; make it first")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise click.BadParameter(f"{path} cannot be written; name a file in a directory of yours")
+
+
+def parse_html(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
+    """A file that can be written."""
+    if value is not None:
+        _refuse_early(value)
+    return value
+
+
+def parse_json(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Likewise, or ``-``."""
+    if value not in (None, "-"):
+        _refuse_early(Path(value))
+    return value
+
+
+json_option = click.option(
+    "--json",
+    "json_path",
+    callback=parse_json,
+    metavar="FILE",
+    help="Write the results as JSON; - is standard output.",
+)
+html_option = click.option(
+    "--html",
+    "html_path",
+    type=click.Path(path_type=Path),
+    callback=parse_html,
+    metavar="FILE",
+    help="Write a report as one HTML file.",
+)
+backend_option = click.option(
+    "--backend",
+    default="auto",
+    show_default=True,
+    type=click.Choice(
+        [
+            "auto",
+            "tensorrt",
+            "tensorrt-rtx",
+            "onnxruntime-cuda",
+            "onnxruntime-tensorrt",
+            "openvino",
+            "onnxruntime",
+            "torch",
+        ]
+    ),
+    help="What runs the backbone; auto takes the fastest that works here.",
+)
+head_option = click.option(
+    "--head",
+    default="torch",
+    show_default=True,
+    type=click.Choice(["torch", "engine"]),
+    help="What runs and trains the head: PyTorch, or the backend, as graphs (convolutional heads, OCL).",
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads of one operator. Default: all cores."
+)
+
+
+def quiet_option(command: Command) -> Command:
+    """--quiet: `ocl_edge_app.cli.output` asks for it by `is_quiet`."""
+    return click.option(
+        "--quiet",
+        "-q",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember_quiet,
+        help="Print errors only, and what --json - asks for.",
+    )(command)
+
+
+def _remember_quiet(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    ctx.meta[QUIET] = value
+
+
+def is_quiet() -> bool:
+    """Whether the command that runs was called with --quiet."""
+    context = click.get_current_context(silent=True)
+    return bool(context and context.meta.get(QUIET))
+
+
+def command_line() -> str:
+    """The command that runs, as it was typed; a long one has a line for each option."""
+    words = [shlex.quote(word) for word in click.get_current_context().find_root().obj]
+    line = " ".join(words)
+    if len(line) <= LONGEST_COMMAND:
+        return line
+    return "".join(f" \\\n    {word}" if word.startswith("--") else f" {word}" for word in words).strip()
+
+
+def adaptation_options(command: Command) -> Command:
+    """--prior, --lr, --restoration, --seed."""
+    options = (
+        prior_option,
+        click.option(
+            "--lr", type=FiniteRange(min=0), help="Learning rate. Default: the method's or bundle's."
+        ),
+        click.option(
+            "--restoration",
+            type=FiniteRange(0, 1),
+            help="Probability that a weight returns to its source value after a step. Default: likewise.",
+        ),
+        click.option(
+            "--seed",
+            type=click.IntRange(SEEDS.start, SEEDS.stop - 1),
+            default=0,
+            show_default=True,
+            help="Of the restoration.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def require_exporter(purpose: str) -> None:
+    """Refuse now what would fail halfway.
+
+    Raises:
+        MissingExtraError: a library that an export needs is not installed.
+    """
+    from importlib.util import find_spec
+
+    from ocl_edge.errors import MissingExtraError
+
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        if find_spec(library) is None:
+            raise MissingExtraError(library, "cpu", purpose)
+
+
+def use_threads(threads: int | None) -> None:
+    """Set the threads of PyTorch's own operators (head, loss, resizing)."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)

@@ -1,0 +1,68 @@
+"""How a bundle looks on a terminal."""
+
+from __future__ import annotations
+
+from ocl_edge.bundle.manifest import Bundle
+from ocl_edge_app.cli.output import print_rows, print_table
+
+
+def show_bundle(bundle: Bundle) -> None:
+    """The manifest, the parity report and the files."""
+    manifest = bundle.manifest
+    pinned = sum(norm.pinned for norm in manifest.norms)
+    rows = "every row" if manifest.stat_rows == 1 else f"every {manifest.stat_rows}th row"
+    print_rows(
+        f"bundle {bundle.path}",
+        {
+            "identity": bundle.identity,
+            "network": f"{manifest.architecture} from {manifest.checkpoint}",
+            "input": f"{manifest.input.height}x{manifest.input.width} {manifest.input.colour_order}",
+            "features": " + ".join("x".join(map(str, shape)) for shape in manifest.features),
+            "head": manifest.head_module,
+            "logits": "x".join(map(str, manifest.logits)),
+            "norms": f"{len(manifest.norms)} ({manifest.norm_channels:,} channels, {pinned} pinned), "
+            f"statistics from {rows}"
+            if manifest.norms
+            else "none: only the head adapts",
+            "classes": ", ".join(c.name for c in manifest.classes),
+            "made with": ", ".join(f"{name} {version}" for name, version in manifest.created_with.items()),
+        },
+    )
+    show_parity(bundle)
+    print_table(
+        "files, all verified",
+        ["file", "bytes", "sha256"],
+        [[name, f"{spec.bytes:,}", spec.sha256[:16]] for name, spec in manifest.files.items()],
+    )
+
+
+def show_parity(bundle: Bundle) -> None:
+    """How far each exported form is from its reference."""
+    parity = bundle.manifest.parity
+    print_table(
+        f"parity on {parity['images']} images ({parity['images_from']})",
+        ["form", "features", "logits", "other class"],
+        [
+            [
+                name,
+                f"{difference['features_relative']:.1e}",
+                f"{difference['logits_relative']:.1e}",
+                f"{100 * difference['class_disagreement']:.4f} %",
+            ]
+            for name, difference in parity["forms"].items()
+        ],
+    )
+
+
+def show_export(bundle: Bundle) -> None:
+    """What an export made."""
+    show_parity(bundle)
+    size = sum(spec.bytes for spec in bundle.manifest.files.values())
+    print_rows(
+        "",
+        {
+            "head": f"{bundle.manifest.head_module} ({bundle.manifest.head_parameters:,} weights)",
+            "bundle": f"{bundle.path} ({size / 1e6:.1f} MB)",
+            "next": f"ocl-edge run {bundle.path} --source DIR --sink overlay:out",
+        },
+    )

@@ -1,0 +1,93 @@
+"""The pass that an evaluation is in, on disk: a killed evaluation goes on within it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ocl_edge_app.evaluation.protocol import PassSoFar, Result
+from ocl_edge_runtime.records.state import Saved, read_state, write_state
+from ocl_edge_runtime.session.engine import Engine
+
+SAVE_EVERY_S = 20.0
+MASKS = ("latest", "earlier")
+"""Of `PassSoFar`."""
+
+
+class Unfinished:
+    """Saves a pass from time to time, with all that its engine has learned.
+
+    Args:
+        path: of the file; None keeps nothing.
+        every_s: seconds between two saves.
+        clock: seconds; replaced in tests.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        every_s: float = SAVE_EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = path
+        self._every_s = every_s
+        self._clock = clock
+        self._saved_at = clock()
+
+    def resume(self, key: str, engine: Engine) -> tuple[list[Result], PassSoFar | None]:
+        """The finished rounds of a cell and its pass so far, whose learning the engine takes over.
+
+        Nothing where the file is of another cell or missing.
+
+        Raises:
+            StateError: the file is damaged.
+        """
+        if self.path is None or not self.path.exists():
+            return [], None
+        saved = read_state(self.path)
+        if saved.facts["cell"] != key:
+            return [], None
+        tensors = dict(saved.tensors)
+        counts = tensors.pop("counts").numpy()
+        masks = {name: tensors.pop(name).numpy() for name in MASKS if name in tensors}
+        engine.weights.import_state(tensors)
+        so_far = PassSoFar(
+            counts,
+            Result.from_dict(saved.facts["result"]),
+            saved.facts["next_index"],
+            saved.facts["busy_until"],
+            saved.facts["ready_at"],
+            **masks,
+        )
+        return [Result.from_dict(result) for result in saved.facts["rounds"]], so_far
+
+    def save_if_due(self, key: str, engine: Engine, rounds: list[Result], so_far: PassSoFar) -> None:
+        """Write durably where the last save is ``every_s`` ago.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self.path is None or self._clock() - self._saved_at < self._every_s:
+            return
+        tensors = engine.weights.export_state() | {"counts": torch.from_numpy(so_far.counts)}
+        masks = {name: getattr(so_far, name) for name in MASKS}
+        tensors |= {name: torch.from_numpy(mask) for name, mask in masks.items() if mask is not None}
+        facts: dict[str, Any] = {
+            "cell": key,
+            "rounds": [result.as_dict() for result in rounds],
+            "result": so_far.result.as_dict(),
+            "next_index": so_far.next_index,
+            "busy_until": so_far.busy_until,
+            "ready_at": so_far.ready_at,
+        }
+        write_state(self.path, Saved(tensors, facts))
+        self._saved_at = self._clock()
+
+    def remove(self) -> None:
+        """The pass is finished."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,64 @@
+"""What a report says of the conditions: command, bundle, machine, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ocl_edge.bundle.manifest import Bundle
+from ocl_edge_app.doctor.machine import describe_machine
+from ocl_edge_app.report.page import Facts, Section
+from ocl_edge_runtime.session.engine import Engine
+
+NOT_THE_MACHINE = ("ocl-edge", "python")
+
+
+def what_ran(command: str, bundle: Bundle, settings: Mapping[str, Any]) -> Section:
+    """A section that lets somebody else do it again.
+
+    Args:
+        command: as it was typed.
+        bundle: that ran.
+        settings: name -> value, whatever else the results depend on.
+    """
+    manifest = bundle.manifest
+    rows: dict[str, object] = {
+        "command": command,
+        "bundle": str(bundle.path),
+        "identity": bundle.identity,
+        "network": f"{manifest.architecture} from {manifest.checkpoint}, "
+        f"input {manifest.input.height}x{manifest.input.width}",
+        **settings,
+        **machine_facts(),
+        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z"),
+    }
+    return Section("What ran", [Facts(rows)])
+
+
+def network_name(bundle: Bundle) -> str:
+    """Of the architecture, without its options or the path of its file."""
+    return Path(bundle.manifest.architecture.partition(":")[0]).stem
+
+
+def settings_of(engine: Engine) -> dict[str, str]:
+    """Method, backend and every number of the adaptation."""
+    numbers = engine.settings.model_dump().items()
+    return {
+        "method": f"{engine.method.name}, {'view pair' if engine.views == 'pair' else 'single view'}",
+        "backend": engine.backend_name,
+        "head": "PyTorch" if engine.head_kind == "torch" else "in the backend",
+        "settings": ", ".join(f"{name} {value}" for name, value in numbers),
+    }
+
+
+def machine_facts() -> dict[str, str]:
+    """Hardware and versions of this machine; see `ocl_edge_app.doctor.machine`."""
+    machine = describe_machine()
+    versions = {"ocl-edge": machine.hardware["ocl-edge"], "python": machine.hardware["python"].split()[0]}
+    versions |= {name: version for name, version in machine.libraries.items() if version}
+    hardware = {name: value for name, value in machine.hardware.items() if name not in NOT_THE_MACHINE}
+    if "GPU 0" not in hardware:
+        hardware["nvidia driver"] = "none that works"
+    return {**hardware, "versions": ", ".join(f"{name} {version}" for name, version in versions.items())}

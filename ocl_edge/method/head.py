@@ -1,0 +1,70 @@
+"""The head: features -> logits, and how it learns from a view pair."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.method.step import Loss, Update, adapt_step
+from ocl_edge.method.weights import AdaptedWeights, TrainableWeights
+from ocl_edge.timings import Stopwatch
+
+
+class Head(AdaptedWeights):
+    """Features -> logits, and how it learns from a view pair."""
+
+    @abstractmethod
+    def logits(self, features: Sequence[Tensor]) -> Tensor:
+        """Features, each [N, F, h, w] -> logits [N, C, h, w]."""
+
+    @abstractmethod
+    def source_logits(self, features: Sequence[Tensor]) -> Tensor:
+        """As `logits`, with the source weights and without gradients."""
+
+    @abstractmethod
+    def adapt(self, features: Sequence[Tensor], loss_of: Loss, watch: Stopwatch) -> Update:
+        """One step of gradient descent on a view pair, then restoration.
+
+        Args:
+            features: of the image and its flip, each [2, F, h, w].
+            loss_of: see `ocl_edge.method.step.adapt_step`.
+            watch: receives the laps of the step.
+
+        Returns:
+            What happened. A loss or gradient that is not finite leaves the weights, the
+            momentum and the generator as they were.
+        """
+
+
+class TrainableHead(TrainableWeights, Head):
+    """A head module that PyTorch trains.
+
+    Args:
+        module: features -> logits; its parameters are trained in place.
+        settings: as for `AdaptedWeights`.
+        seed: likewise.
+    """
+
+    def __init__(self, module: nn.Module, settings: AdaptationDefaults, seed: int = 0) -> None:
+        super().__init__(dict(module.named_parameters()), settings, seed)
+        self.module = module
+
+    def logits(self, features: Sequence[Tensor]) -> Tensor:
+        """See `Head.logits`; differentiable."""
+        return only_output(self.module(*features))
+
+    @torch.no_grad()
+    def source_logits(self, features: Sequence[Tensor]) -> Tensor:
+        return only_output(torch.func.functional_call(self.module, self.source, tuple(features)))
+
+    def adapt(self, features: Sequence[Tensor], loss_of: Loss, watch: Stopwatch) -> Update:
+        return adapt_step(self, self.logits(features), loss_of, watch)
+
+
+def only_output(output: Tensor | Sequence[Tensor]) -> Tensor:
+    """What a head gives: captured programs give a tuple of one, modules a tensor."""
+    return output if isinstance(output, Tensor) else output[0]

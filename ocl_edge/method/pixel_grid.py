@@ -1,0 +1,50 @@
+"""A grid of every n-th pixel: as good a sample for the loss as all pixels, at a fraction of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ocl_edge.method.head import Head
+
+
+@dataclass(frozen=True)
+class PixelGrid:
+    """Every ``stride``-th pixel in both directions."""
+
+    stride: int
+
+    def sample(self, features: Sequence[Tensor], flip: bool = False) -> list[Tensor]:
+        """Views of features [N, F, h, w] on the grid.
+
+        Args:
+            features: of one view.
+            flip: they are of the flipped view; its grid is mirrored, so that pixels correspond.
+        """
+        n = self.stride
+        starts = [(f.shape[3] - 1) % n if flip else 0 for f in features]
+        return [f[:, :, ::n, start::n] for f, start in zip(features, starts, strict=True)]
+
+
+@torch.no_grad()
+def is_pointwise(head: Head, features: Sequence[Sequence[int]]) -> bool:
+    """Whether a head commutes with taking every second pixel, tried on noise.
+
+    Args:
+        head: to try.
+        features: shape [F, h, w] of each of its inputs.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = [torch.randn(1, *shape, generator=generator) for shape in features]
+    if len({f.shape[2:] for f in noise}) != 1:
+        return False
+    grid = PixelGrid(2)
+    try:
+        few = head.logits(grid.sample(noise))
+    except RuntimeError:  # a head that insists on its size
+        return False
+    expected = grid.sample([head.logits(noise)])[0]
+    return few.shape == expected.shape and torch.allclose(few, expected, atol=1e-4)

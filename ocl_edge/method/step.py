@@ -1,0 +1,64 @@
+"""What one adaptation does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.method.weights import TrainableWeights
+from ocl_edge.timings import Stopwatch
+
+Loss = Callable[[Tensor, Tensor, AdaptationDefaults], Tensor]
+
+
+@dataclass(frozen=True)
+class Update:
+    """The outcome of one adaptation: the loss before it, whether it was applied, and why not."""
+
+    loss: float | None
+    applied: bool
+    reason: str
+
+
+def align_views(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of a view pair [2, C, h, w] -> two [1, C, h, w] whose pixels correspond."""
+    return logits[:1], logits[1:].flip(3)
+
+
+def mean_of_views(logits: Tensor) -> Tensor:
+    """Flip-averaged logits: [2, C, h, w] -> [1, C, h, w]."""
+    view, flipped_back = align_views(logits.detach())
+    return (view + flipped_back).mul_(0.5)
+
+
+def adapt_step(weights: TrainableWeights, logits: Tensor, loss_of: Loss, watch: Stopwatch) -> Update:
+    """One step of gradient descent on a view pair, then restoration (OCL paper, section 3).
+
+    Args:
+        weights: they produced ``logits`` with gradients enabled.
+        logits: of a view pair, [2, C, h, w].
+        loss_of: (logits, logits flipped back, settings) -> scalar.
+        watch: receives the laps loss, backward, step and restore.
+
+    Returns:
+        What happened. A loss or gradient that is not finite leaves the weights as they were.
+    """
+    loss = loss_of(*align_views(logits), weights.settings)
+    value = loss.item()
+    watch.lap("loss")
+    if not math.isfinite(value):
+        return Update(value, False, "the loss is not finite")
+    loss.backward()  # type: ignore[no-untyped-call]
+    watch.lap("backward")
+    if not weights.gradients_are_finite():
+        weights.discard_gradients()
+        return Update(value, False, "a gradient is not finite")
+    weights.step()
+    watch.lap("step")
+    weights.restore_toward_source()
+    watch.lap("restore")
+    return Update(value, True, "adapted")

@@ -1,0 +1,159 @@
+"""Weights that adapt: gradient descent in place, restoration, and the way back."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ocl_edge.method.settings import AdaptationDefaults
+
+
+class AdaptedWeights(ABC):
+    """Weights that adapt, their source values, and the random generator of their restoration.
+
+    After a step every single weight returns to its source value with a small probability
+    (stochastic restoration, Wang et al. 2022, CoTTA).
+
+    Args:
+        parameters: changed in place, by name.
+        settings: lr, momentum, weight decay, restoration.
+        seed: of the generator that chooses the weights to restore.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], settings: AdaptationDefaults, seed: int = 0) -> None:
+        self.parameters = parameters
+        self.settings = settings
+        self.source = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def draw_restored(self) -> dict[str, Tensor]:
+        """Which single weights return to their source values after the next step: bool, by name."""
+        share = self.settings.restoration
+        if share == 0:
+            return {name: torch.zeros(p.shape, dtype=torch.bool) for name, p in self.parameters.items()}
+        return {
+            name: torch.rand(p.shape, generator=self.generator) < share for name, p in self.parameters.items()
+        }
+
+    def reset(self) -> None:
+        """Source weights, no momentum. The generator goes on."""
+        self.load(self.source)
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of the weights, on the CPU."""
+        return {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over weights of the same names and shapes, and forget the momentum."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(weights[name])
+        self.forget_momentum()
+
+    @abstractmethod
+    def forget_momentum(self) -> None:
+        """Go on as if there had been no step before."""
+
+    @abstractmethod
+    def momentum(self) -> dict[str, Tensor]:
+        """Momentum buffers by weight, on the CPU; zeros before the first step."""
+
+    @abstractmethod
+    def load_momentum(self, momentum: Mapping[str, Tensor]) -> None:
+        """Take over momentum buffers; all zeros equal none."""
+
+    def export_state(self) -> dict[str, Tensor]:
+        """A copy of all that the next step depends on: weights, momentum, generator."""
+        tensors = {f"weight.{n}": t for n, t in self.snapshot().items()}
+        tensors |= {f"momentum.{n}": t.clone() for n, t in self.momentum().items()}
+        return tensors | {"generator": self.generator.get_state()}
+
+    def import_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `export_state` gave."""
+        self.load({n: tensors[f"weight.{n}"] for n in self.parameters})
+        self.load_momentum({n: tensors[f"momentum.{n}"] for n in self.parameters})
+        self.generator.set_state(tensors["generator"])
+
+    @torch.no_grad()
+    def distance_from_source(self) -> float:
+        """Euclidean distance of all weights from their source values, over the norm of those."""
+        moved = sum(float((p - self.source[name]).square().sum()) for name, p in self.parameters.items())
+        size = sum(float(p.square().sum()) for p in self.source.values())
+        return float((moved / size) ** 0.5) if size else 0.0
+
+    def step_length(self, before: Mapping[str, Tensor]) -> float:
+        """Euclidean length of the step from ``before``, over the norm of the source.
+
+        Weights that have just returned to their source values are left out: restoration is no error.
+
+        Args:
+            before: a `snapshot`.
+        """
+        moved = size = 0.0
+        for name, now in self.snapshot().items():
+            source = self.source[name].cpu()
+            moved += float(torch.where(now == source, 0.0, now - before[name]).square().sum())
+            size += float(source.square().sum())
+        return float((moved / size) ** 0.5) if size else 0.0
+
+    def weights_sha256(self) -> str:
+        """Hash of all weights, to compare two adaptations bit for bit."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.snapshot().items()):
+            digest.update(name.encode() + weight.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+class TrainableWeights(AdaptedWeights):
+    """Weights that PyTorch trains in place: SGD as in the OCL paper. See `AdaptedWeights`."""
+
+    parameters: dict[str, nn.Parameter]
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], settings: AdaptationDefaults, seed: int = 0
+    ) -> None:
+        super().__init__(dict(parameters), settings, seed)
+        self.optimizer = torch.optim.SGD(
+            self.parameters.values(),
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+
+    def step(self) -> None:
+        """Apply the gradients that ``backward`` left, and clear them."""
+        self.optimizer.step()
+        self.discard_gradients()
+
+    def discard_gradients(self) -> None:
+        self.optimizer.zero_grad(set_to_none=False)
+
+    def gradients_are_finite(self) -> bool:
+        return all(p.grad is None or bool(p.grad.isfinite().all()) for p in self.parameters.values())
+
+    @torch.no_grad()
+    def restore_toward_source(self) -> None:
+        """Each single weight returns to its source value with probability ``settings.restoration``."""
+        for name, restored in self.draw_restored().items():
+            parameter = self.parameters[name]
+            parameter.copy_(torch.where(restored, self.source[name], parameter))
+
+    def forget_momentum(self) -> None:
+        self.optimizer.state.clear()
+
+    def momentum(self) -> dict[str, Tensor]:
+        states = {name: self.optimizer.state.get(p, {}) for name, p in self.parameters.items()}
+        return {
+            name: torch.zeros_like(self.parameters[name])
+            if s.get("momentum_buffer") is None
+            else s["momentum_buffer"]
+            for name, s in states.items()
+        }
+
+    def load_momentum(self, momentum: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.parameters.items():
+            self.optimizer.state[parameter] = {"momentum_buffer": momentum[name].clone()}

@@ -1,0 +1,76 @@
+"""From a frame to the network's input."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from ocl_edge.errors import FrameError
+
+
+class InputSpec(BaseModel):
+    """How a frame becomes the network's input."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    colour_order: str = "RGB"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class Preprocessor:
+    """Resizes (bilinear, no antialiasing) and normalises frames into buffers of its own.
+
+    Args:
+        spec: size, mean and standard deviation from the manifest.
+    """
+
+    def __init__(self, spec: InputSpec) -> None:
+        self.size = (spec.height, spec.width)
+        std = torch.tensor(spec.std).view(1, 3, 1, 1)
+        self.scale = 1 / (255 * std)
+        self.shift = -torch.tensor(spec.mean).view(1, 3, 1, 1) / std
+        self._views = torch.empty(2, 3, *self.size)
+
+    def single(self, image: NDArray[np.uint8]) -> Tensor:
+        """One view: uint8 [H, W, 3] RGB -> float32 [1, 3, h, w].
+
+        The result is valid until the next call of `single` or `pair`.
+
+        Raises:
+            FrameError: another dtype or shape, or an empty image.
+        """
+        check_image(image)
+        if not (image.flags.writeable and image.flags.c_contiguous):  # what torch.from_numpy insists on
+            image = image.copy()
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+        if pixels.shape[2:] != self.size:
+            pixels = F.interpolate(pixels, self.size, mode="bilinear", align_corners=False)
+        return torch.addcmul(self.shift, pixels, self.scale, out=self._views[:1])
+
+    def pair(self, image: NDArray[np.uint8]) -> Tensor:
+        """The view pair, image and horizontal flip: float32 [2, 3, h, w]. Otherwise as `single`."""
+        self._views[1:].copy_(self.single(image).flip(3))
+        return self._views
+
+
+def check_image(image: NDArray[np.uint8]) -> None:
+    """Raise unless the image is uint8 [H, W, 3] with pixels.
+
+    Raises:
+        FrameError: saying what was found; NaN is named where there is any.
+    """
+    if not isinstance(image, np.ndarray):
+        raise FrameError(f"expected a NumPy array uint8 [H, W, 3], got {type(image).__name__}")
+    if image.dtype != np.uint8:
+        lost = np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all()
+        found = f"{image.dtype} with NaN or infinite values" if lost else str(image.dtype)
+        raise FrameError(f"expected uint8 pixels of 0 to 255, got {found}")
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise FrameError(f"expected an RGB image [H, W, 3] with pixels, got {list(image.shape)}")

@@ -1,0 +1,217 @@
+"""Where compiled engines lie: found, checked, locked, and written completely or not at all.
+
+    BUNDLE/engines/KEY/FORM.engine    the serialised engine, nothing else in the file
+    BUNDLE/engines/KEY/FORM.json      its record; written last, so its presence means complete
+
+A bundle on a read-only disk keeps its engines in the user's cache directory instead,
+under the bundle's identity.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ocl_edge.bundle.manifest import ENGINES, Bundle, file_sha256, flush_to_disk
+from ocl_edge.errors import BuildError, NoValidEngineError
+from ocl_edge.network.forms import GraphName
+from ocl_edge.tensorrt.key import EngineKey, EngineRecord, Here, Precision, reasons_against
+
+STAGING = ".build."
+
+
+@dataclass(frozen=True)
+class StoredEngine:
+    """An engine file, its record, and the bundle that it belongs to."""
+
+    path: Path
+    record: EngineRecord
+    bundle: Path
+
+    def read(self) -> bytes:
+        """The engine's bytes, after their hash was compared with the record.
+
+        Raises:
+            NoValidEngineError: the file is missing or was changed.
+        """
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise NoValidEngineError(f"{self.path} cannot be read: {error.strerror}") from error
+        if len(content) != self.record.bytes or file_sha256(self.path) != self.record.sha256:
+            raise NoValidEngineError(
+                f"{self.path} is damaged: its sha256 is not the one in {self.path.stem}.json; build it again "
+                f"with: {build_command(self.bundle, self.record.key, rebuild=True)}"
+            )
+        return content
+
+
+def user_cache() -> Path:
+    """``$XDG_CACHE_HOME/ocl-edge``, by default ``~/.cache/ocl-edge``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ocl-edge"
+
+
+def engine_directories(bundle: Bundle) -> tuple[Path, Path]:
+    """The bundle's own engine directory, and its place in the user's cache."""
+    return bundle.path / ENGINES, user_cache() / ENGINES / bundle.identity[:24]
+
+
+def writable_directory(bundle: Bundle) -> Path:
+    """The first of `engine_directories` that can be written.
+
+    Raises:
+        BuildError: neither can.
+    """
+    reasons = []
+    for directory in engine_directories(bundle):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=directory):
+                return directory
+        except OSError as error:
+            reasons.append(f"{directory}: {error.strerror}")
+    raise BuildError(
+        f"no place for the engine can be written ({'; '.join(reasons)}); "
+        "set XDG_CACHE_HOME to a directory that can"
+    )
+
+
+def list_engines(bundle: Bundle) -> list[StoredEngine]:
+    """Every complete engine of a bundle, newest first. Records that cannot be read are left out."""
+    found = []
+    for directory in engine_directories(bundle):
+        for file in directory.glob("*/*.json"):
+            with contextlib.suppress(OSError, ValidationError):
+                record = EngineRecord.model_validate_json(file.read_bytes())
+                found.append(StoredEngine(file.with_suffix(".engine"), record, bundle.path))
+    return sorted(found, key=lambda engine: engine.record.built_at, reverse=True)
+
+
+def find_engine(
+    bundle: Bundle, form: GraphName, here: Here, precision: Precision | None = None
+) -> StoredEngine:
+    """The newest engine that is valid for a form here.
+
+    Raises:
+        NoValidEngineError: there is none; says what differs in the one that comes closest.
+    """
+    candidates = [engine for engine in list_engines(bundle) if engine.record.key.form == form]
+    judged = [(reasons_against(e.record.key, bundle, form, here, precision), e) for e in candidates]
+    for reasons, engine in judged:
+        if not reasons:
+            return engine
+    command = f"ocl-edge build {bundle.path} --backend {here.flavour} --forms {form}"
+    command += f" --precision {precision}" if precision else ""
+    if not judged:
+        raise NoValidEngineError(
+            f"no {here.flavour} engine of the {form} form was built; build it: {command}"
+        )
+    reasons, closest = min(judged, key=lambda pair: len(pair[0]))
+    raise NoValidEngineError(
+        f"no engine of the {form} form fits here; {closest.path} differs: {'; '.join(reasons)}. "
+        f"Build one for this device: {command}"
+    )
+
+
+def find_built(bundle: Bundle, directory: Path, key: EngineKey) -> StoredEngine | None:
+    """The complete and undamaged engine with exactly this key, if it is there."""
+    record_file = directory / key.directory / f"{key.form}.json"
+    try:
+        record = EngineRecord.model_validate_json(record_file.read_bytes())
+        engine = StoredEngine(record_file.with_suffix(".engine"), record, bundle.path)
+        if record.key == key:
+            engine.read()
+            return engine
+    except (OSError, ValidationError, NoValidEngineError):
+        pass
+    return None
+
+
+def store_engine(bundle: Bundle, directory: Path, built: Path, record: EngineRecord) -> StoredEngine:
+    """Move a finished engine file into its place, then write its record.
+
+    Args:
+        bundle: that it was built from.
+        directory: one of `engine_directories`.
+        built: the engine file, on the same file system.
+        record: of it.
+    """
+    place = directory / record.key.directory
+    place.mkdir(parents=True, exist_ok=True)
+    target, described = place / f"{record.key.form}.engine", place / f"{record.key.form}.json"
+    described.unlink(missing_ok=True)
+    flush_to_disk(built)
+    built.replace(target)
+    partial = described.with_suffix(".json.partial")
+    partial.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    flush_to_disk(partial)
+    partial.replace(described)
+    flush_to_disk(place)
+    return StoredEngine(target, record, bundle.path)
+
+
+@contextlib.contextmanager
+def build_lock(directory: Path, key: EngineKey, waiting: Callable[[str], None]) -> Iterator[None]:
+    """Held by the one process that builds under this key; others wait.
+
+    The lock is the kernel's: it ends with the process, however that ends.
+
+    Args:
+        directory: one of `engine_directories`.
+        key: of the engine.
+        waiting: called once with a message if another process holds the lock.
+    """
+    with _lock_of(directory, _build_name(key)).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting("another process is building this engine; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def staging_directory(directory: Path, key: EngineKey) -> Iterator[Path]:
+    """An empty directory to build in, for the holder of `build_lock`; it vanishes at the end.
+
+    A build that is killed leaves its directory behind. The next build of any engine in the
+    same place removes it: a directory whose lock can be had belongs to nobody.
+    """
+    for left in directory.glob(f"{STAGING}*"):
+        name = left.name.removeprefix(STAGING)
+        with _lock_of(directory, name).open("w") as file, contextlib.suppress(BlockingIOError):
+            if name != _build_name(key):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    staging = directory / f"{STAGING}{_build_name(key)}"
+    staging.mkdir()
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _build_name(key: EngineKey) -> str:
+    return f"{key.directory}.{key.form}"
+
+
+def _lock_of(directory: Path, name: str) -> Path:
+    return directory / f".{name}.lock"
+
+
+def build_command(bundle: Path, key: EngineKey, rebuild: bool = False) -> str:
+    """The command that builds an engine with this key."""
+    command = (
+        f"ocl-edge build {bundle} --backend {key.flavour} --forms {key.form} --precision {key.precision}"
+    )
+    if key.gpu is None:
+        command += f" --targets {','.join(key.compute_capabilities)}"
+    return command + (" --rebuild" if rebuild else "")

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.timings import MASK_STAGES, UPDATE_STAGES
+from ocl_edge_app.profile import run_profile
+from ocl_edge_runtime.session.engine import Engine, EngineOptions
+from ocl_edge_runtime.sources import NoiseSource
+from ocl_edge_runtime.statistics import Distribution
+
+
+def test_percentiles_interpolate_between_ranks() -> None:
+    values = [4.0, 1.0, 3.0, 2.0, 10.0]
+    distribution = Distribution.of(values)
+    ordered = sorted(values)
+    for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)):
+        rank = q * (len(values) - 1)
+        low = int(rank)
+        high = min(low + 1, len(values) - 1)
+        expected = ordered[low] + (rank - low) * (ordered[high] - ordered[low])
+        assert getattr(distribution, name) == pytest.approx(expected)
+    assert (distribution.mean, distribution.max, distribution.count) == (4.0, 10.0, 5)
+    with pytest.raises(ValueError, match="no values"):
+        Distribution.of([])
+
+
+def test_both_engines_see_the_same_frames_and_every_stage_adds_up(small_bundle: Bundle) -> None:
+    off, on = Engine(small_bundle, EngineOptions("frozen")), Engine(small_bundle)
+    seen: dict[str, list[bytes]] = {"frozen": [], "ocl-head": []}
+    for engine in (off, on):
+        predict = engine.predict
+
+        def recorded(image, predict=predict, mode=engine.method.name):  # type: ignore[no-untyped-def]
+            seen[mode].append(image.tobytes())
+            return predict(image)
+
+        engine.predict = recorded  # type: ignore[method-assign]
+    profile = run_profile(off, on, NoiseSource(40, 50, 9), warmup=2)
+    assert len(profile.off.frames) == len(profile.on.frames) == 7
+    assert seen["frozen"] == seen["ocl-head"]
+    assert len(set(seen["ocl-head"])) == 9
+    assert set(profile.off.stages()) == {*MASK_STAGES, "emit"}
+    assert set(profile.on.stages()) == {*MASK_STAGES, *UPDATE_STAGES, "emit"} - {
+        "flipped view",
+        "guard",
+    }  # those are realtime mode's
+    for spans, total in zip(profile.on.frames, profile.on.totals_ms(), strict=True):
+        assert all(before.end_ns <= after.start_ns for before, after in itertools.pairwise(spans))
+        assert total == pytest.approx(sum(span.end_ns - span.start_ns for span in spans) / 1e6)
+        assert total <= (spans[-1].end_ns - spans[0].start_ns) / 1e6 + 1e-6
+    ratios = np.array(profile.on.totals_ms()) / np.array(profile.off.totals_ms())
+    assert profile.frame_ratio().p50 == pytest.approx(np.median(ratios))
+
+
+def test_the_trace_has_one_event_a_span_without_overlap(small_bundle: Bundle) -> None:
+    off, on = Engine(small_bundle, EngineOptions("frozen")), Engine(small_bundle)
+    profile = run_profile(off, on, NoiseSource(40, 50, 4), warmup=0)
+    trace = profile.trace()["traceEvents"]
+    events = [e for e in trace if e["ph"] == "X"]
+    assert len(events) == sum(len(spans) for r in (profile.off, profile.on) for spans in r.frames)
+    events.sort(key=lambda e: e["ts"])
+    for before, after in itertools.pairwise(events):
+        assert before["ts"] + before["dur"] <= after["ts"] + 0.002
+    assert {e["args"]["name"] for e in trace if e["ph"] == "M"} == {"adaptation off", "adaptation on"}

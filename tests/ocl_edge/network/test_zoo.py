@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ocl_edge.errors import CheckpointError, UsageError
+from ocl_edge.network.zoo import Spec, demo, parse_spec, recognise
+from ocl_edge.network.zoo.espnetv2 import ESPNetv2, channel_plan
+from ocl_edge_app.demo.world.measure import SHIPPED
+
+
+@pytest.mark.parametrize(
+    ("text", "factory", "arguments"),
+    [
+        ("espnetv2", "espnetv2", {}),
+        ("espnetv2:scale=1.5,classes=11", "espnetv2", {"scale": 1.5, "classes": 11}),
+        ("my/net.py:build", "my/net.py:build", {}),
+        (
+            "my/net.py:build:width=32,norm=batch,deep=True",
+            "my/net.py:build",
+            {"width": 32, "norm": "batch", "deep": True},
+        ),
+    ],
+)
+def test_specs_are_read_and_written_alike(text: str, factory: str, arguments: dict[str, object]) -> None:
+    spec = parse_spec(text)
+    assert (spec.factory, spec.arguments) == (factory, arguments)
+    assert str(spec) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("unet", "unknown architecture 'unet'; known: espnetv2, demo"),
+        ("espnetv2:scale", "expected key=value, got 'scale'"),
+    ],
+)
+def test_wrong_specs_are_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_spec(text)
+
+
+def test_wrong_user_code_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("def build(): return 3\nvalue = 1\n")
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
+    for spec, message in (
+        (f"{tmp_path}/none.py:build", "there is no file"),
+        (f"{tmp_path}/net.py:missing", "has no function 'missing'"),
+        (f"{tmp_path}/net.py:build", "returned a int"),
+        (f"{tmp_path}/net.py:build:width=3", "unexpected keyword argument"),
+        (f"{tmp_path}/broken.py:build", "cannot be imported: ModuleNotFoundError"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            parse_spec(spec).build()
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.25, 1.5, 2.0])
+def test_every_published_scale_is_recognised_from_its_shapes(scale: float) -> None:
+    network = ESPNetv2(scale, 20)
+    shapes = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+    assert recognise(shapes) == Spec("espnetv2", {"scale": scale, "classes": 20})
+    with torch.no_grad():
+        assert network.eval()(torch.zeros(1, 3, 64, 96)).shape == (1, 20, 64, 96)
+
+
+def test_channels_follow_the_width_multiplier() -> None:
+    assert channel_plan(0.5) == (16, 32, 64, 128)
+    assert channel_plan(1.0) == (32, 64, 128, 256)
+    assert channel_plan(2.0) == (32, 128, 256, 512)
+
+
+def test_a_size_that_does_not_fit_is_explained() -> None:
+    with pytest.raises(ValueError, match="multiples of 16, got 100x128; the nearest that fits is 96x128"):
+        ESPNetv2(0.5, 5)(torch.zeros(1, 3, 100, 128))
+
+
+def test_foreign_tensors_are_not_recognised() -> None:
+    with pytest.raises(CheckpointError, match="tried: espnetv2, demo"):
+        recognise({"layer.weight": (3, 3)})
+
+
+@pytest.mark.footage
+def test_the_published_checkpoint_loads_strictly(data: Path) -> None:
+    path = data / "models" / "espnetv2_s_2.0_city_1024x512.pth"
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    spec = recognise({name: tuple(t.shape) for name, t in state.items()})
+    assert spec == Spec("espnetv2", {"scale": 2.0, "classes": 20})
+    spec.build().load_state_dict(state, strict=True)
+    assert sum(t.numel() for t in state.values()) == 814_351
+
+
+def test_the_shipped_demo_network_is_recognised() -> None:
+    shipped = SHIPPED
+    state = torch.load(shipped, map_location="cpu", weights_only=True)["state_dict"]
+    spec = recognise({name: tuple(t.shape) for name, t in state.items()})
+    assert spec == Spec("demo", {"classes": 10, "width": 16})
+    spec.build().load_state_dict(state, strict=True)
+    assert recognise({name: tuple(t.shape) for name, t in demo.build(7, 8).state_dict().items()}) == Spec(
+        "demo", {"classes": 7, "width": 8}
+    )
