@@ -27,8 +27,8 @@ class Segmenter(Node):  # type: ignore[misc]
         super().__init__("ocl_edge")
         bundle = self.declare_parameter("bundle", "bundle").value
         fps = self.declare_parameter("fps", 10.0).value
-        self.engine = ocl_edge.open(bundle, period_s=1 / fps)
-        self.engine.warm_up()
+        self.session = ocl_edge.open(bundle, period_s=1 / fps)
+        self.session.warm_up()
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # the sensor profile queues 5
         self.masks = self.create_publisher(Image, "mask", newest)
         self.create_subscription(Image, "image", self.on_image, newest)
@@ -39,11 +39,11 @@ class Segmenter(Node):  # type: ignore[misc]
             return
         rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
         pixels = rows[:, : 3 * message.width].reshape(message.height, message.width, 3)
-        mask = self.engine.predict(pixels if message.encoding == "rgb8" else pixels[:, :, ::-1])
+        mask = self.session.predict(pixels if message.encoding == "rgb8" else pixels[:, :, ::-1])
         out = Image(height=mask.shape[0], width=mask.shape[1], encoding="mono8", step=mask.shape[1])
         out.header, out.data = message.header, mask.tobytes()
         self.masks.publish(out)
-        self.engine.adapt()
+        self.session.adapt()
 
 
 def main() -> None:

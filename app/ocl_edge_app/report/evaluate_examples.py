@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.errors import FrameError
-from ocl_edge_app.evaluation.grid import Group
 from ocl_edge_app.evaluation.labelled import LabelSpace
+from ocl_edge_app.evaluation.summary import Group
 from ocl_edge_app.report.evaluated import Evaluated
 from ocl_edge_app.report.page import Example, Examples, Picture
 from ocl_edge_app.report.pictures import Colour, mask_from_text, mask_uri, photo_uri, shrunk

@@ -13,7 +13,6 @@ from ocl_edge.tensorrt.flavours import FLAVOURS, FlavourName
 from ocl_edge.tensorrt.key import PRECISIONS as ALL_PRECISIONS
 from ocl_edge.tensorrt.key import Precision
 from ocl_edge_runtime.backends.base import Backend
-from ocl_edge_runtime.backends.lane import Lane
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend, import_onnxruntime
 from ocl_edge_runtime.backends.onnxruntime_gpu import OnnxRuntimeGpuBackend, require_provider
 from ocl_edge_runtime.backends.openvino_backend import PRECISIONS as OPENVINO_PRECISIONS
@@ -138,11 +137,6 @@ def open_backend(
             passed_over[candidate] = str(error)
     reasons = "; ".join(f"{candidate}: {reason}" for candidate, reason in passed_over.items())
     raise BackendError(f"no backend here computes in {precision} ({reasons})")
-
-
-def lane_of(backend: Backend) -> Lane:
-    """Where updates run that a backend was opened for."""
-    return backend.lane if isinstance(backend, TensorRtBackend) else Lane()
 
 
 def usable_backends() -> dict[str, str | None]:

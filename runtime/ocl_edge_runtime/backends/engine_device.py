@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ocl_edge.errors import BackendError
-from ocl_edge_runtime.backends.lane import CudaLane, Lane
+from ocl_edge_runtime.backends.update_stream import CudaUpdateStream, UpdateStream
 
 Enqueue = Callable[[int], None]
 """Enqueues work on the stream of this handle."""
@@ -37,7 +37,7 @@ class EngineDevice(Protocol):
     torch_device: torch.device
     """Where outputs are handed out."""
     can_capture: bool
-    lane: Lane
+    update_stream: UpdateStream
     """For a worker whose backend runs on this device."""
 
     def can_bind(self, tensor: Tensor) -> bool:
@@ -92,7 +92,7 @@ class TorchCudaDevice:
         self.torch_device = torch.device("cpu") if on_host else self._cuda
         priority = 0 if for_updates else -1  # lower numbers go first
         self._stream = torch.cuda.Stream(self._cuda, priority=priority)  # type: ignore[no-untyped-call]
-        self.lane: Lane = CudaLane(self._stream)
+        self.update_stream: UpdateStream = CudaUpdateStream(self._stream)
 
     def can_bind(self, tensor: Tensor) -> bool:
         return tensor.device == self._cuda

@@ -27,6 +27,7 @@ from ocl_edge_runtime.backends.base import Sizes, check_inputs, check_outputs, g
 from ocl_edge_runtime.backends.engine_device import Buffer, EngineDevice, open_device
 from ocl_edge_runtime.backends.runtime_cache import RuntimeCache
 from ocl_edge_runtime.backends.tensorrt_engines import EngineLibrary, load_engine, open_library
+from ocl_edge_runtime.lifetime import ClosedAtExit
 
 CPU = torch.device("cpu")
 
@@ -49,7 +50,7 @@ class _Prepared:
     replay: Callable[[], None] | None = None
 
 
-class TensorRtBackend:
+class TensorRtBackend(ClosedAtExit):
     """Runs the engines that `ocl-edge build` made.
 
     Args:
@@ -95,7 +96,7 @@ class TensorRtBackend:
         self._specs = {form: graphs[form] for form in self.engines}
         self._device = device or open_device(not on_device, for_updates)
         self.head_device = self._device.torch_device
-        self.lane = self._device.lane
+        self.update_stream = self._device.update_stream
         self._graphs = cuda_graphs
         self._loaded: dict[GraphName, Any] = {}
         self._caches: dict[Key, RuntimeCache] = {}

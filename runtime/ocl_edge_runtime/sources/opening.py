@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ocl_edge.errors import UsageError
-from ocl_edge_runtime.session.scheduler import Clock
+from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.sources.base import OnSkip, Source, keep_quiet
 from ocl_edge_runtime.sources.images import SUFFIXES, ImageSource
 from ocl_edge_runtime.sources.live import LiveSource
