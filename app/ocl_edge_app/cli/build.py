@@ -12,7 +12,7 @@ from ocl_edge_app.cli.export import parse_size
 from ocl_edge_app.cli.options import bundle_argument, json_option, label_classes_option, label_map_option
 
 if TYPE_CHECKING:
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge.tensorrt.key import EngineKey
     from ocl_edge_export.engines.build import BuiltEngine
     from ocl_edge_export.engines.request import BuildRequest
@@ -120,7 +120,7 @@ def build(
 
     A valid engine that is there already is kept.
     """
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.output import emit_json, note, stage_progress
     from ocl_edge_export.engines.build import build_engines, plan_build
     from ocl_edge_export.engines.request import BuildRequest

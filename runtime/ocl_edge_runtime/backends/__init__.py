@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, MissingExtraError, OclEdgeError, UsageError
 from ocl_edge.tensorrt.driver import driver_is_installed
 from ocl_edge.tensorrt.flavours import FLAVOURS, FlavourName

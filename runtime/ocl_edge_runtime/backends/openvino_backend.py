@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
 from ocl_edge.network.forms import GraphName
 from ocl_edge.tensorrt.key import Precision, precision_of

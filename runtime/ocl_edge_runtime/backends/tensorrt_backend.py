@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle, FormSpec
+from ocl_edge.bundle.manifest import FormSpec
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, NoValidEngineError
 from ocl_edge.network.forms import FORMS, FormName, GraphName
 from ocl_edge.tensorrt.flavours import FlavourName

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_runtime.backends import lane_of, tensorrt_backend
 from ocl_edge_runtime.backends.lane import CudaLane, PyCudaLane
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
