@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ocl_edge.tensorrt.flavours import FLAVOURS
 from ocl_edge_app.cli.export import parse_size
 from ocl_edge_app.cli.options import bundle_argument, json_option, label_classes_option, label_map_option
 
@@ -54,7 +55,7 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
     "--backend",
     "flavour",
     required=True,
-    type=click.Choice(["tensorrt", "tensorrt-rtx"]),
+    type=click.Choice(FLAVOURS),
     help="tensorrt builds on the device for the device; tensorrt-rtx also ahead of time, without a GPU.",
 )
 @click.option(
