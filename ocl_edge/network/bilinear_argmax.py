@@ -102,7 +102,6 @@ class BilinearArgmax:
         mixed = ~certain
         mixed[:, :-1] |= beside | ~certain[:, 1:]
         mixed[:-1] |= below | mixed[1:]
-        mixed[:-1, :-1] |= below[:, 1:]
         return mixed & (self._y.count > 0)[:, None] & (self._x.count > 0)
 
     @staticmethod
