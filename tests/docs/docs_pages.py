@@ -100,6 +100,16 @@ def links(page: str) -> list[str]:
     return found + re.findall(r'(?:src|srcset|href)="([^"]+)"', text)
 
 
+def prose(page: str) -> list[str]:
+    """Running text and cells of tables, Markdown included; no headings, no code."""
+    tokens = _PARSER.parse(read(page))
+    return [
+        " ".join(token.content.split())
+        for previous, token in pairwise(tokens)
+        if token.type == "inline" and previous.type != "heading_open"
+    ]
+
+
 def headings(page: str) -> list[str]:
     """Text of all headings, Markdown included."""
     tokens = _PARSER.parse(read(page))
