@@ -34,7 +34,7 @@ def open(bundle: Path | str, **options: Any) -> Session:  # noqa: A001
     """
     from dataclasses import fields
 
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge.errors import UsageError
     from ocl_edge_runtime.session.opening import open_session
     from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import Executor
 from dataclasses import replace
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions

@@ -22,7 +22,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle, FormSpec, TensorSpec
+from ocl_edge.bundle.manifest import FormSpec, TensorSpec
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
 from ocl_edge.network.forms import FORMS, HEAD_GRAPHS, FormName, GraphName
 from ocl_edge_runtime.backends.update_stream import UpdateStream

@@ -5,21 +5,19 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from contextlib import ExitStack
 
-from safetensors.torch import load_file
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle, load_head, load_norms, load_tail
 from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.method.head import Head, TrainableHead
 from ocl_edge.method.methods import Method, find_method, ocl
-from ocl_edge.method.norms import SourceNorms, prior_of_channels
+from ocl_edge.method.norms import prior_of_channels
 from ocl_edge.method.pixel_grid import PixelGrid
 from ocl_edge.method.step import adapt_step
 from ocl_edge.method.verdict import Verdict
 from ocl_edge.method.weights import TrainableWeights
 from ocl_edge.network.preprocess import Preprocessor
-from ocl_edge.network.programs import load_program
-from ocl_edge.network.tail import MOST_CLASSES, Tail
+from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import Choice, open_backend
 from ocl_edge_runtime.backends.base import Backend
@@ -145,7 +143,7 @@ def _paper(
         backbone,
         norms,
         head,
-        _tail(setup.bundle),
+        load_tail(setup.bundle),
         learner.watch,
         pair=setup.views == "pair",
         with_gradients=setup.trains,
@@ -164,9 +162,9 @@ def _realtime(
     choice = _open_backend(bundle, options, opened)
     setup = _setup(bundle, options, realtime, choice)
     head, watch = _open_head(setup, choice.backend), Stopwatch()
-    norms = NormVectors(_trained_norms(bundle), _prior(setup), realtime, clock)
+    norms = NormVectors(load_norms(bundle), _prior(setup), realtime, clock)
     segmenter = Segmenter(
-        Preprocessor(bundle.manifest.input), choice.backend, norms, head, _tail(bundle), watch
+        Preprocessor(bundle.manifest.input), choice.backend, norms, head, load_tail(bundle), watch
     )
     pointwise = head.is_pointwise(bundle.manifest.features)
     rules = UpdateRules(
@@ -226,16 +224,7 @@ def _open_head(setup: Setup, backend: Backend) -> Head:
 
 
 def _torch_head(setup: Setup) -> TrainableHead:
-    return TrainableHead(load_program(setup.bundle.file("head.pt2")), setup.settings, setup.options.seed)
-
-
-def _tail(bundle: Bundle) -> Tail:
-    module = load_program(bundle.file("tail.pt2")) if "tail.pt2" in bundle.manifest.files else None
-    return Tail(bundle.manifest.align_corners, module)
-
-
-def _trained_norms(bundle: Bundle) -> SourceNorms:
-    return SourceNorms(**load_file(bundle.file("norms.safetensors")))
+    return TrainableHead(load_head(setup.bundle), setup.settings, setup.options.seed)
 
 
 def _prior(setup: Setup) -> Tensor:
@@ -247,5 +236,5 @@ def _anchor(setup: Setup) -> dict[str, Tensor]:
     """Inputs of the measured form beside the image; none where there are no norms."""
     if not setup.bundle.manifest.norms:
         return {}
-    trained = _trained_norms(setup.bundle)
+    trained = load_norms(setup.bundle)
     return {"anchor_statistics": trained.statistics, "anchor_weight": _prior(setup)}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge.method.weights import AdaptedWeights
 from ocl_edge.network.preprocess import check_image

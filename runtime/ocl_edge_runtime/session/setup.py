@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.method.methods import Method, find_method
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions, Views

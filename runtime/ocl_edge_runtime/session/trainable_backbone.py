@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle, load_backbone
 from ocl_edge.errors import UsageError
 from ocl_edge.method.methods import Method
 from ocl_edge.network.forms import BATCH_NORM, FormName, build_form
-from ocl_edge.network.programs import load_program
 
 
 class TrainableBackbone:
@@ -28,7 +27,7 @@ class TrainableBackbone:
     """
 
     def __init__(self, bundle: Bundle, method: Method) -> None:
-        plain = load_program(bundle.file("backbone.pt2"))
+        plain = load_backbone(bundle)
         affine = {
             str(a.target) for n in plain.graph.nodes if n.target is BATCH_NORM for a in n.args[1:3] if a
         }

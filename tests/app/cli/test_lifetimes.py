@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BuildError
 from ocl_edge_app.cli import run
 from ocl_edge_runtime.clock import RealClock

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.method.verdict import Reason, Signals, Verdict, Violation
 from ocl_edge.network.zoo.demo import normalise
 from ocl_edge_app.cli import run

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import StateError, UsageError
 from ocl_edge_app.cli import run
 from ocl_edge_runtime.clock import RealClock

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ocl_edge
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
 from ocl_edge.method.verdict import Reason, Signals, Verdict, Violation
 from ocl_edge_app.report.recorder import RunRecorder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BundleError, FrameError
 from ocl_edge_runtime.backends.host_backend import HostBackend
 from ocl_edge_runtime.session.opening import open_session
