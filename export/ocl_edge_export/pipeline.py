@@ -33,6 +33,7 @@ from ocl_edge_export.lowering import lower_adaptive_pooling
 from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, input_names, output_names, write_forms
 from ocl_edge_export.parity import Tolerances, check_parity
 from ocl_edge_export.sample_images import noise_images, read_images
+from ocl_edge_export.sensing import which_norms_sense
 from ocl_edge_export.split import SplitNetwork, split_network
 
 DEFAULT_STAT_ROWS = 8
@@ -240,7 +241,8 @@ def _manifest(
         opset=OPSET,
         stat_rows=request.stat_rows,
         norms=tuple(
-            NormSpec(name=n.name, channels=n.channels, pinned=n.pinned) for n in list_norms(split.backbone)
+            NormSpec(name=n.name, channels=n.channels, pinned=n.pinned, sensing=senses)
+            for n, senses in zip(list_norms(split.backbone), which_norms_sense(split.backbone), strict=True)
         ),
         forms={form: _form_spec(form, split.backbone, frame, split.features) for form in FORMS},
         **checked,

@@ -62,9 +62,17 @@ class HeadGraphs(_Strict):
 
 
 class NormSpec(_Strict):
+    """A norm of the backbone.
+
+    Attributes:
+        sensing: no other norm feeds it (`ocl_edge.method.home`); None in bundles that were exported before
+            this was stored.
+    """
+
     name: str
     channels: int = Field(gt=0)
     pinned: bool = False
+    sensing: bool | None = None
 
 
 class ClassSpec(_Strict):
@@ -122,6 +130,16 @@ class Manifest(_Strict):
     @property
     def norm_channels(self) -> int:
         return sum(norm.channels for norm in self.norms)
+
+    @property
+    def sensing_norms(self) -> list[int]:
+        """Indices of the norms that tell how far from home a frame is.
+
+        The first one in the order of execution is one of them, whether the bundle says so or not.
+        """
+        said = [index for index, norm in enumerate(self.norms) if norm.sensing]
+        first = [0] if self.norms and self.norms[0].sensing is None and not self.norms[0].pinned else []
+        return said or first
 
     @property
     def graphs(self) -> dict[str, FormSpec]:

@@ -43,6 +43,15 @@ class AdaptedWeights(ABC):
         """Source weights, no momentum. The generator goes on."""
         self.load(self.source)
 
+    @torch.no_grad()
+    def go_halfway_home(self) -> None:
+        """Half of the way back to the source weights; no momentum."""
+        self.load({name: p.lerp(self.source[name], 0.5) for name, p in self.parameters.items()})
+
+    def follow(self, settings: AdaptationDefaults) -> None:
+        """Take the rates of the next update."""
+        self.settings = settings
+
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of the weights, on the CPU."""
         return {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
@@ -123,6 +132,11 @@ class TrainableWeights(AdaptedWeights):
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
         )
+
+    def follow(self, settings: AdaptationDefaults) -> None:
+        super().follow(settings)
+        for group in self.optimizer.param_groups:
+            group["lr"], group["momentum"] = settings.lr, settings.momentum
 
     def step(self) -> None:
         """Apply the gradients that ``backward`` left, and clear them."""

@@ -30,6 +30,7 @@ class Trial:
     """One pass (or ``rounds`` passes in a row) of one method over one stream.
 
     Attributes:
+        repeat: every frame comes so many times, at so many times the rate.
         settings: what the options come to: defaults may change from version to version.
     """
 
@@ -38,6 +39,7 @@ class Trial:
     corruption: Corruption
     rounds: int
     stream_fps: float | None
+    repeat: int = 1
 
     def key(self, context: str) -> str:
         """Hash of everything that the trial's numbers depend on, where ``options`` name a backend."""
@@ -163,6 +165,7 @@ def run_trials(
                     on_skip,
                     so_far=so_far,
                     keep=keep,
+                    repeat=trial.repeat,
                 )
                 results.append(result)
                 so_far = None
@@ -170,6 +173,7 @@ def run_trials(
                 "stream": str(trial.corruption),
                 "seed": trial.options.seed,
                 "stream_fps": trial.stream_fps,
+                "repeat": trial.repeat,
                 **session.facts(),
                 "rounds": [result.as_dict() for result in results],
             }

@@ -20,9 +20,13 @@ from ocl_edge.errors import OutputError, StateError, UsageError
 from ocl_edge_runtime.records.state import state_digest
 from ocl_edge_runtime.session.decisions import FromTape
 from ocl_edge_runtime.session.frames import Decided, Frame, FrameResult
+from ocl_edge_runtime.session.options import OpeningKind
 from ocl_edge_runtime.session.session import Session
 
 TAPE_VERSION = 1
+ALWAYS_OPEN = {"opening": 1.0}
+"""What a tape ran with that does not say: it is older than the opening."""
+NO_MOMENTS: dict[str, float | None] = {"measured_at": None, "followed_at": None, "learned_at": None}
 
 
 class TapeWriter:
@@ -52,7 +56,7 @@ class TapeWriter:
             {
                 "version": TAPE_VERSION,
                 "run": session.setup.what_decides(),
-                "measured_at": session.norms.measured_at,
+                "moments": session.moments,
                 "begins_with": state_digest(session),
             }
         )
@@ -104,7 +108,7 @@ class Tape:
     Attributes:
         path: of the file.
         run: what the decisions depended on, as `Setup.what_decides`.
-        measured_at: of the statistics that the run began with, on the recorded clock.
+        moments: of the state that the run began with, on the recorded clock.
         begins_with: hash of the state before the first frame.
         frames: index in the source -> what was decided, in order.
         ends_with: hash of the state at the end; None where the recording was cut off.
@@ -112,10 +116,21 @@ class Tape:
 
     path: Path
     run: dict[str, Any]
-    measured_at: float | None
+    moments: dict[str, float | None]
     begins_with: str
     frames: dict[int, Decided]
     ends_with: str | None
+
+    @property
+    def opening(self) -> OpeningKind:
+        """That it ran with."""
+        opening: OpeningKind = self.run["opening"]
+        return opening
+
+    @property
+    def frame_s(self) -> float | None:
+        """Likewise; see `SessionOptions`."""
+        return self.run.get("frame_s")
 
     @classmethod
     def read(cls, path: Path) -> Tape:
@@ -126,9 +141,9 @@ class Tape:
             if head["version"] != TAPE_VERSION:
                 raise StateError(f"{path} has version {head['version']}, expected {TAPE_VERSION}")
             frames = {line.pop("frame"): Decided(**line) for line in lines if "frame" in line}
-            return cls(
-                path, head["run"], head["measured_at"], head["begins_with"], frames, last.get("ends_with")
-            )
+            run = {**ALWAYS_OPEN, **head["run"]}
+            moments = {**NO_MOMENTS, **head.get("moments", {"measured_at": head.get("measured_at")})}
+            return cls(path, run, moments, head["begins_with"], frames, last.get("ends_with"))
         except OSError as error:
             raise UsageError(f"cannot read the schedule {path}: {error.strerror}") from error
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
@@ -149,7 +164,7 @@ class Tape:
             raise StateError(
                 f"{self.path} was recorded from another state: --resume from a copy of that one, same --seed"
             )
-        session.norms.measured_at = self.measured_at
+        session.moments = self.moments
         return Replay(self, session, session.follow(self.frames.values()))
 
 

@@ -10,13 +10,16 @@ from ocl_edge.errors import StateError
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.learners import State
 from ocl_edge_runtime.session.norm_vectors import NormPolicy
+from ocl_edge_runtime.session.openness import moved
 from ocl_edge_runtime.session.screening import Screening
 from ocl_edge_runtime.session.setup import Setup
 from ocl_edge_runtime.session.update_policy import UpdatePolicy
 from ocl_edge_runtime.session.updates import Updates
 
-SOMETIMES = ("average", "last_adapted", "guard.snapshot.")
+SOMETIMES = ("average", "last_adapted", "guard.snapshot.", "opening")
 """Tensors that a state may have or not."""
+NEW = {"learned_at", "followed_at", "frames_since"}
+"""Facts that a state of an older version lacks: it goes on without."""
 
 
 class Learned:
@@ -60,7 +63,7 @@ class Learned:
             **self._setup.belongs_to(),
             "settings": self._setup.settings.model_dump(mode="json"),
             "index": index,
-            "saved_at": self._clock.now(),
+            "saved_at": self._now_s(index),
             "skipped": self._policy.skipped,
             **norm_facts,
             **facts,
@@ -81,19 +84,42 @@ class Learned:
         wrong = self._missing_or_misshapen(tensors, facts)
         if wrong:
             raise StateError(f"the saved state lacks, or has in another shape: {', '.join(wrong)}")
-        self._updates.import_state(tensors, facts)
-        self._norms.import_state(tensors, facts, self._clock.now())
+        now_s, saved_at = self._now_s(facts["index"]), facts["saved_at"]
+        self._updates.import_state(
+            tensors, {**facts, "learned_at": moved(facts.get("learned_at"), saved_at, now_s)}
+        )
+        self._norms.import_state(tensors, facts, now_s)
         if self._screening:
             self._screening.import_state(tensors)
         self._policy.skipped = facts["skipped"]
         index: int = facts["index"]
         return index
 
+    @property
+    def moments(self) -> dict[str, float | None]:
+        """Every moment that the state holds, seconds of stream time."""
+        openness = self._norms.openness
+        return {
+            "measured_at": self._norms.measured_at,
+            "followed_at": openness.followed_at if openness else None,
+            "learned_at": self._updates.learner.pace.learned_at,
+        }
+
+    @moments.setter
+    def moments(self, moments: dict[str, float | None]) -> None:
+        self._norms.measured_at = moments["measured_at"]
+        if self._norms.openness:
+            self._norms.openness.followed_at = moments["followed_at"]
+        self._updates.learner.pace.learned_at = moments["learned_at"]
+
+    def _now_s(self, index: int) -> float:
+        return self._setup.stream_time(index, self._clock.now())
+
     def _missing_or_misshapen(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> list[str]:
         """What keeps a state from being taken over, by name."""
         ours, our_facts = self.export_state(0)
         guard = our_facts.get("guard", {})
-        missing = sorted(our_facts.keys() - facts.keys()) or [
+        missing = sorted(our_facts.keys() - facts.keys() - NEW) or [
             f"guard.{n}" for n in guard if n not in facts["guard"]
         ]
         if missing:

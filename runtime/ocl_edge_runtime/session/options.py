@@ -14,6 +14,7 @@ from ocl_edge.tensorrt.key import Precision
 
 Views = Literal["single", "pair"]
 HeadKind = Literal["torch", "engine"]
+OpeningKind = float | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,13 @@ class SessionOptions:
         precision: of a compiled engine; None takes the newest valid one.
         head: ``torch`` trains it in PyTorch; ``engine`` runs its forward pass and its OCL
             step in the backend, as graphs that the bundle holds for a convolutional head.
+        opening: ``auto`` follows the distance from home (`ocl_edge.method.home`), and updates go by stream
+            time. A number, 0 to 1, holds it there, and every update counts the same.
+        frame_s: seconds of stream time from a frame to the next, for ``auto``; None: realtime mode goes by
+            the frames' arrival, paper mode takes 1 s.
+
+    Raises:
+        UsageError: a value out of range, naming the option.
     """
 
     method: str = "ocl-head"
@@ -46,6 +54,13 @@ class SessionOptions:
     threads: int | None = None
     precision: Precision | None = None
     head: HeadKind = "torch"
+    opening: OpeningKind = "auto"
+    frame_s: float | None = None
+
+    def __post_init__(self) -> None:
+        known = self.opening == "auto" or (not isinstance(self.opening, str) and 0 <= self.opening <= 1)
+        require(known, "opening", "auto, or 0 to 1", self.opening)
+        require(self.frame_s is None or self.frame_s > 0, "frame_s", "above 0", self.frame_s)
 
     def settings_over(self, of_bundle: AdaptationDefaults) -> AdaptationDefaults:
         """What the method adapts with: these options, else its own defaults, else the bundle's."""

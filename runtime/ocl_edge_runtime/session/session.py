@@ -69,6 +69,8 @@ class Session(ClosedAtExit):
         self._learned = Learned(setup, updates, self.norms, screening, policy, clock)
         self._decided = Decided(0.0, False, False, False)
         self._landed: Landed | None = None
+        self._opening = 0.0
+        self._distance: float | None = None
         self._resources = resources or ExitStack()
 
     @property
@@ -84,6 +86,15 @@ class Session(ClosedAtExit):
     def weights(self) -> AdaptedWeights:
         """What adapts, as the last update that was taken in left it."""
         return self.updates.weights
+
+    @property
+    def moments(self) -> dict[str, float | None]:
+        """Seconds of this session's clock that its state holds: it moves them where another clock goes on."""
+        return self._learned.moments
+
+    @moments.setter
+    def moments(self, moments: dict[str, float | None]) -> None:
+        self._learned.moments = moments
 
     def predict(self, image: NDArray[np.uint8], arrived_at: float | None = None) -> NDArray[np.uint8]:
         """The mask of an image, before any update on it.
@@ -106,10 +117,11 @@ class Session(ClosedAtExit):
         unfit = self._screening.problem_of(image) if self._screening else None
         started = self.clock.now()
         measured = unfit is None and self._decisions.measures(self.index, arrived_at)
-        seen = self.segmenter.see(image, measured, arrived_at)
+        seen = self.segmenter.see(image, measured, self.setup.stream_time(self.index, arrived_at))
         if measured:
             self.norms.took(self.clock.now() - started)
         self.seen = replace(seen, unfit=unfit or seen.unfit)
+        self._opening, self._distance = seen.opening, seen.distance
         self._decided = Decided(arrived_at, measured, False, self._landed is not None)
         return seen.mask
 
@@ -123,6 +135,12 @@ class Session(ClosedAtExit):
             return Verdict(Reason.NOTHING_TRAINS)
         if seen is None:
             return Verdict(Reason.NO_FRAME)
+        openness = self.norms.openness
+        if openness is not None and openness.at_home:
+            self.updates.go_home(at_once=openness.value == 0)
+            return Verdict(Reason.AT_HOME)
+        if seen.opening == 0:  # away since this frame: the next one is seen there
+            return Verdict(Reason.AT_HOME)
         refusal = seen.unfit or self._decisions.refusal(self.index, self._decided.arrived_at)
         if refusal is not None:
             return refusal
@@ -157,7 +175,15 @@ class Session(ClosedAtExit):
     def result(self, mask: NDArray[np.uint8], verdict: Verdict) -> FrameResult:
         """What the last frame gave, where `predict` and `adapt` were called one by one."""
         timings = self.watch.timings_ms()
-        return FrameResult(mask, verdict, timings, background=self._landed, decided=self._decided)
+        return FrameResult(
+            mask,
+            verdict,
+            timings,
+            background=self._landed,
+            decided=self._decided,
+            opening=self._opening,
+            distance=self._distance,
+        )
 
     def settle(self) -> Landed | None:
         """Wait for an update in flight and take it in; None where there was none.
@@ -172,7 +198,7 @@ class Session(ClosedAtExit):
 
         Nothing that was learned changes.
         """
-        state, measured_at = self.export_state(), self.norms.measured_at
+        state, moments = self.export_state(), self.moments
         frame = self.bundle.manifest.input
         image = np.random.default_rng(0).integers(0, 256, (frame.height, frame.width, 3), dtype=np.uint8)
         for run in range(WARM_UP_RUNS):
@@ -187,7 +213,7 @@ class Session(ClosedAtExit):
                 self.norms.took(measured_s)
                 self.policy.took(self.clock.now() - started)
         self.import_state(*state)
-        self.norms.measured_at = measured_at  # same process, same clock
+        self.moments = moments  # same process, same clock
 
     def follow(self, frames: Iterable[Decided]) -> FromTape:
         """From the next frame on, take every decision of time from a tape instead of the clock."""

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ocl_edge.errors import FrameError, UsageError
 from ocl_edge_runtime.session.frames import Frame
-from ocl_edge_runtime.sources.base import OnSkip, Source, keep_quiet
+from ocl_edge_runtime.sources.base import UNTIMED_FRAME_S, OnSkip, Source, keep_quiet
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 RGB_LIKE_MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "CMYK", "YCbCr", "1")
@@ -36,6 +36,7 @@ class ImageSource(Source):
         super().__init__(on_skip)
         self.files = find_images(text)[:limit]
         self.total = len(self.files)
+        self.frame_s = UNTIMED_FRAME_S
 
     def __len__(self) -> int:
         return len(self.files)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ocl_edge.errors import FrameError, MissingExtraError, SourceError
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.frames import Frame
-from ocl_edge_runtime.sources.base import Arrival, OnSkip, Reader, Source, keep_quiet
+from ocl_edge_runtime.sources.base import UNTIMED_FRAME_S, Arrival, OnSkip, Reader, Source, keep_quiet
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
@@ -113,6 +113,7 @@ class VideoSource(Source):
         reader.close()
         counts = [count for count in (reader.total, limit) if count is not None]
         self.total = min(counts, default=None)
+        self.frame_s = 1 / reader.rate if reader.rate else UNTIMED_FRAME_S
 
     def __iter__(self) -> Iterator[Frame]:
         reader = VideoReader(str(self.path), self._clock)
