@@ -30,6 +30,7 @@ from ocl_edge_export.classes import default_classes, name_classes, read_classes
 from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
 from ocl_edge_export.learning_rate import scaled_rate, squared_gradient_norm
 from ocl_edge_export.lowering import lower_adaptive_pooling
+from ocl_edge_export.noise import noise_distances
 from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, input_names, output_names, write_forms
 from ocl_edge_export.parity import Tolerances, check_parity
 from ocl_edge_export.sample_images import noise_images, read_images
@@ -244,6 +245,7 @@ def _manifest(
             NormSpec(name=n.name, channels=n.channels, pinned=n.pinned, sensing=senses)
             for n, senses in zip(list_norms(split.backbone), which_norms_sense(split.backbone), strict=True)
         ),
+        noise_distance=noise_distances(split.backbone, frame, request.stat_rows),
         forms={form: _form_spec(form, split.backbone, frame, split.features) for form in FORMS},
         **checked,
     )

@@ -88,7 +88,8 @@ class FileSpec(_Strict):
 class Manifest(_Strict):
     """Everything that is known about a bundle without opening its other files.
 
-    ``no_head_graphs`` is the reason where ``head_graphs`` is None.
+    ``no_head_graphs`` is the reason where ``head_graphs`` is None. ``noise_distance`` is how far from the
+    trained statistics pure noise is, with norms unmixed and wide open; None in older bundles.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -106,6 +107,7 @@ class Manifest(_Strict):
     opset: int
     stat_rows: int = Field(ge=1)
     norms: tuple[NormSpec, ...]
+    noise_distance: tuple[float, float] | None = None
     forms: dict[str, FormSpec]
     head_graphs: HeadGraphs | None = None
     no_head_graphs: str | None = None

@@ -33,6 +33,9 @@ SHUT = 0.02
 LONGEST_STEP_S = 1.0
 """An update stands for this much stream time at most."""
 
+REFERENCE_NOISE = 0.676
+"""How far pure noise is from the trained statistics of ESPNetv2 2.0, which the limit was found with."""
+
 
 class SensingNorms:
     """What training left in the norms that sense.
@@ -82,6 +85,21 @@ def opening_at(distance: float) -> float:
     if not math.isfinite(distance):
         return 0.0
     return min(1.0, max(0.0, (distance - HOME_UNTIL) / (AWAY_FROM - HOME_UNTIL)))
+
+
+def scaled_limit(limit: float, opening: float, noise: tuple[float, float]) -> float:
+    """A limit of statistics for another network than the one where it was found.
+
+    Networks differ in how far their statistics move: pure noise is 0.34 away in CGNet and 0.83 in
+    ESPNetv2 0.5, and farther where norms are not mixed. The limit moves with it.
+
+    Args:
+        limit: for ESPNetv2 2.0, wide open.
+        opening: of the pass that measured.
+        noise: distance of pure noise in this network, unmixed and wide open.
+    """
+    unmixed, wide_open = noise
+    return limit * (unmixed + opening * (wide_open - unmixed)) / REFERENCE_NOISE
 
 
 class Opening(Protocol):

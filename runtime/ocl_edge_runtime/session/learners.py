@@ -162,7 +162,7 @@ class UpdateRules:
         loss: of the method.
         grid: the pixels that count.
         trained: statistics, float32 [2, S].
-        statistics_limit: largest distance of a frame's statistics from the trained ones.
+        limit_at: largest distance of a frame's statistics from the trained ones, by the opening.
         guarded: judge every update.
         limits: of the guard.
         timed: see `Pace`.
@@ -171,7 +171,7 @@ class UpdateRules:
     loss: Loss | None
     grid: PixelGrid
     trained: Tensor
-    statistics_limit: float
+    limit_at: Callable[[float], float]
     guarded: bool
     limits: GuardLimits
     timed: bool
@@ -209,7 +209,7 @@ class HeadLearner:
         # normalised with its own statistics: with those of the view the two differ in more than what
         # they see, and the head learns that (docs/choices.md)
         outputs = self.backend.infer("measured", {"image": lesson.views, **lesson.anchor})
-        refusal = self._refusal(outputs)
+        refusal = self._refusal(outputs, lesson.opening)
         flipped = rules.grid.sample(
             [outputs[f"features_{i}"] for i in range(len(lesson.features))], flip=True
         )
@@ -225,11 +225,11 @@ class HeadLearner:
         self.watch.lap("guard")
         return verdict
 
-    def _refusal(self, outputs: Mapping[str, Tensor]) -> Verdict | None:
+    def _refusal(self, outputs: Mapping[str, Tensor], opening: float) -> Verdict | None:
         if "statistics" not in outputs:
             return None
         rules = self._rules
-        return why_refused(outputs["statistics"].cpu(), rules.trained, rules.statistics_limit)
+        return why_refused(outputs["statistics"].cpu(), rules.trained, rules.limit_at(opening))
 
     def go_home(self, at_once: bool) -> None:
         if self.pace.go_home(at_once):

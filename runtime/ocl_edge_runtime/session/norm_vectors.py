@@ -185,7 +185,8 @@ class NormVectors:
             return None
         statistics, opened = outputs["statistics"].cpu(), self._openness.value
         self._openness.follow(statistics, arrived_at)
-        refusal = why_refused(statistics, self.trained.statistics, self._options.statistics_limit)
+        limit = self._openness.limit_at(self._options.statistics_limit, opened)
+        refusal = why_refused(statistics, self.trained.statistics, limit)
         if refusal is not None:
             self.refused += 1
             self._mix()

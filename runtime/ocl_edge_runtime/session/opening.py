@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from contextlib import ExitStack
+from functools import partial
 
 from ocl_edge.bundle.reading import Bundle, load_head, load_norms, load_tail
 from ocl_edge.errors import BundleError, UsageError
@@ -162,7 +163,8 @@ def _realtime(
     choice = _open_backend(bundle, options, opened)
     setup = _setup(bundle, options, realtime, choice)
     head, watch = _open_head(setup, choice.backend), Stopwatch()
-    norms = NormVectors(_openness(setup), realtime, clock)
+    openness = _openness(setup)
+    norms = NormVectors(openness, realtime, clock)
     segmenter = Segmenter(
         Preprocessor(bundle.manifest.input), choice.backend, norms, head, load_tail(bundle), watch
     )
@@ -171,7 +173,7 @@ def _realtime(
         setup.method.loss,
         PixelGrid(realtime.loss_stride if pointwise else 1),
         norms.trained.statistics,
-        realtime.statistics_limit,
+        partial(openness.limit_at, realtime.statistics_limit),
         realtime.guarded,
         realtime.limits,
         setup.follows_home,
@@ -237,4 +239,5 @@ def _openness(setup: Setup) -> Openness:
         prior_of_channels(channels, setup.settings.prior),
         FollowingOpening() if setup.options.opening == "auto" else FixedOpening(setup.options.opening),
         SensingNorms(trained.statistics, channels, sensing) if sensing else None,
+        manifest.noise_distance if setup.follows_home else None,
     )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ocl_edge.method.home import Opening, SensingNorms
+from ocl_edge.method.home import Opening, SensingNorms, scaled_limit
 from ocl_edge.method.norms import SourceNorms
 
 
@@ -20,6 +20,7 @@ class Openness:
         prior: weight of the trained statistics where the session is wide open, float32 [1, S].
         opening: that follows.
         sensing: tells the distance from home; None where nothing does.
+        noise: scales the limit of statistics (`scaled_limit`); None leaves it as it is.
 
     Attributes:
         distance: of the last frame that was measured, from home; None before the first.
@@ -27,7 +28,12 @@ class Openness:
     """
 
     def __init__(
-        self, trained: SourceNorms, prior: Tensor, opening: Opening, sensing: SensingNorms | None
+        self,
+        trained: SourceNorms,
+        prior: Tensor,
+        opening: Opening,
+        sensing: SensingNorms | None,
+        noise: tuple[float, float] | None = None,
     ) -> None:
         self.trained = trained
         self.distance: float | None = None
@@ -35,6 +41,7 @@ class Openness:
         self._prior = prior
         self._opening = opening
         self._sensing = sensing
+        self._noise = noise
         self._frames = 0
 
     @property
@@ -50,6 +57,10 @@ class Openness:
     def weight_at(self, opening: float) -> Tensor:
         """Weight of the trained statistics at an opening, float32 [1, S]: 1 at 0, the very prior at 1."""
         return torch.lerp(torch.ones_like(self._prior), self._prior, opening)
+
+    def limit_at(self, limit: float, opening: float) -> float:
+        """The limit of statistics that were measured at an opening."""
+        return limit if self._noise is None else scaled_limit(limit, opening, self._noise)
 
     def anchor(self) -> dict[str, Tensor]:
         """Inputs of the measured form beside the image; none where there are no norms."""

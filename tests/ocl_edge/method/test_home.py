@@ -15,6 +15,7 @@ from ocl_edge.method.home import (
     SensingNorms,
     opening_at,
     paced,
+    scaled_limit,
 )
 from ocl_edge.method.settings import AdaptationDefaults
 
@@ -126,6 +127,13 @@ def test_a_state_goes_on_where_it_was() -> None:
         assert other.at_home == one.at_home
     other.import_state({})
     assert other.value == 0
+
+
+def test_the_limit_of_statistics_moves_with_what_noise_is_in_a_network() -> None:
+    assert scaled_limit(0.55, 1.0, (1.5, 0.676)) == pytest.approx(0.55)
+    assert scaled_limit(0.55, 0.0, (1.352, 0.676)) == pytest.approx(1.1)
+    assert scaled_limit(0.55, 0.5, (1.352, 0.676)) == pytest.approx(0.825)
+    assert scaled_limit(0.55, 1.0, (9.9, 0.338)) == pytest.approx(0.275)
 
 
 def test_a_fixed_opening_stays() -> None:

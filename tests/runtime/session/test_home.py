@@ -261,3 +261,23 @@ def test_notes_say_what_a_bundle_cannot_tell(small_bundle: Bundle) -> None:
 def test_an_opening_out_of_range_is_refused(opening: float) -> None:
     with pytest.raises(UsageError, match="opening"):
         SessionOptions(opening=opening)
+
+
+def test_where_the_opening_follows_the_limit_is_that_of_the_network(
+    small_bundle: Bundle, home_is: dict[str, float]
+) -> None:
+    """Half the noise, half the limit; with a fixed opening it stays what was set."""
+    home_is["distance"] = 3.0
+    noise = small_bundle.manifest.noise_distance
+    assert noise is not None
+    assert all(0 < distance < 10 for distance in noise)
+    verdicts = {}
+    for factor in (1e-3, 1e3):
+        scaled = small_bundle.manifest.model_copy(update={"noise_distance": (factor, factor)})
+        bundle = replace(small_bundle, manifest=scaled)
+        session = realtime(bundle, statistics_limit=1.0)
+        session.step(random_image(0), 0.0)
+        verdicts[factor] = session.step(random_image(1), 1.0).verdict.reason
+        fixed = realtime(bundle, replace(OPTIONS, opening=1.0), statistics_limit=1e9)
+        assert fixed.step(random_image(1), 1.0).verdict.applied
+    assert verdicts == {1e-3: Reason.STATISTICS_TOO_FAR, 1e3: Reason.ADAPTED}
