@@ -1,4 +1,4 @@
-# make setup | test | test-gpu | check | demo | demo-camvid | accuracy | bench | clean
+# make setup | test | test-gpu | check | demo | demo-camvid | accuracy | home | bench | clean
 PYTHON ?= python3
 DATA ?= ../shared/data
 VENV := .venv
@@ -8,7 +8,7 @@ CHECKPOINT := $(DATA)/models/espnetv2_s_2.0_city_1024x512.pth
 FOOTAGE := $(DATA)/camvid/0001TP/images
 OUT ?= out
 
-.PHONY: setup test test-gpu check demo demo-camvid accuracy bench clean
+.PHONY: setup test test-gpu check demo demo-camvid accuracy home bench clean
 
 setup: $(READY)
 
@@ -48,6 +48,16 @@ accuracy: setup
 	$(BIN)/python bench/ablation.py run $(OUT)/accuracy --data $(DATA) --results $(OUT)/accuracy.jsonl \
 		--cells 'frozen,norm,norm + OCL head + restoration'
 	$(BIN)/python bench/ablation.py table --results $(OUT)/accuracy.jsonl
+
+# At home and away: CGNet, which is at home on CamVid, and ESPNetv2. Goes on where it was killed.
+home: setup
+	test -f $(OUT)/home/cgnet/manifest.json || $(BIN)/ocl-edge export $(DATA)/models/cgnet/cgnet_camvid.pth \
+		--arch $(DATA)/models/cgnet/network.py:build --input-size 360x480 --mean 0.41271,0.40349,0.38894 \
+		--std 0.00392157,0.00392157,0.00392157 --out $(OUT)/home/cgnet
+	test -f $(OUT)/accuracy/manifest.json || $(BIN)/ocl-edge export $(CHECKPOINT) --input-size 384x512 --out $(OUT)/accuracy
+	$(BIN)/python bench/home.py run $(OUT)/home/cgnet --data $(DATA)/camvid --results $(OUT)/home.jsonl
+	$(BIN)/python bench/home.py run $(OUT)/accuracy --network espnetv2 --data $(DATA)/camvid --results $(OUT)/home.jsonl
+	$(BIN)/python bench/home.py table --results $(OUT)/home.jsonl
 
 bench: setup
 	$(BIN)/python bench/accuracy.py --data $(DATA)

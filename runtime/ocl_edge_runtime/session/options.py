@@ -83,7 +83,7 @@ class RealtimeOptions:
         loss_stride: the loss takes every n-th pixel in both directions, where the head is
             pointwise; else all pixels.
         statistics_limit: largest distance of a frame's statistics from the source's
-            (`ocl_edge.method.norms.statistics_distance`) before they are refused, in ESPNetv2 2.0; where the
+            (`ocl_edge.method.norms.statistics_distance`) before they are refused; where the
             opening follows, scaled to the bundle's network (`ocl_edge.method.home.scaled_limit`). Weather
             and heavy noise stay under 0.52, frames of pure noise start at 0.57, a black one has over 1.
         guarded: judge every update; False only to see what the guard is for.

@@ -130,10 +130,10 @@ def test_a_state_goes_on_where_it_was() -> None:
 
 
 def test_the_limit_of_statistics_moves_with_what_noise_is_in_a_network() -> None:
-    assert scaled_limit(0.55, 1.0, (1.5, 0.676)) == pytest.approx(0.55)
-    assert scaled_limit(0.55, 0.0, (1.352, 0.676)) == pytest.approx(1.1)
-    assert scaled_limit(0.55, 0.5, (1.352, 0.676)) == pytest.approx(0.825)
-    assert scaled_limit(0.55, 1.0, (9.9, 0.338)) == pytest.approx(0.275)
+    assert scaled_limit(0.55, 1.0, (1.5, 0.61)) == pytest.approx(0.55)
+    assert scaled_limit(0.55, 0.0, (1.22, 0.61)) == pytest.approx(1.1)
+    assert scaled_limit(0.55, 0.5, (1.22, 0.61)) == pytest.approx(0.825)
+    assert scaled_limit(0.55, 1.0, (9.9, 0.305)) == pytest.approx(0.275)
 
 
 def test_a_fixed_opening_stays() -> None:
