@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor, fx, nn
 
@@ -32,6 +33,7 @@ from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.network.programs import load_program, save_program
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec
+from ocl_edge.plain_text import first_problem
 from ocl_edge_export.capture import LARGEST_BATCH, capture
 from ocl_edge_export.checkpoint import Checkpoint, load_network, read_checkpoint
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
@@ -143,13 +145,12 @@ def _input_spec(request: ExportRequest, checkpoint: Checkpoint, spec: Spec) -> I
         raise UsageError(
             "the input size is not known: --input-size HEIGHTxWIDTH, for example --input-size 512x1024"
         )
-    defaults = InputSpec(height=size[0], width=size[1])
-    return defaults.model_copy(
-        update={
-            "mean": request.mean or known.mean or defaults.mean,
-            "std": request.std or known.std or defaults.std,
-        }
-    )
+    normalisation = {"mean": request.mean or known.mean, "std": request.std or known.std}
+    given = {name: value for name, value in normalisation.items() if value is not None}
+    try:
+        return InputSpec.model_validate({"height": size[0], "width": size[1], **given})
+    except ValidationError as error:
+        raise UsageError(f"the network's input cannot be this: {first_problem(error)}") from error
 
 
 def _classes(request: ExportRequest, checkpoint: Checkpoint, count: int, spec: Spec) -> tuple[ClassSpec, ...]:

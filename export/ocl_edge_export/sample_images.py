@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
 from ocl_edge.errors import FrameError, UsageError
+from ocl_edge.image_files import SUFFIXES, decode_image
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
 AT_MOST = 4
 
 
@@ -59,8 +58,7 @@ def choose_images(directory: Path, at_most: int = AT_MOST) -> list[Path]:
 
 def _normalised(file: Path, spec: InputSpec) -> Tensor:
     try:
-        with Image.open(file) as image:
-            pixels = np.array(image.convert("RGB"))
+        pixels = decode_image(file, lambda image: np.array(image.convert("RGB")))
         return Preprocessor(spec).single(pixels)
-    except (OSError, UnidentifiedImageError, ValueError, FrameError) as error:
+    except FrameError as error:
         raise UsageError(f"--calibration: {file} cannot be read: {error}") from error

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from ocl_edge.errors import FrameError
+
+MOST_PIXELS = 1 << 26
+"""Of an image, or a network's input: 8192 x 8192."""
+
+Side = Annotated[int, Field(gt=0, le=32768)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Mean = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
+Deviation = Annotated[float, Field(ge=1e-6, le=1000, allow_inf_nan=False)]
 
 
 class InputSpec(BaseModel):
@@ -17,11 +27,16 @@ class InputSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
-    colour_order: str = "RGB"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    height: Side
+    width: Side
+    colour_order: Literal["RGB"] = "RGB"
+    mean: tuple[Mean, Mean, Mean] = (0.485, 0.456, 0.406)
+    std: tuple[Deviation, Deviation, Deviation] = (0.229, 0.224, 0.225)
+
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> InputSpec:
+        check_area(self.height, self.width)
+        return self
 
 
 class Preprocessor:
@@ -58,6 +73,12 @@ class Preprocessor:
         """The view pair, image and horizontal flip: float32 [2, 3, h, w]. Otherwise as `single`."""
         self._views[1:].copy_(self.single(image).flip(3))
         return self._views
+
+
+def check_area(height: int, width: int) -> None:
+    """Raises `ValueError` where an image of this size is larger than `MOST_PIXELS`."""
+    if height * width > MOST_PIXELS:
+        raise ValueError(f"{height}x{width} is larger than {MOST_PIXELS:,} pixels")
 
 
 def check_image(image: NDArray[np.uint8]) -> None:

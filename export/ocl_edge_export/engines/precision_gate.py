@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ocl_edge.bundle.manifest import Bundle
-from ocl_edge.errors import ParityError, UsageError
+from ocl_edge.errors import FrameError, ParityError, UsageError
+from ocl_edge.image_files import read_class_map
 from ocl_edge.network.forms import FormName
 from ocl_edge.network.programs import load_program
 from ocl_edge.network.tail import Tail
@@ -124,14 +124,9 @@ def read_labels(labels: Path, images: Path, space: LabelSpace, at_most: int) -> 
     for image in choose_images(images, at_most):
         file = labels / f"{image.stem}.png"
         try:
-            with Image.open(file) as opened:
-                if opened.mode not in ("L", "P"):
-                    raise UsageError(
-                        f"--labels: {file} must hold one class index a pixel, it is {opened.mode}"
-                    )
-                label = np.array(opened, np.uint8)
-        except (OSError, UnidentifiedImageError) as error:
-            raise UsageError(f"--labels: {file} cannot be read: {error}") from error
+            label = read_class_map(file)
+        except FrameError as error:
+            raise UsageError(f"--labels: {file}: {error}") from error
         wrong = np.setdiff1d(label, [*range(len(space.names)), space.ignore])
         if wrong.size:
             raise UsageError(
