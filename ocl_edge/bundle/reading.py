@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file
 from torch import Tensor, fx
 
-from ocl_edge.bundle.manifest import MANIFEST, HeadGraphs, Manifest, file_sha256, read_manifest
+from ocl_edge.bundle.manifest import (
+    MANIFEST,
+    MOST_MANIFEST_BYTES,
+    HeadGraphs,
+    Manifest,
+    file_sha256,
+    read_manifest,
+)
 from ocl_edge.errors import BundleError
+from ocl_edge.given_files import read_given, reason_of
 from ocl_edge.method.norms import SourceNorms
 from ocl_edge.network.programs import load_program
 from ocl_edge.network.tail import Tail
@@ -39,10 +48,11 @@ class Bundle:
         """
         path = Path(path)
         try:
-            raw = (path / MANIFEST).read_bytes()
-        except OSError as error:
+            raw = read_given(path / MANIFEST, MOST_MANIFEST_BYTES)
+        except (OSError, ValueError) as error:
+            reason = reason_of(error) if isinstance(error, OSError) else error
             raise BundleError(
-                f"{path} is not a bundle: {MANIFEST} cannot be read ({error.strerror}); "
+                f"{path} is not a bundle: {MANIFEST} cannot be read ({reason}); "
                 f"make one with: ocl-edge export CHECKPOINT --out {path}"
             ) from error
         bundle = cls(path, read_manifest(raw, path), hashlib.sha256(raw).hexdigest())
@@ -57,10 +67,12 @@ class Bundle:
             BundleError: naming the first file that is missing or changed.
         """
         for name, spec in self.manifest.files.items():
-            file = self.path / name
-            if not file.is_file():
-                raise BundleError(f"{self.path}: {name} is missing; export the bundle again")
-            if file.stat().st_size != spec.bytes or file_sha256(file) != spec.sha256:
+            file = self.file(name)
+            try:
+                unchanged = file.stat().st_size == spec.bytes and file_sha256(file) == spec.sha256
+            except OSError as error:
+                raise BundleError(f"{self.path}: {name} cannot be read: {reason_of(error)}") from error
+            if not unchanged:
                 raise BundleError(
                     f"{self.path}: {name} was changed after export (its sha256 is not the manifest's); "
                     "export the bundle again"
@@ -69,14 +81,39 @@ class Bundle:
     def file(self, name: str) -> Path:
         """Path of a file that the manifest lists.
 
+        A file may be a link where it leads into the directory of the real manifest: so the links of
+        model hubs, Bazel and Kubernetes are followed, whose manifest is a link itself. A link to
+        anywhere else is refused.
+
         Raises:
-            BundleError: the manifest does not list it.
+            BundleError: the manifest does not list it, it is missing, no file, or a link to the outside.
         """
         if name not in self.manifest.files:
             raise BundleError(
                 f"{self.path} holds no {name}; it lists: {', '.join(sorted(self.manifest.files))}"
             )
-        return self.path / name
+        file = self.path / name
+        try:
+            mode = file.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                self._check_link(file)
+                mode = file.stat().st_mode
+        except OSError as error:
+            raise BundleError(
+                f"{self.path}: {name} is missing ({reason_of(error)}); export the bundle again"
+            ) from error
+        if not stat.S_ISREG(mode):
+            raise BundleError(f"{self.path}: {name} is no regular file; export the bundle again")
+        return file
+
+    def _check_link(self, file: Path) -> None:
+        home = (self.path / MANIFEST).resolve(strict=True).parent
+        place = file.resolve(strict=True).parent
+        if place not in (home, self.path.resolve(strict=True)):
+            raise BundleError(
+                f"{self.path}: {file.name} is a link to {place}, outside of the bundle; its files may lie "
+                f"in {home}. Copy it with its content: cp -rL"
+            )
 
     def require_head_graphs(self) -> HeadGraphs:
         """The head graphs.
