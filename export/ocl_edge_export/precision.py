@@ -47,7 +47,7 @@ def write_converted(
     Raises:
         BuildError: the graph cannot be converted.
     """
-    source = bundle.file(bundle.manifest.forms[form].file)
+    source = bundle.graph_file(form)
     target = directory / f"{form}.{precision}.onnx"
     if precision == "int8":
         _quantise(source, target, bundle, form, images)

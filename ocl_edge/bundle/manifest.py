@@ -158,6 +158,12 @@ class Manifest(_Strict):
             raise ValueError("two classes have one name")
         return value
 
+    @field_validator("logits")
+    @classmethod
+    def _logits_fit_into_memory(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
+        check_area(value[1], value[2])
+        return value
+
     @field_validator("files")
     @classmethod
     def _is_not_listed_itself(cls, value: dict[str, FileSpec]) -> dict[str, FileSpec]:
@@ -169,7 +175,6 @@ class Manifest(_Strict):
     def _forms_fit(self) -> Manifest:
         if set(self.forms) != set(FORMS):
             raise ValueError(f"forms: expected {', '.join(FORMS)}, got {', '.join(self.forms) or 'none'}")
-        check_area(self.logits[1], self.logits[2])
         expected = self._shapes()
         for name, form in self.forms.items():
             for tensor in (*form.inputs, *form.outputs):

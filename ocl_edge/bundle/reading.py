@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import Tensor, fx
 
 from ocl_edge.bundle.manifest import (
@@ -18,11 +17,13 @@ from ocl_edge.bundle.manifest import (
     file_sha256,
     read_manifest,
 )
+from ocl_edge.bundle.onnx_check import check_graph
 from ocl_edge.errors import BundleError
 from ocl_edge.given_files import read_given, reason_of
 from ocl_edge.method.norms import SourceNorms
 from ocl_edge.network.programs import load_program
 from ocl_edge.network.tail import Tail
+from ocl_edge.tensor_files import check_tensor, read_tensors
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,16 @@ class Bundle:
             raise BundleError(f"{self.path}: {name} is no regular file; export the bundle again")
         return file
 
+    def graph_file(self, graph: str) -> Path:
+        """Path of the ONNX file of a form or head graph, which reaches nothing outside of the bundle.
+
+        Raises:
+            BundleError: as `file`; or the graph names other files, operators of other domains, or loops.
+        """
+        path = self.file(self.manifest.graphs[graph].file)
+        check_graph(path, self.manifest.files.keys())
+        return path
+
     def _check_link(self, file: Path) -> None:
         home = (self.path / MANIFEST).resolve(strict=True).parent
         place = file.resolve(strict=True).parent
@@ -147,8 +158,26 @@ def load_head(bundle: Bundle) -> fx.GraphModule:
 
 
 def load_head_weights(bundle: Bundle) -> dict[str, Tensor]:
-    """The head's source weights by the names of its parameters."""
-    return load_file(bundle.file("head.safetensors"))
+    """The head's source weights by the names of its parameters.
+
+    Raises:
+        BundleError: another number of weights than the manifest's, or one that is no float32 or not finite.
+    """
+    file = bundle.file("head.safetensors")
+    try:
+        weights = read_tensors(file)
+        for name, weight in weights.items():
+            check_tensor(name, weight, tuple(weight.shape))
+        count = sum(weight.numel() for weight in weights.values())
+        if count != bundle.manifest.head_parameters:
+            raise ValueError(f"{count} weights, expected {bundle.manifest.head_parameters}")
+        if graphs := bundle.manifest.head_graphs:
+            shapes = {tensor.name: tensor.shape for tensor in graphs.graphs["head"].inputs}
+            for role, name in graphs.parameters.items():
+                check_tensor(name, weights.get(name), shapes.get(role, ()))
+    except ValueError as error:
+        raise BundleError(f"{bundle.path}: {file.name} does not fit the manifest: {error}") from error
+    return weights
 
 
 def load_tail(bundle: Bundle) -> Tail:
@@ -162,5 +191,21 @@ def load_tail(bundle: Bundle) -> Tail:
 
 
 def load_norms(bundle: Bundle) -> SourceNorms:
-    """What training left in the norms of the backbone."""
-    return SourceNorms(**load_file(bundle.file("norms.safetensors")))
+    """What training left in the norms of the backbone.
+
+    Raises:
+        BundleError: a tensor is missing, left over, of another shape or dtype, or makes no sense.
+    """
+    file = bundle.file("norms.safetensors")
+    expected = [field.name for field in fields(SourceNorms)]
+    try:
+        tensors = read_tensors(file)
+        if set(tensors) != set(expected):
+            raise ValueError(f"tensors {', '.join(sorted(tensors))}, expected {', '.join(expected)}")
+        for name, tensor in tensors.items():
+            check_tensor(name, tensor, (bundle.manifest.norm_channels,))
+        if bool((tensors["var"] < 0).any()) or bool((tensors["var"] + tensors["eps"] <= 0).any()):
+            raise ValueError("var and eps: expected variances from 0, above 0 with eps added")
+    except ValueError as error:
+        raise BundleError(f"{bundle.path}: {file.name} does not fit the manifest: {error}") from error
+    return SourceNorms(**tensors)

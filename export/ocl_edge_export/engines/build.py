@@ -141,7 +141,7 @@ def _build_once(
 def _build(
     bundle: Bundle, request: BuildRequest, key: EngineKey, directory: Path, staging: Path, tell: Progress
 ) -> BuiltEngine:
-    onnx = bundle.file(bundle.manifest.graphs[key.form].file)
+    onnx = bundle.graph_file(key.form)
     parity = None
     if key.form != "head" and key.form != "head_step" and key.precision != "fp32":
         tell(f"convert to {key.precision}")

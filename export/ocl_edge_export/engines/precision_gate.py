@@ -58,7 +58,7 @@ def check_precision(
         ParityError: too many pixels change class, or too much mIoU is lost.
     """
     tolerances = tolerances or PRECISION_TOLERANCES[precision]
-    source = bundle.file(bundle.manifest.forms[form].file)
+    source = bundle.graph_file(form)
     finish = _Finish(bundle)
     sizes = (
         [label.shape for label in labels] if labels else [(images.shape[2], images.shape[3])] * len(images)

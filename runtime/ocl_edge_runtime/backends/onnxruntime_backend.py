@@ -52,7 +52,7 @@ class OnnxRuntimeBackend(HostBackend):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
-        path = self._bundle.file(self._graphs[graph].file)
+        path = self._bundle.graph_file(graph)
         try:
             session = self._open_session(str(path), options)
         except Exception as error:

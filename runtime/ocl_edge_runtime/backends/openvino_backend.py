@@ -65,7 +65,7 @@ class OpenVinoBackend(HostBackend):
 
     def _load(self, graph: GraphName, sizes: Sizes) -> Any:
         spec = self._graphs[graph]
-        path = self._bundle.file(spec.file)
+        path = self._bundle.graph_file(graph)
         precision = HINTS[precision_of(graph, self._precision)]
         properties = {**self._properties, "INFERENCE_PRECISION_HINT": precision}
         try:
