@@ -83,7 +83,7 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         said = io.StringIO()
         error.show(file=said)
-        click.echo("\n".join(map(plain, said.getvalue().splitlines())), err=True)
+        click.echo("\n".join(plain(line.expandtabs(4)) for line in said.getvalue().splitlines()), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)

@@ -111,7 +111,8 @@ def test_bundles_of_links_into_one_store_are_read(copied: Path, tmp_path: Path, 
     "text",
     ["[]", "null", "3", '""', "{}", '{"schema_version": "3x"}', '{"schema_version": null}',
      '{"schema_version": [3]}', '{"schema_version": true}', '{"schema_version": 3.0}',
-     '{"schema_version": 1e400}', "[" * 100_000, '{"schema_version": 3, "parity": ' + "[" * 100_000, '{"a":' * 100_000,
+     '{"schema_version": 1e400}', '{"schema_version": 3, "parity": ' + "[" * 100_000,
+     "[" * 100_000, '{"a":' * 100_000,
      '{"schema_version": ' + "9" * 10_000 + "}", "\xff\xfe", '{"schema_version": 3}'],
 )  # fmt: skip
 def test_a_manifest_of_any_kind_is_one_error(copied: Path, text: str) -> None:
