@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from ocl_edge.errors import UsageError
+from ocl_edge.images import SUFFIXES
 from ocl_edge_runtime.session.scheduler import Clock
 from ocl_edge_runtime.sources.base import OnSkip, Source, keep_quiet
-from ocl_edge_runtime.sources.images import SUFFIXES, ImageSource
+from ocl_edge_runtime.sources.images import ImageSource
 from ocl_edge_runtime.sources.live import LiveSource
 from ocl_edge_runtime.sources.paced import PacedSource
 from ocl_edge_runtime.sources.video import PacedReader, VideoReader, VideoSource
