@@ -20,6 +20,7 @@ PRIVATE = {
     "runtime/records/killed_adaptation.py": {"_exit"},  # of os
     "runtime/records/test_keeper.py": {"_file", "_write"},  # a disk that fills up
     "runtime/records/test_run_records.py": {"_file", "_write"},
+    "ocl_edge/network/test_bilinear_argmax.py": {"_everywhere_on_gpu"},  # runs where there is a GPU
     "ocl_edge/tensorrt/test_driver.py": {"_obj"},  # of ctypes
     "bench/test_faults.py": {"_backend"},
 }
