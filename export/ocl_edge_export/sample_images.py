@@ -58,4 +58,4 @@ def _normalised(file: Path, spec: InputSpec) -> Tensor:
     try:
         return Preprocessor(spec).single(read_image(file))
     except FrameError as error:
-        raise UsageError(f"--calibration: {file} {error}") from error
+        raise UsageError(f"--calibration: {file} cannot be read: {error}") from error
