@@ -1,4 +1,4 @@
-# make setup | test | test-gpu | check | demo | demo-camvid | accuracy | bench | clean
+# make setup | test | test-fast | test-gpu | check | demo | demo-camvid | accuracy | bench | clean
 PYTHON ?= python3
 DATA ?= ../shared/data
 VENV := .venv
@@ -9,7 +9,7 @@ FOOTAGE := $(DATA)/camvid/0001TP/images
 OUT ?= out
 PYTEST_OPTIONS ?=
 
-.PHONY: setup test test-gpu check demo demo-camvid accuracy bench clean
+.PHONY: setup test test-fast test-gpu check demo demo-camvid accuracy bench clean
 
 setup: $(READY)
 
@@ -20,6 +20,10 @@ $(READY): pyproject.toml constraints.txt
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+# The inner loop: less than a minute.
+test-fast: setup
+	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_OPTIONS)
 
 # Where there is a GPU and a TensorRT. In PYTHON's environment, because theirs (JetPack's) cannot be
 # installed into a venv: pip install -e '.[cpu]' pytest there first.
