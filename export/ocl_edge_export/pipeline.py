@@ -14,17 +14,9 @@ from safetensors.torch import save
 from torch import Tensor, fx, nn
 
 from ocl_edge import __version__
-from ocl_edge.bundle.manifest import (
-    Bundle,
-    ClassSpec,
-    FormSpec,
-    Manifest,
-    NormSpec,
-    TensorSpec,
-    file_sha256,
-    new_bundle_directory,
-    write_manifest,
-)
+from ocl_edge.bundle.manifest import ClassSpec, FormSpec, Manifest, NormSpec, TensorSpec, file_sha256
+from ocl_edge.bundle.reading import Bundle
+from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
 from ocl_edge.errors import CaptureError, SplitError, UsageError
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.forms import FORMS, FormName, distinct_form, list_norms, source_tensors

@@ -1,33 +1,26 @@
 """The bundle: the directory that export writes and every other verb reads.
 
-    manifest.json            what this file declares; sha256 of every other file
-    backbone.FORM.onnx       plain, modulated, measured
-    backbone.weights         the tensors that the three share
-    backbone.pt2             the plain backbone as a torch.export program (torch backend)
-    head.pt2, tail.pt2       the head; the tail where it is more than a bilinear resize
-    head.safetensors         source weights of the head
-    head.onnx, head_step.onnx  a convolutional head and its OCL step, weights as inputs
-    norms.safetensors        source mean, var, weight, bias, eps of every norm, packed
-    engines/                 compiled later, on the device; not hashed here
-
-A bundle is complete or absent: it is written beside its place and renamed.
+manifest.json            what this file declares; sha256 of every other file
+backbone.FORM.onnx       plain, modulated, measured
+backbone.weights         the tensors that the three share
+backbone.pt2             the plain backbone as a torch.export program (torch backend)
+head.pt2, tail.pt2       the head; the tail where it is more than a bilinear resize
+head.safetensors         source weights of the head
+head.onnx, head_step.onnx  a convolutional head and its OCL step, weights as inputs
+norms.safetensors        source mean, var, weight, bias, eps of every norm, packed
+engines/                 compiled later, on the device; not hashed here
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ocl_edge.errors import BundleError, UsageError
+from ocl_edge.errors import BundleError
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.preprocess import InputSpec
 
@@ -136,89 +129,12 @@ class Manifest(_Strict):
         return {**self.forms, **(self.head_graphs.graphs if self.head_graphs else {})}
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """An opened bundle.
-
-    Attributes:
-        path: its directory.
-        manifest: the validated manifest.
-        identity: sha256 of manifest.json; it covers every file through their hashes.
-    """
-
-    path: Path
-    manifest: Manifest
-    identity: str
-
-    @classmethod
-    def open(cls, path: Path | str, verify: bool = True) -> Bundle:
-        """Read a bundle and verify the hash of every file.
-
-        Raises:
-            BundleError: missing, incomplete, changed (the file is named), or of a newer schema.
-        """
-        path = Path(path)
-        try:
-            raw = (path / MANIFEST).read_bytes()
-        except OSError as error:
-            raise BundleError(
-                f"{path} is not a bundle: {MANIFEST} cannot be read ({error.strerror}); "
-                f"make one with: ocl-edge export CHECKPOINT --out {path}"
-            ) from error
-        bundle = cls(path, read_manifest(raw, path), hashlib.sha256(raw).hexdigest())
-        if verify:
-            bundle.verify()
-        return bundle
-
-    def verify(self) -> None:
-        """Compare size and sha256 of every file with the manifest.
-
-        Raises:
-            BundleError: naming the first file that is missing or changed.
-        """
-        for name, spec in self.manifest.files.items():
-            file = self.path / name
-            if not file.is_file():
-                raise BundleError(f"{self.path}: {name} is missing; export the bundle again")
-            if file.stat().st_size != spec.bytes or file_sha256(file) != spec.sha256:
-                raise BundleError(
-                    f"{self.path}: {name} was changed after export (its sha256 is not the manifest's); "
-                    "export the bundle again"
-                )
-
-    def file(self, name: str) -> Path:
-        """Path of a file that the manifest lists.
-
-        Raises:
-            BundleError: the manifest does not list it.
-        """
-        if name not in self.manifest.files:
-            raise BundleError(
-                f"{self.path} holds no {name}; it lists: {', '.join(sorted(self.manifest.files))}"
-            )
-        return self.path / name
-
-    def require_head_graphs(self) -> HeadGraphs:
-        """The head graphs.
-
-        Raises:
-            BundleError: there are none; with the reason and what to do.
-        """
-        if self.manifest.head_graphs is None:
-            raise BundleError(
-                f"{self.path} has no head graphs ({self.manifest.no_head_graphs}); --head torch needs none"
-            )
-        return self.manifest.head_graphs
-
-
 def read_manifest(raw: bytes, path: Path) -> Manifest:
     """Validate the text of a manifest.
 
     Raises:
         BundleError: no JSON, a newer schema, or a field that is missing or wrong.
     """
-    import json
-
     try:
         fields = json.loads(raw)
         version = fields["schema_version"]
@@ -237,74 +153,9 @@ def read_manifest(raw: bytes, path: Path) -> Manifest:
         raise BundleError(f"{path / MANIFEST} is damaged: {where}: {first['msg']}") from error
 
 
-@contextlib.contextmanager
-def new_bundle_directory(out: Path, force: bool) -> Iterator[Path]:
-    """A directory beside ``out`` that becomes ``out`` if the block succeeds and vanishes if it does not.
-
-    Raises:
-        UsageError: ``out`` exists and ``force`` is not set, or is not a bundle.
-        BundleError: it cannot be written (permission, full disk).
-    """
-    if out.exists():
-        if not force:
-            raise UsageError(f"{out} exists; choose another --out, or replace it with --force")
-        if not (out.is_dir() and ((out / MANIFEST).is_file() or not any(out.iterdir()))):
-            raise UsageError(f"{out} exists and is not a bundle; --force replaces only bundles")
-    try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
-    except OSError as error:
-        raise BundleError(f"cannot write beside {out}: {error.strerror}") from error
-    try:
-        staging.chmod(0o755)
-        yield staging
-        _put_in_place(staging, out)
-    except OSError as error:
-        raise BundleError(f"cannot write {out}: {error.strerror or error}; nothing was left there") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Hash every file of the directory into the manifest and write it, all durably."""
-    files = {}
-    for file in sorted(directory.iterdir()):
-        if file.name != MANIFEST:
-            files[file.name] = FileSpec(sha256=file_sha256(file), bytes=file.stat().st_size)
-            flush_to_disk(file)
-    complete = manifest.model_copy(update={"files": files})
-    (directory / MANIFEST).write_text(complete.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    flush_to_disk(directory / MANIFEST)
-    flush_to_disk(directory)
-
-
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _put_in_place(staging: Path, out: Path) -> None:
-    if out.exists():
-        retired = staging.with_name(f"{staging.name}.old")
-        out.rename(retired)
-        try:
-            staging.rename(out)
-        except OSError:
-            retired.rename(out)
-            raise
-        shutil.rmtree(retired)
-    else:
-        staging.rename(out)
-    flush_to_disk(out.absolute().parent)
-
-
-def flush_to_disk(path: Path) -> None:
-    """Wait until a file's content, or a directory's entries, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BundleError, CaptureError, UsageError
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from tests.doubles import small_network

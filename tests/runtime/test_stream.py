@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import FrameError, OutputError, UsageError
 from ocl_edge_runtime.loop import run_stream
 from ocl_edge_runtime.session.engine import Engine, EngineOptions

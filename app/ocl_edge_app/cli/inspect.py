@@ -21,7 +21,7 @@ Examples:
 @json_option
 def inspect(bundle: Path, json_path: str | None) -> None:
     """Print the contents of BUNDLE and compare every file's sha256 with the manifest."""
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.output import emit_json
     from ocl_edge_app.cli.views import show_bundle
 

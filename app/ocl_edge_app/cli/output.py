@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -14,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ocl_edge import durable
 from ocl_edge.errors import OutputError
-from ocl_edge.finite import finite
 from ocl_edge_app.cli.options import is_quiet
 
 COLUMNS_OF_A_LOG = 80
@@ -102,26 +101,16 @@ def printable(text: str) -> str:
 
 
 def emit_json(target: str, content: Mapping[str, Any]) -> None:
-    """Write JSON to a file, completely or not at all; ``-`` is standard output.
-
-    Numbers that are not finite become null: JSON has no word for them.
+    """Write JSON to a file; ``-`` is standard output. Numbers that are not finite become null.
 
     Raises:
         OutputError: it cannot be written.
     """
-    text = json.dumps(finite(content), indent=2, allow_nan=False) + "\n"
     if target == "-":
         with _to_standard_output():
-            sys.stdout.write(text)
-        return
-    path = Path(target)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+            sys.stdout.write(durable.json_text(content, indent=2))
+    else:
+        durable.write_json(Path(target), content, indent=2)
 
 
 def _print(content: Table | str) -> None:

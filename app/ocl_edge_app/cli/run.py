@@ -21,7 +21,7 @@ from ocl_edge_app.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge.method.norms import Prior
     from ocl_edge.tensorrt.key import Precision
     from ocl_edge_runtime.session.engine import Engine, EngineOptions
@@ -266,7 +266,7 @@ def run(
     Unreadable frames are reported, counted and skipped. If a camera or stream fails, the run saves what
     it learned, prints its summary and exits with 1.
     """
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge.errors import SourceError
     from ocl_edge_app.cli import run_hooks as hooks
     from ocl_edge_app.cli import run_summary as summary

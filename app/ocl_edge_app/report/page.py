@@ -19,8 +19,8 @@ from typing import ClassVar, Literal
 
 import jinja2
 
+from ocl_edge import durable
 from ocl_edge._version import __version__
-from ocl_edge.errors import OutputError
 from ocl_edge_app.report.plots import NARROW, WIDE, Plot
 
 Tone = Literal["", "good", "bad", "strong", "quiet"]
@@ -171,18 +171,12 @@ def render_page(page: Page) -> str:
 
 
 def write_page(page: Page, path: Path) -> None:
-    """Write the page to a file, completely or not at all.
+    """Write the page to a file.
 
     Raises:
         OutputError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(render_page(page), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    durable.write_text(path, render_page(page))
 
 
 @cache

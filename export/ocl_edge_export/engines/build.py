@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from ocl_edge._version import __version__
-from ocl_edge.bundle.manifest import Bundle, file_sha256
-from ocl_edge.errors import BackendError, BuildError, UsageError
+from ocl_edge.bundle.manifest import file_sha256
+from ocl_edge.bundle.reading import Bundle
+from ocl_edge.errors import BackendError, BuildError, OutputError, UsageError
 from ocl_edge.network.forms import HEAD_GRAPHS
 from ocl_edge.scoring.labels import read_label_space
 from ocl_edge.tensorrt.driver import probe_cuda
@@ -132,10 +133,9 @@ def _build_once(
         try:
             with staging_directory(directory, key) as staging:
                 return _build(bundle, request, key, directory, staging, tell)
-        except OSError as error:
-            raise BuildError(
-                f"the engine cannot be written to {directory}: {error.strerror or error}"
-            ) from error
+        except (OSError, OutputError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise BuildError(f"the engine cannot be written to {directory}: {reason}") from error
 
 
 def _build(

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle, load_head, load_tail
 from ocl_edge.errors import ParityError, UsageError
 from ocl_edge.network.forms import FormName
-from ocl_edge.network.programs import load_program
-from ocl_edge.network.tail import Tail
 from ocl_edge.scoring.labels import LabelSpace, read_label_space
 from ocl_edge.tensorrt.key import Precision
 from ocl_edge_export.engines.form_inputs import inputs_of_form
@@ -101,9 +99,7 @@ class _Finish:
     """Head and tail of a bundle: named features -> mask."""
 
     def __init__(self, bundle: Bundle) -> None:
-        tail = load_program(bundle.file("tail.pt2")) if "tail.pt2" in bundle.manifest.files else None
-        self._head = load_program(bundle.file("head.pt2"))
-        self._tail = Tail(bundle.manifest.align_corners, tail)
+        self._head, self._tail = load_head(bundle), load_tail(bundle)
         self._count = len(bundle.manifest.features)
 
     def features(self, outputs: dict[str, Tensor]) -> list[Tensor]:

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import FrameError, MissingExtraError, SourceError, UsageError
 from ocl_edge_app.cli import run
 from ocl_edge_runtime.loop import run_stream
