@@ -64,7 +64,7 @@ class Tail:
         mask = None
         if height * width >= ENLARGED * logits[0, 0].numel() and rounded_as_known(logits, height, width):
             mask = self._at_edges(logits, height, width)
-        return self._everywhere(logits, height, width) if mask is None else mask
+        return self.everywhere(logits, height, width) if mask is None else mask
 
     def _at_edges(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8] | None:
         key = (*logits.shape[2:], height, width)
@@ -74,7 +74,7 @@ class Tail:
         return self._by_edges[1].mask(logits[0].numpy())
 
     def _everywhere_on_gpu(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
-        """As `_everywhere`, in the memory where the logits are; only the mask comes to the host."""
+        """As `everywhere`, in the memory where the logits are; only the mask comes to the host."""
         size = [height, width]
         at_once = max(1, CHUNK_BYTES // (4 * height * width))
         best = winner = None
@@ -93,7 +93,7 @@ class Tail:
         mask: NDArray[np.uint8] = winner.cpu().numpy()
         return mask
 
-    def _everywhere(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
+    def everywhere(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
         """Resize all logits, a few classes at a time.
 
         Those of all classes at the frame's size, 166 MB for 20 classes at 1080p, are never held at

@@ -55,7 +55,7 @@ def test_the_mask_is_that_of_all_interpolated_logits(
 def test_frames_that_are_much_larger_take_this_way(
     align_corners: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Tail, "_everywhere", None)
+    monkeypatch.setattr(Tail, "everywhere", None)
     logits = regions(19, 96, 128)
     mask = Tail(align_corners).mask(logits, 540, 960)
     assert np.array_equal(mask, everywhere(logits, (540, 960), align_corners))
