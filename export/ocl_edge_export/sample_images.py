@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ocl_edge.errors import FrameError, UsageError
-from ocl_edge.image_files import SUFFIXES, decode_image
+from ocl_edge.images import SUFFIXES, image_files, read_image
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
 
 AT_MOST = 4
@@ -46,9 +46,7 @@ def choose_images(directory: Path, at_most: int = AT_MOST) -> list[Path]:
     Raises:
         UsageError: no directory, or no images.
     """
-    files = (
-        sorted(f for f in directory.glob("*") if f.suffix.lower() in SUFFIXES) if directory.is_dir() else []
-    )
+    files = image_files(directory) if directory.is_dir() else []
     if not files:
         raise UsageError(f"--calibration {directory}: no images ({', '.join(SUFFIXES)}) there")
     return [
@@ -58,7 +56,6 @@ def choose_images(directory: Path, at_most: int = AT_MOST) -> list[Path]:
 
 def _normalised(file: Path, spec: InputSpec) -> Tensor:
     try:
-        pixels = decode_image(file, lambda image: np.array(image.convert("RGB")))
-        return Preprocessor(spec).single(pixels)
+        return Preprocessor(spec).single(read_image(file))
     except FrameError as error:
         raise UsageError(f"--calibration: {file} cannot be read: {error}") from error

@@ -163,8 +163,8 @@ def find_engine(
     command += f" --precision {precision}" if precision else ""
     if not judged:
         came = (
-            f"; the {len(there)} that came with the bundle were not built here, and an engine is code. If you "
-            f"trust its origin: ocl-edge build {bundle.path} --backend {here.flavour} --trust-engines"
+            f"; the {len(there)} that came with the bundle were not built here, and an engine is code. If "
+            f"you trust its origin: ocl-edge build {bundle.path} --backend {here.flavour} --trust-engines"
         )
         raise NoValidEngineError(
             f"no {here.flavour} engine of the {form} form was built{' here' if there else ''}; "

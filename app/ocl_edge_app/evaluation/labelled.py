@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ocl_edge.errors import FrameError, UsageError
-from ocl_edge.image_files import read_class_map
+from ocl_edge.errors import UsageError
+from ocl_edge.images import read_class_map, read_image
 from ocl_edge.scoring.labels import LabelSpace as LabelSpace
 from ocl_edge.scoring.labels import read_label_palette as read_label_palette
 from ocl_edge.scoring.labels import read_label_space as read_label_space
-from ocl_edge_runtime.sources.images import find_images, read_image
+from ocl_edge_runtime.sources.images import find_images
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,7 @@ class LabelledFrames:
             FrameError: the image cannot be decoded.
         """
         file, label_file = self.pairs[index]
-        image = read_image(file)
-        try:
-            labels = read_class_map(label_file)
-        except FrameError as error:
-            raise UsageError(f"{label_file}: {error}") from error
+        image, labels = read_image(file), read_class_map(label_file)
         if labels.shape != image.shape[:2]:
             raise UsageError(
                 f"{label_file} is {labels.shape[1]}x{labels.shape[0]}, "
