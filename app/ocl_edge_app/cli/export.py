@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ocl_edge_app.cli.options import quiet_option, require_exporter
+from ocl_edge_app.cli.options import parse_json, quiet_option, require_exporter
 
 EXAMPLES = """
 \b
@@ -104,6 +104,7 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
 @click.option(
     "--json",
     "json_path",
+    callback=parse_json,
     metavar="FILE",
     help="Write the manifest as JSON to this file; - is standard output.",
 )

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from ocl_edge.errors import OutputError
 from ocl_edge.finite import finite
@@ -38,7 +38,7 @@ class Journal:
         self.path = path
         self.largest_bytes = largest_bytes
         try:
-            self._file = path.open("ab", buffering=0)
+            self._file = _opened(path)
             self._is_regular = path.is_file()
             self._bytes = path.stat().st_size if self._is_regular else 0
             self._cut_off = self._bytes > 0 and not _ends_with_a_line(path)
@@ -105,12 +105,21 @@ class Journal:
             for newer, older in zip(names[-2::-1], names[:0:-1], strict=True):
                 if newer.exists():
                     newer.replace(older)
-        full, self._file = self._file, self.path.open("ab", buffering=0)
+        full, self._file = self._file, _opened(self.path)
         full.close()
         self._bytes, self._cut_off = 0, False
 
     def _cannot_write(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write the journal {self.path}: {error.strerror}")
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """Open to append. Links are followed in /dev only, and a pipe that nobody reads is no reason to wait."""
+    follow = 0 if path.absolute().parent == Path("/dev") else os.O_NOFOLLOW
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | follow
+    descriptor = os.open(path, flags, 0o666)
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "ab", buffering=0)
 
 
 def _ends_with_a_line(path: Path) -> bool:
