@@ -5,21 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.errors import UsageError
-from ocl_edge_runtime.session.frames import Frame
+from ocl_edge_runtime.sinks.base import Sink
 from ocl_edge_runtime.sinks.files import MaskSink, OverlaySink
 
-
-class Sink(Protocol):
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
-        """Take the mask of a frame; both are only read."""
-
+__all__ = ["SINKS", "Sink", "open_sink", "open_sinks", "parse_sink"]
 
 MOST_LINKS = 40
 """From one to the next, as many as Linux follows."""

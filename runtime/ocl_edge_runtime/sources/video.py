@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ocl_edge.errors import FrameError, MissingExtraError, SourceError
 from ocl_edge.network.preprocess import MOST_PIXELS
 from ocl_edge.plain_text import without_secrets, without_secrets_of
+from ocl_edge_runtime.clock import Clock, RealClock
 from ocl_edge_runtime.session.frames import Frame
-from ocl_edge_runtime.session.scheduler import Clock, RealClock
 from ocl_edge_runtime.sources.base import Arrival, OnSkip, Reader, Source, keep_quiet
 from ocl_edge_runtime.sources.ffmpeg_limits import recording_options
 
