@@ -15,7 +15,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from ocl_edge.errors import OutputError
 from ocl_edge.finite import finite
@@ -91,6 +91,22 @@ def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
 def json_text(content: Any, indent: int | None = 1) -> str:
     """JSON with a newline at its end; null for numbers that are not finite, JSON has no word for them."""
     return json.dumps(finite(content), indent=indent, allow_nan=False) + "\n"
+
+
+def open_for_lines(path: Path, append: bool) -> IO[bytes]:
+    """Open a file that grows line by line; unbuffered.
+
+    A link is followed in /dev only, and a pipe that nobody reads is no reason to wait.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    follow = 0 if path.absolute().parent == Path("/dev") else os.O_NOFOLLOW
+    how = os.O_APPEND if append else os.O_TRUNC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | how | follow
+    descriptor = os.open(path, flags, 0o666)
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "ab" if append else "wb", buffering=0)
 
 
 def move_file(file: Path, path: Path) -> None:
