@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +18,8 @@ from ocl_edge.given_files import open_given, reason_of
 from ocl_edge.network.preprocess import MOST_PIXELS
 
 Pixels = TypeVar("Pixels")
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it says of a file goes to the terminal
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
