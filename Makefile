@@ -1,4 +1,4 @@
-# make setup | test | test-fast | test-gpu | check | demo | demo-camvid | accuracy | bench | clean
+# make setup | test | fuzz | test-fast | test-gpu | check | demo | demo-camvid | accuracy | bench | clean
 PYTHON ?= python3
 DATA ?= ../shared/data
 VENV := .venv
@@ -7,9 +7,10 @@ READY := $(VENV)/.ready
 CHECKPOINT := $(DATA)/models/espnetv2_s_2.0_city_1024x512.pth
 FOOTAGE := $(DATA)/camvid/0001TP/images
 OUT ?= out
+MINUTES ?= 30
 PYTEST_OPTIONS ?=
 
-.PHONY: setup test test-fast test-gpu check demo demo-camvid accuracy bench clean
+.PHONY: setup test fuzz test-fast test-gpu check demo demo-camvid accuracy bench clean
 
 setup: $(READY)
 
@@ -29,6 +30,10 @@ test-fast: setup
 # installed into a venv: pip install -e '.[cpu]' pytest there first.
 test-gpu:
 	$(PYTHON) -m pytest -m gpu -rs tests/runtime/backends/test_tensorrt_gpu.py
+
+# Hostile files of every kind, as long as wished; `make test` has a minute of it.
+fuzz: setup
+	$(BIN)/python -m tests.hostile.fuzz_all --minutes $(MINUTES) --keep $(OUT)/hostile
 
 check: setup
 	$(BIN)/ruff check .
