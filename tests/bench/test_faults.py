@@ -199,7 +199,7 @@ def test_a_bad_view_does_no_lasting_harm(
 def test_a_frozen_camera_teaches_nothing(demo_bundle: Bundle, rain: list[DriveFrame], frozen: float) -> None:
     still = rain[:BEFORE] + [rain[BEFORE - 1]] * FAULTY + rain[BEFORE + FAULTY :]
     outcome = play(demo_bundle, still)
-    assert outcome.kinds == {"the frame repeats the one before": FAULTY}
+    assert outcome.kinds == {Reason.REPEATED: FAULTY}
     holds(outcome, frozen)
 
 
