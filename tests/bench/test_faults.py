@@ -182,7 +182,7 @@ def test_noise_does_no_lasting_harm(
 ) -> None:
     """Refused by its statistics or undone by the guard, as the network has it."""
     outcome = play(demo_bundle, rain, noise, every=every)
-    assert outcome.kinds["the frame is blank"] == 0
+    assert outcome.kinds[Reason.BLANK] == 0
     holds(outcome, frozen)
 
 
