@@ -19,6 +19,7 @@ VERBS = {
     "profile": "Where each millisecond of a frame goes.",
     "evaluate": "What adaptation gains on labelled footage.",
     "inspect": "Print a bundle and verify every file.",
+    "convert": "Bundle of an older ocl-edge -> bundle of this one.",
     "doctor": "What this machine can run, and why not the rest.",
 }
 

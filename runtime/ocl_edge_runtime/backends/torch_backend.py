@@ -14,7 +14,7 @@ from ocl_edge_runtime.backends.base import check_inputs
 
 
 class TorchBackend:
-    """Runs ``backbone.pt2`` eagerly on the CPU; the norm forms are rewritten from it at first use."""
+    """Runs ``backbone.json`` eagerly on the CPU; the norm forms are rewritten from it at first use."""
 
     name = "torch"
 

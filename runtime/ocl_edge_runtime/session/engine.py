@@ -8,21 +8,19 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ocl_edge.bundle.reading import Bundle
+from ocl_edge.bundle.reading import Bundle, load_backbone, load_head, load_norms, load_tail
 from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.method.head import Head, TrainableHead
 from ocl_edge.method.methods import find_method, ocl
-from ocl_edge.method.norms import Prior, SourceNorms, prior_of_channels
+from ocl_edge.method.norms import Prior, prior_of_channels
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.method.step import Update, adapt_step, mean_of_views
 from ocl_edge.method.weights import AdaptedWeights, TrainableWeights
 from ocl_edge.network.forms import BATCH_NORM, build_form
 from ocl_edge.network.preprocess import Preprocessor
-from ocl_edge.network.programs import load_program
-from ocl_edge.network.tail import MOST_CLASSES, Tail
+from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.tensorrt.key import Precision
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import open_backend
@@ -99,10 +97,9 @@ class Engine:
             raise UsageError(f"{self.method.name} works on the view pair; --views single goes with frozen")
         self.views: Views = options.views or ("pair" if self.method.modulates_norms else "single")
         self.settings = options.settings_over(bundle.manifest.adaptation)
-        self.source = SourceNorms(**load_file(bundle.file("norms.safetensors")))
+        self.source = load_norms(bundle)
         self.watch = Stopwatch()
-        tail = load_program(bundle.file("tail.pt2")) if "tail.pt2" in bundle.manifest.files else None
-        self._tail = Tail(bundle.manifest.align_corners, tail)
+        self._tail = load_tail(bundle)
         self._preprocessor = Preprocessor(bundle.manifest.input)
         self._prior = prior_of_channels([n.channels for n in bundle.manifest.norms], self.settings.prior)
         self._anchor = (
@@ -127,7 +124,7 @@ class Engine:
 
     def _open_head(self, backend: Backend, options: EngineOptions) -> Head:
         if options.head == "torch":
-            return TrainableHead(load_program(self.bundle.file("head.pt2")), self.settings, options.seed)
+            return TrainableHead(load_head(self.bundle), self.settings, options.seed)
         if self.method.loss not in (None, ocl):
             raise UsageError(f"--head engine has the OCL as its loss; {self.method.name} needs --head torch")
         return EngineHead(self.bundle, backend, self.settings, options.seed)
@@ -138,9 +135,9 @@ class Engine:
             raise UsageError(
                 f"{self.method.name} trains the backbone, which only --backend torch --head torch can"
             )
-        head = TrainableHead(load_program(self.bundle.file("head.pt2")), self.settings, options.seed)
+        head = TrainableHead(load_head(self.bundle), self.settings, options.seed)
         self.head = head
-        plain = load_program(self.bundle.file("backbone.pt2"))
+        plain = load_backbone(self.bundle)
         affine = {
             str(a.target) for n in plain.graph.nodes if n.target is BATCH_NORM for a in n.args[1:3] if a
         }
