@@ -10,7 +10,7 @@ from ocl_edge_app.cli.options import require_exporter
 
 EXAMPLES = """
 \b
-Example:
+Examples:
   ocl-edge convert old-bundle new-bundle --trust-pickle
 """
 
@@ -24,7 +24,8 @@ Example:
     is_flag=True,
     help="OLD is your own: loading its torch.export archives can run code that they hold.",
 )
-def convert(old: Path, new: Path, force: bool, trust_pickle: bool) -> None:
+@click.option("--json", "json_path", metavar="FILE", help="Write a summary as JSON; - is standard output.")
+def convert(old: Path, new: Path, force: bool, trust_pickle: bool, json_path: str | None) -> None:
     """Rewrite OLD, a bundle of an older ocl-edge, as NEW, which this one reads.
 
     The network, its weights and the gate's report stay the same; the bundle's identity is
@@ -32,7 +33,12 @@ def convert(old: Path, new: Path, force: bool, trust_pickle: bool) -> None:
     desk: OLD holds torch.export archives, which no other verb loads.
     """
     require_exporter("convert")
-    from ocl_edge_app.cli.views import show_export
+    from ocl_edge_app.cli.output import emit_json
+    from ocl_edge_app.cli.views import show_export, summary_of
     from ocl_edge_export.convert import convert_bundle
 
-    show_export(convert_bundle(old, new, force, trust_pickle))
+    bundle = convert_bundle(old, new, force, trust_pickle)
+    if json_path:
+        emit_json(json_path, summary_of(bundle))
+    if json_path != "-":
+        show_export(bundle)
