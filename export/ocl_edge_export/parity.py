@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ocl_edge.errors import MissingExtraError, ParityError
 from ocl_edge.method.norms import DEFAULT_PRIOR, SourceNorms, prior_of_channels
+from ocl_edge.network.form_tensors import features_among, inputs_of
 from ocl_edge.network.forms import FORMS, FormName, build_form, list_norms, source_tensors
 from ocl_edge_export.capture import pick_logits
 from ocl_edge_export.onnx_forms import form_file
@@ -78,14 +79,11 @@ class Difference:
 class _Case:
     name: str
     form: FormName
-    extra_inputs: dict[str, Tensor]
+    inputs: dict[str, Tensor]
     reference: str
     reference_form: fx.GraphModule
     expected_features: tuple[Tensor, ...]
     expected_logits: Tensor
-
-    def inputs(self, images: Tensor) -> dict[str, Tensor]:
-        return {"image": images, **self.extra_inputs}
 
 
 def check_parity(
@@ -124,8 +122,8 @@ def check_parity(
     report: dict[str, Any] = {"images": len(images), "tolerances": asdict(tolerances), "forms": {}}
     for case in _cases(network, split, images, stat_rows):
         progress(case.name)
-        outputs = run_onnx(directory / form_file(case.form), case.inputs(images))
-        features = tuple(outputs[f"features_{i}"] for i in range(len(split.features)))
+        outputs = run_onnx(directory / form_file(case.form), case.inputs)
+        features = tuple(features_among(outputs, len(split.features)))
         difference = _compare(case, features, finish(split, features, case.expected_logits.shape))
         if not difference.within(tolerances):
             layer = first_divergence(case, directory / form_file(case.form), images, tolerances)
@@ -170,24 +168,25 @@ def _cases(network: nn.Module, split: SplitNetwork, images: Tensor, stat_rows: i
     of_network = ("network", split.backbone, plain, logits)
     norms = list_norms(split.backbone)
     if not norms:
-        return [_Case(form, form, {}, *of_network) for form in FORMS]
+        return [_Case(form, form, {"image": images}, *of_network) for form in FORMS]
     source = SourceNorms(**source_tensors(split.backbone))
     statistics = source.statistics
     prior = prior_of_channels([norm.channels for norm in norms], DEFAULT_PRIOR)
     measured = build_form(split.backbone, "measured", stat_rows)
     with torch.no_grad():
         adapted = tuple(measured(images, statistics, prior)[:-1])
-    vectors = {"norm_vectors": source.vectors(statistics)}
-    anchored = {"anchor_statistics": statistics, "anchor_weight": torch.ones_like(prior)}
-    mixed = {"anchor_statistics": statistics, "anchor_weight": prior}
+
+    def inputs(form: FormName, weight: Tensor) -> dict[str, Tensor]:
+        return inputs_of(form, images, source.vectors(statistics), statistics, weight)
+
     return [
-        _Case("plain", "plain", {}, *of_network),
-        _Case("modulated", "modulated", vectors, *of_network),
-        _Case("measured, weight 1", "measured", anchored, *of_network),
+        _Case("plain", "plain", inputs("plain", prior), *of_network),
+        _Case("modulated", "modulated", inputs("modulated", prior), *of_network),
+        _Case("measured, weight 1", "measured", inputs("measured", torch.ones_like(prior)), *of_network),
         _Case(
             "measured, default prior",
             "measured",
-            mixed,
+            inputs("measured", prior),
             "measured form in PyTorch",
             measured,
             adapted,
@@ -224,7 +223,7 @@ def first_divergence(case: _Case, path: Path, images: Tensor, tolerances: Tolera
     shared = [name for name in reference if name in computed]
     outputs = {output.name for output in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in shared if name not in outputs)
-    values = run_onnx(path, case.inputs(images), model.SerializeToString())
+    values = run_onnx(path, case.inputs, model.SerializeToString())
     for name in shared:
         expected, layer = reference[name]
         value = values[name]
@@ -245,7 +244,7 @@ def _reference_values(case: _Case, images: Tensor) -> dict[str, tuple[Tensor, st
                 values[n.name] = (result, owner(n))
             return result
 
-    inputs = case.inputs(images).values() if case.reference != "network" else (images,)
+    inputs = case.inputs.values() if case.reference != "network" else (images,)
     with torch.no_grad():
         Recorder(case.reference_form).run(*inputs)
     return values

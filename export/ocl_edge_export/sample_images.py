@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
 from ocl_edge.errors import FrameError, UsageError
+from ocl_edge.images import SUFFIXES, image_files, read_image
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
 AT_MOST = 4
 
 
@@ -47,9 +46,7 @@ def choose_images(directory: Path, at_most: int = AT_MOST) -> list[Path]:
     Raises:
         UsageError: no directory, or no images.
     """
-    files = (
-        sorted(f for f in directory.glob("*") if f.suffix.lower() in SUFFIXES) if directory.is_dir() else []
-    )
+    files = image_files(directory) if directory.is_dir() else []
     if not files:
         raise UsageError(f"--calibration {directory}: no images ({', '.join(SUFFIXES)}) there")
     return [
@@ -59,8 +56,6 @@ def choose_images(directory: Path, at_most: int = AT_MOST) -> list[Path]:
 
 def _normalised(file: Path, spec: InputSpec) -> Tensor:
     try:
-        with Image.open(file) as image:
-            pixels = np.array(image.convert("RGB"))
-        return Preprocessor(spec).single(pixels)
-    except (OSError, UnidentifiedImageError, ValueError, FrameError) as error:
+        return Preprocessor(spec).single(read_image(file))
+    except FrameError as error:
         raise UsageError(f"--calibration: {file} cannot be read: {error}") from error

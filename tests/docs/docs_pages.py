@@ -12,7 +12,11 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")))
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")),
+)
 
 SHELL = ("", "sh", "bash")
 """Blocks of these languages, and indented ones, hold commands and nothing else."""
@@ -100,6 +104,16 @@ def links(page: str) -> list[str]:
     return found + re.findall(r'(?:src|srcset|href)="([^"]+)"', text)
 
 
+def prose(page: str) -> list[str]:
+    """Running text and cells of tables, Markdown included; no headings, no code."""
+    tokens = _PARSER.parse(read(page))
+    return [
+        " ".join(token.content.split())
+        for previous, token in pairwise(tokens)
+        if token.type == "inline" and previous.type != "heading_open"
+    ]
+
+
 def headings(page: str) -> list[str]:
     """Text of all headings, Markdown included."""
     tokens = _PARSER.parse(read(page))
@@ -135,8 +149,8 @@ def tables(page: str) -> list[Table]:
 
 
 def code_spans(text: str) -> list[str]:
-    """What stands between backticks in a line of Markdown."""
-    return re.findall(r"`([^`]+)`", text)
+    """What stands between backticks in a line of Markdown, outside fenced blocks."""
+    return re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M))
 
 
 def read(page: str) -> str:

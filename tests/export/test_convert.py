@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import zipfile
 from pathlib import Path
 
 import onnx
@@ -14,16 +13,12 @@ from ocl_edge.network.forms import FORMS
 from ocl_edge_app.cli import run
 from ocl_edge_export.convert import convert_bundle
 from ocl_edge_export.parity import run_onnx
-
-OLD = Path(__file__).with_name("bundle_of_schema_3.zip")
-"""The small network, exported at commit e228d51 with PyTorch 2.13."""
+from tests.doubles.bundles import unpack_old
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    with zipfile.ZipFile(OLD) as archive:
-        archive.extractall(tmp_path)
-    return (tmp_path / "bundle").rename(tmp_path / "old")
+    return unpack_old(tmp_path)
 
 
 def test_an_old_bundle_is_refused_with_the_command_that_converts_it(

@@ -12,15 +12,15 @@ from ocl_edge._version import __version__
 from ocl_edge.errors import OclEdgeError
 
 VERBS = {
-    "demo": "See it work: a drawn drive, nothing to download.",
-    "export": "Checkpoint -> verified bundle.",
-    "build": "Bundle -> TensorRT engines, for this device or others.",
+    "demo": "Show adaptation on a drawn drive; downloads nothing.",
+    "export": "Turn a checkpoint into a verified bundle.",
+    "build": "Compile a bundle into TensorRT engines.",
     "run": "Segment a stream and adapt to it.",
-    "profile": "Where each millisecond of a frame goes.",
-    "evaluate": "What adaptation gains on labelled footage.",
+    "profile": "Show where each millisecond of a frame goes.",
+    "evaluate": "Measure what adaptation gains on labelled footage.",
     "inspect": "Print a bundle and verify every file.",
-    "convert": "Bundle of an older ocl-edge -> bundle of this one.",
-    "doctor": "What this machine can run, and why not the rest.",
+    "convert": "Rewrite a bundle of an older ocl-edge for this one.",
+    "doctor": "List what this machine can run, and why not the rest.",
 }
 
 EPILOG = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ocl_edge_app.cli.options import require_exporter
+from ocl_edge_app.cli.options import json_option, require_exporter
 
 EXAMPLES = """
 \b
@@ -15,7 +15,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES, short_help="Bundle of an older ocl-edge -> bundle of this one.")
+@click.command(epilog=EXAMPLES, short_help="Rewrite a bundle of an older ocl-edge for this one.")
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
@@ -24,7 +24,7 @@ Examples:
     is_flag=True,
     help="OLD is your own: loading its torch.export archives can run code that they hold.",
 )
-@click.option("--json", "json_path", metavar="FILE", help="Write a summary as JSON; - is standard output.")
+@json_option
 def convert(old: Path, new: Path, force: bool, trust_pickle: bool, json_path: str | None) -> None:
     """Rewrite OLD, a bundle of an older ocl-edge, as NEW, which this one reads.
 
@@ -34,11 +34,11 @@ def convert(old: Path, new: Path, force: bool, trust_pickle: bool, json_path: st
     """
     require_exporter("convert")
     from ocl_edge_app.cli.output import emit_json
-    from ocl_edge_app.cli.views import show_export, summary_of
+    from ocl_edge_app.cli.views import show_export
     from ocl_edge_export.convert import convert_bundle
 
     bundle = convert_bundle(old, new, force, trust_pickle)
     if json_path:
-        emit_json(json_path, summary_of(bundle))
+        emit_json(json_path, {"bundle": str(new), "identity": bundle.identity})
     if json_path != "-":
         show_export(bundle)

@@ -43,15 +43,15 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES, short_help="What adaptation gains on labelled footage.")
+@click.command(epilog=EXAMPLES, short_help="Measure what adaptation gains on labelled footage.")
 @bundle_argument
-@click.option("--frames", required=True, metavar="DIR|GLOB", help="Images, taken in order of name.")
+@click.option("--frames", required=True, metavar="DIR|GLOB", help="Images, read in order of name.")
 @click.option(
     "--labels",
     required=True,
     type=click.Path(path_type=Path),
-    help="Directory of 8-bit class maps, NAME.png for each frame. A frame without one is an error; "
-    "a map without a frame is not read.",
+    help="Directory of 8-bit class maps, NAME.png for each frame. A frame without a map is an error; "
+    "a map without a frame is ignored.",
 )
 @label_map_option
 @label_classes_option
@@ -59,47 +59,56 @@ Examples:
     "--methods",
     default="frozen,norm,ocl-head",
     show_default=True,
-    help="Any of frozen, norm, ocl-head, ocl-norm, ocl-full, tent, tent-head.",
+    help="Methods to compare: frozen, norm, ocl-head, ocl-norm, ocl-full, tent, tent-head.",
 )
 @click.option(
     "--views",
     type=click.Choice(["single", "pair"]),
     default="pair",
     show_default=True,
-    help="Views of the frozen network; methods that adapt always average the pair.",
+    help="Views of the frozen network; adapting methods always average the pair.",
 )
 @click.option(
     "--corruption",
     "corruptions",
     multiple=True,
     metavar="NAME:SEVERITY",
-    help="A stream of these frames, corrupted; clean = as they are (default). May be repeated.",
+    help="Evaluate on these frames with a synthetic corruption; clean leaves them as they are (default). "
+    "Repeatable.",
 )
 @backend_option
 @prior_option
-@click.option("--lr", type=FiniteRange(min=0), help="Learning rate of every method. Default: each its own.")
-@click.option("--restoration", type=FiniteRange(0, 1), help="Likewise.")
-@click.option("--seeds", default="0", show_default=True, help="Seeds of the restoration, as in 0,1,2.")
+@click.option(
+    "--lr", type=FiniteRange(min=0), help="Learning rate of every method. Default: each method's own."
+)
+@click.option(
+    "--restoration",
+    type=FiniteRange(0, 1),
+    help="Restoration probability of every method. Default: each method's own.",
+)
+@click.option(
+    "--seeds", default="0", show_default=True, help="Random seeds for stochastic restoration, e.g. 0,1,2."
+)
 @click.option(
     "--rounds",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Passes in a row: does it forget or collapse? The last one counts, mIoU of each is shown.",
+    help="Passes over the frames in a row, to see forgetting or collapse. The last pass counts.",
 )
 @click.option(
     "--stream-fps",
     type=FiniteRange(min=0, min_open=True),
-    help="Frames arrive at this rate; while a method is busy they get its latest mask that is ready.",
+    help="Let frames arrive at this rate; a frame that finds the method busy gets its latest mask.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many frames.")
+@click.option("--limit", type=click.IntRange(min=1), help="Stop after this many frames.")
 @threads_option
 @click.option(
     "--json",
     "json_path",
     callback=parse_json,
     metavar="FILE",
-    help="Results as JSON, written after every pass; a killed evaluation goes on from it. "
+    help="Write the results as JSON after every pass; a killed evaluation resumes from this file. "
     "- is standard output.",
 )
 @html_option
@@ -125,7 +134,7 @@ def evaluate(
     json_path: str | None,
     html_path: Path | None,
 ) -> None:
-    """Run methods over labelled frames and compare them: online, no prediction sees its own update."""
+    """Run methods over labelled frames and compare them. Each mask is scored before its own update."""
     from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.options import use_threads
     from ocl_edge_app.cli.output import emit_json, note

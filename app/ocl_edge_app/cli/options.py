@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ocl_edge_runtime.backends import BACKENDS
+
 if TYPE_CHECKING:
     from ocl_edge.method.norms import Prior
 
@@ -46,24 +48,24 @@ class PriorType(click.ParamType):  # type: ignore[type-arg]
 prior_option = click.option(
     "--prior",
     type=PriorType(),
-    help="Weight of the source statistics, 0 to 1: of all norms, or of the first and the last; "
-    "1 = frozen norms. Default: the bundle's.",
+    help="Weight of the trained norm statistics, 0 to 1. One number is for all norms; FIRST:LAST rises "
+    "from the first norm to the last. 1 freezes the norms. Default: the bundle's.",
 )
 label_map_option = click.option(
     "--label-map",
     type=click.Path(path_type=Path),
-    help="JSON list: the label class of every class of the network.",
+    help="JSON list with one label class for each class of the network.",
 )
 label_classes_option = click.option(
     "--label-classes",
     type=click.Path(path_type=Path),
-    help="JSON with 'classes' and 'ignore_index' of the labels. Default: the network's own, 255.",
+    help="JSON with the labels' 'classes' and 'ignore_index'. Default: the network's classes, and 255.",
 )
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
 
 def _refuse_early(path: Path) -> None:
-    """What could not be written after hours of work."""
+    """Refuse a file that could not be written after hours of work."""
     if not path.parent.is_dir():
         raise click.BadParameter(f"there is no directory {path.parent}; make it first")
     if path.is_dir() or not os.access(path.parent, os.W_OK):
@@ -78,7 +80,7 @@ def parse_html(_ctx: click.Context, _param: click.Parameter, value: Path | None)
 
 
 def parse_json(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """Likewise, or ``-``."""
+    """A file that can be written, or ``-``."""
     if value not in (None, "-"):
         _refuse_early(Path(value))
     return value
@@ -89,7 +91,7 @@ json_option = click.option(
     "json_path",
     callback=parse_json,
     metavar="FILE",
-    help="Write the results as JSON; - is standard output.",
+    help="Write the results as JSON to this file; - is standard output.",
 )
 html_option = click.option(
     "--html",
@@ -103,29 +105,19 @@ backend_option = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    type=click.Choice(
-        [
-            "auto",
-            "tensorrt",
-            "tensorrt-rtx",
-            "onnxruntime-cuda",
-            "onnxruntime-tensorrt",
-            "openvino",
-            "onnxruntime",
-            "torch",
-        ]
-    ),
-    help="What runs the backbone; auto takes the fastest that works here.",
+    type=click.Choice(["auto", *BACKENDS]),
+    help="Library that runs the backbone; auto takes the fastest that works here.",
 )
 head_option = click.option(
     "--head",
     default="torch",
     show_default=True,
     type=click.Choice(["torch", "engine"]),
-    help="What runs and trains the head: PyTorch, or the backend, as graphs (convolutional heads, OCL).",
+    help="torch runs and trains the head in PyTorch; engine does both in the backend, as graphs "
+    "(convolutional heads with the OCL only).",
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads of one operator. Default: all cores."
+    "--threads", type=click.IntRange(min=1), help="CPU threads for one operator. Default: all cores."
 )
 
 
@@ -137,7 +129,7 @@ def quiet_option(command: Command) -> Command:
         is_flag=True,
         expose_value=False,
         callback=_remember_quiet,
-        help="Print errors only, and what --json - asks for.",
+        help="Print errors only, and the JSON of --json -.",
     )(command)
 
 
@@ -165,19 +157,20 @@ def adaptation_options(command: Command) -> Command:
     options = (
         prior_option,
         click.option(
-            "--lr", type=FiniteRange(min=0), help="Learning rate. Default: the method's or bundle's."
+            "--lr", type=FiniteRange(min=0), help="Learning rate. Default: the method's, else the bundle's."
         ),
         click.option(
             "--restoration",
             type=FiniteRange(0, 1),
-            help="Probability that a weight returns to its source value after a step. Default: likewise.",
+            help="Probability that a weight returns to its trained value after a step. "
+            "Default: the method's, else the bundle's.",
         ),
         click.option(
             "--seed",
             type=click.IntRange(SEEDS.start, SEEDS.stop - 1),
             default=0,
             show_default=True,
-            help="Of the restoration.",
+            help="Random seed for stochastic restoration.",
         ),
     )
     for option in reversed(options):

@@ -32,16 +32,26 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES, short_help="Where each millisecond of a frame goes.")
+@click.command(epilog=EXAMPLES, short_help="Show where each millisecond of a frame goes.")
 @bundle_argument
-@click.option("--source", metavar="DIR|IMAGE|GLOB", help="Frames to measure on. Default: noise.")
-@click.option("--frames", type=click.IntRange(min=1), default=50, show_default=True, help="Frames measured.")
-@click.option("--warmup", type=click.IntRange(min=0), default=5, show_default=True, help="Frames run before.")
+@click.option(
+    "--source", metavar="DIR|IMAGE|GLOB", help="Frames to measure on; a short source repeats. Default: noise."
+)
+@click.option(
+    "--frames", type=click.IntRange(min=1), default=50, show_default=True, help="Frames to measure."
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    help="Frames to run first, unmeasured.",
+)
 @backend_option
 @head_option
 @adaptation_options
 @threads_option
-@click.option("--trace", metavar="FILE", help="Write a Chrome trace, to open in Perfetto.")
+@click.option("--trace", metavar="FILE", help="Write a Chrome trace for Perfetto.")
 @json_option
 @html_option
 @quiet_option
@@ -61,10 +71,9 @@ def profile(
     json_path: str | None,
     html_path: Path | None,
 ) -> None:
-    """Measure every stage of a frame, adaptation on against off, frames interleaved.
+    """Measure every stage of a frame with adaptation on and off, frame by frame in turn.
 
-    Off is the frozen network on a single view; on is paper mode. A source with fewer
-    frames than asked for is repeated.
+    Off is the frozen network on a single view; on is paper mode.
     """
     from itertools import islice
 

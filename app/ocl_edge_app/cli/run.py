@@ -73,37 +73,38 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     "--source",
     required=True,
     metavar="DIR|IMAGE|GLOB|VIDEO|CAMERA|URL",
-    help="Image files in order of name; a video file; a camera, /dev/video0; a stream, rtsp://... "
-    "A camera or stream never waits: the newest frame wins.",
+    help="Image files (read in order of name), a video file, a camera (/dev/video0) or a stream "
+    "(rtsp://...). A camera or stream never waits: the newest frame wins.",
 )
 @click.option(
     "--mode",
     type=click.Choice(["realtime", "paper", "frozen"]),
     default="realtime",
     show_default=True,
-    help="realtime: one view, updates where there is time, guarded; paper: two views and an update "
-    "on every frame, as published; frozen: never adapt.",
+    help="realtime shows one view and makes guarded updates when there is time; paper shows two views and "
+    "updates on every frame, as published; frozen never adapts.",
 )
 @click.option(
     "--method",
     metavar="NAME",
-    help="What adapts: ocl-head (default), norm, tent-head; in paper mode also ocl-norm, ocl-full, tent.",
+    help="Adaptation method: ocl-head (default), norm or tent-head; paper mode also takes ocl-norm, "
+    "ocl-full and tent.",
 )
 @click.option(
     "--views",
     type=click.Choice(["single", "pair"]),
-    help="pair: average the logits of the image and its flip. Paper mode always does, realtime never; "
-    "frozen: single.",
+    help="pair averages the logits of the image and its flip. Paper mode always does, realtime mode never; "
+    "frozen mode takes single unless asked.",
 )
 @backend_option
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
-    help="Which TensorRT engine to use (default: the newest that is valid here), or how openvino "
-    "computes (fp32, bf16).",
+    help="Precision of the TensorRT engine to use (default: the newest valid one), or of openvino's "
+    "arithmetic (fp32, bf16).",
 )
 @click.option(
-    "--no-build", is_flag=True, help="Refuse, rather than build, where no TensorRT engine is valid here."
+    "--no-build", is_flag=True, help="Fail if no valid TensorRT engine exists, instead of building one."
 )
 @head_option
 @adaptation_options
@@ -112,16 +113,16 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     "sinks",
     multiple=True,
     metavar="KIND:DIR",
-    help="masks:DIR writes PNGs of class indices, overlay:DIR pictures. May be repeated.",
+    help="masks:DIR writes class indices as PNGs, overlay:DIR writes pictures. Repeatable.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many frames.")
+@click.option("--limit", type=click.IntRange(min=1), help="Stop after this many frames.")
 @click.option(
     "--norm-every",
     default="1",
     show_default=True,
     callback=parse_interval,
     metavar="N|auto",
-    help="Realtime: measure norm statistics on every N-th frame; auto: where the deadline allows it.",
+    help="Realtime mode: measure norm statistics on every N-th frame; auto, if the deadline allows it.",
 )
 @click.option(
     "--adapt-every",
@@ -129,15 +130,15 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     show_default=True,
     callback=parse_interval,
     metavar="N|auto",
-    help="Realtime: update on every N-th frame; auto: as often as there is time.",
+    help="Realtime mode: update on every N-th frame; auto updates as often as there is time.",
 )
 @click.option(
     "--update",
     type=click.Choice(["inline", "background"]),
     default="inline",
     show_default=True,
-    help="Realtime: update after the mask, before the next frame; or on a worker's thread beside the "
-    "frames, where a core is free. A busy worker skips.",
+    help="Realtime mode: inline updates after the mask and before the next frame; background updates in a "
+    "worker thread, which needs a free core and skips frames while busy.",
 )
 @click.option(
     "--statistics-limit",
@@ -145,20 +146,21 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     default=0.55,
     show_default=True,
     metavar="DISTANCE",
-    help="Realtime: do not learn from a frame whose norm statistics are farther from the source's; the "
-    "journal has the distance of each that was refused.",
+    help="Realtime mode: do not learn from frames whose norm statistics are farther than this from the "
+    "trained ones. The journal holds the distance of each refused frame.",
 )
 @click.option(
     "--fps",
     metavar="FPS|own",
     callback=parse_rate,
-    help="Play files at this rate, as a camera would: the newest frame wins. own: a video at its own "
+    help="Play files at this rate, as a camera would: the newest frame wins. own plays a video at its own "
     "rate. A camera is asked for this rate.",
 )
 @click.option(
     "--deadline-ms",
     type=click.FloatRange(min=0, min_open=True),
-    help="Time between frames. Default: from --fps, or from the camera or stream; else there is none.",
+    help="Milliseconds between frames. Default: from --fps, else from the camera or stream, else no "
+    "deadline.",
 )
 @click.option(
     "--source-timeout",
@@ -166,7 +168,7 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="A camera or stream that is silent for longer has failed: the run ends, saves, and exits with 1.",
+    help="A camera or stream that stays silent for longer has failed: the run saves and exits with 1.",
 )
 @click.option(
     "--reconnect",
@@ -174,7 +176,7 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     default=0.0,
     show_default=True,
     metavar="SECONDS",
-    help="For so long a lost camera or stream is opened again, with growing pauses.",
+    help="Keep reopening a lost camera or stream for this long, with growing pauses.",
 )
 @click.option(
     "--source-option",
@@ -182,41 +184,43 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     multiple=True,
     callback=parse_settings,
     metavar="NAME=VALUE",
-    help="Of FFmpeg's input, for a camera or stream: video_size=1280x720, input_format=mjpeg. May be "
-    "repeated.",
+    help="FFmpeg input option, e.g. video_size=1280x720. Repeatable.",
 )
 @click.option(
-    "--journal", type=click.Path(path_type=Path), help="Append every decision to a JSON-lines file."
+    "--journal", type=click.Path(path_type=Path), help="Append every decision to this JSON-lines file."
 )
 @click.option(
-    "--state", type=click.Path(path_type=Path), help="Realtime: keep what was learned in this directory."
+    "--state",
+    type=click.Path(path_type=Path),
+    help="Realtime mode: keep the learned state in this directory.",
 )
 @click.option(
     "--save-every",
     type=click.FloatRange(min=0),
     default=10.0,
     show_default=True,
-    help="Seconds between two saves of the state; it is saved at the end, too.",
+    help="Seconds between saves of the state; the end of the run saves, too.",
 )
 @click.option(
     "--resume",
     type=click.Choice(["no", "yes", "auto"]),
     default="no",
     show_default=True,
-    help="Go on from the saved state; auto: a missing or damaged one means the source weights.",
+    help="yes resumes the saved state and fails if there is none; auto starts from the trained weights if "
+    "the state is missing or damaged.",
 )
 @click.option(
     "--record-schedule",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Realtime: write down every decision that time made, so that the run can be replayed.",
+    help="Realtime mode: record every decision that depended on time, for a replay.",
 )
 @click.option(
     "--replay-schedule",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Realtime: play a recorded run again, from the same files and state, to the same weights bit "
-    "for bit; fails if they differ.",
+    help="Realtime mode: replay a recorded run from the same files and state; fails unless the weights end "
+    "the same bit for bit.",
 )
 @threads_option
 @json_option
@@ -257,10 +261,10 @@ def run(
     json_path: str | None,
     html_path: Path | None,
 ) -> None:
-    """Segment every frame of a source; adapt to it after each mask is out.
+    """Segment every frame of a source, and adapt after each mask is out.
 
-    A frame that cannot be read is reported, skipped and counted. Where a camera or stream fails, what
-    was learned is saved and the summary printed before the exit with 1.
+    Unreadable frames are reported, counted and skipped. If a camera or stream fails, the run saves what
+    it learned, prints its summary and exits with 1.
     """
     from ocl_edge.bundle.reading import Bundle
     from ocl_edge.errors import SourceError

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from ocl_edge.errors import UsageError
+from ocl_edge.images import read_class_map, read_image
 from ocl_edge.scoring.labels import LabelSpace as LabelSpace
 from ocl_edge.scoring.labels import read_label_palette as read_label_palette
 from ocl_edge.scoring.labels import read_label_space as read_label_space
-from ocl_edge_runtime.sources.images import find_images, read_image
+from ocl_edge_runtime.sources.images import find_images
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,7 @@ class LabelledFrames:
             FrameError: the image cannot be decoded.
         """
         file, label_file = self.pairs[index]
-        image = read_image(file)
-        try:
-            with Image.open(label_file) as opened:
-                if opened.mode not in ("L", "P"):
-                    raise UsageError(f"{label_file}: expected an 8-bit class map, got mode {opened.mode!r}")
-                labels = np.array(opened)
-        except (OSError, UnidentifiedImageError) as error:
-            raise UsageError(f"{label_file} cannot be read: {error}") from error
+        image, labels = read_image(file), read_class_map(label_file)
         if labels.shape != image.shape[:2]:
             raise UsageError(
                 f"{label_file} is {labels.shape[1]}x{labels.shape[0]}, "

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.timings import STAGES, UPDATE_STAGES, mask_latency_ms, update_ms
-from ocl_edge_app.report.pictures import shrunk
+from ocl_edge_app.pictures import shrunk
 from ocl_edge_app.report.plots import Moment
 from ocl_edge_runtime.session.frames import Frame, FrameResult
 

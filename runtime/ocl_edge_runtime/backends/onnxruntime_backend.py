@@ -13,6 +13,7 @@ from ocl_edge.errors import BackendError
 from ocl_edge.network.forms import GraphName
 from ocl_edge_runtime.backends.base import Sizes
 from ocl_edge_runtime.backends.host_backend import HostBackend, import_library
+from ocl_edge_runtime.backends.row import BackendRow
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -70,3 +71,13 @@ class OnnxRuntimeBackend(HostBackend):
 def import_onnxruntime() -> Any:
     """The library; see `import_library`."""
     return import_library("onnxruntime", "cpu")
+
+
+ROWS = (
+    BackendRow(
+        name="onnxruntime",
+        open=lambda bundle, wanted: OnnxRuntimeBackend(bundle, wanted.threads),
+        require=import_onnxruntime,
+        because="on a CPU faster than PyTorch",
+    ),
+)

@@ -19,6 +19,7 @@ from ocl_edge.tensorrt.key import Precision, precision_of
 from ocl_edge.tensorrt.store import user_cache
 from ocl_edge_runtime.backends.base import Sizes, shape_of
 from ocl_edge_runtime.backends.host_backend import HostBackend, import_library
+from ocl_edge_runtime.backends.row import BackendRow
 
 DEVICE = "CPU"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -95,3 +96,15 @@ def _cache_of(bundle: Bundle) -> dict[str, str]:
 def import_openvino() -> Any:
     """The library; see `import_library`."""
     return import_library("openvino", "openvino")
+
+
+ROWS = (
+    BackendRow(
+        name="openvino",
+        open=lambda bundle, wanted: OpenVinoBackend(bundle, wanted.threads, wanted.precision),
+        require=import_openvino,
+        because="on a CPU it takes a third to a half of ONNX Runtime's time",
+        precisions=PRECISIONS,
+        machines=("x86_64", "AMD64"),
+    ),
+)

@@ -11,6 +11,7 @@ from ocl_edge.bundle.manifest import FormSpec
 from ocl_edge.bundle.reading import Bundle, load_backbone
 from ocl_edge.network.forms import FORMS, FormName, GraphName, build_form
 from ocl_edge_runtime.backends.base import check_inputs
+from ocl_edge_runtime.backends.row import BackendRow
 
 
 class TorchBackend:
@@ -38,3 +39,13 @@ class TorchBackend:
 
     def close(self) -> None:
         self._modules.clear()
+
+
+ROWS = (
+    BackendRow(
+        name="torch",
+        open=lambda bundle, _: TorchBackend(bundle),
+        require=lambda: None,
+        because="it needs nothing but PyTorch",
+    ),
+)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ocl_edge import durable
 from ocl_edge.errors import OutputError
+from ocl_edge.images import OPACITY, Colour, ColourOverlay
 from ocl_edge_runtime.session.frames import Frame
 
 FAST_COMPRESSION = 1
@@ -34,13 +35,12 @@ class OverlaySink:
         opacity: of the colours, 0 to 1.
     """
 
-    def __init__(self, directory: Path, palette: list[tuple[int, int, int]], opacity: float = 0.55) -> None:
+    def __init__(self, directory: Path, palette: list[Colour], opacity: float = OPACITY) -> None:
         self.directory = _made(directory)
-        self._colours = (np.array(palette, np.float32) * opacity).round().astype(np.uint8)
-        self._dimmed = (np.arange(256, dtype=np.float32) * (1 - opacity)).astype(np.uint8)
+        self._overlay = ColourOverlay(palette, opacity)
 
     def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
-        write_png(self.directory / f"{frame.name}.png", self._dimmed[frame.image] + self._colours[mask])
+        write_png(self.directory / f"{frame.name}.png", self._overlay.over(frame.image, mask))
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:

@@ -44,13 +44,6 @@ def test_the_core_imports_no_engine_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_export_and_runtime_never_import_each_other() -> None:
-    root = Path(__file__).parents[3]
-    for folder, forbidden in (("export", "ocl_edge_runtime"), ("runtime", "ocl_edge_export")):
-        for file in (root / folder).rglob("*.py"):
-            assert forbidden not in file.read_text(), file
-
-
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_examples_and_json(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([verb, "--help"]) == 0

@@ -24,10 +24,10 @@ from ocl_edge.timings import Stopwatch
 from ocl_edge_export.engines.build import build_engines
 from ocl_edge_export.engines.request import BuildRequest
 from ocl_edge_runtime.backends.base import Backend
-from ocl_edge_runtime.backends.engine_device import TorchCudaDevice
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from ocl_edge_runtime.backends.tensorrt_backend import TensorRtBackend
 from ocl_edge_runtime.backends.tensorrt_engines import open_library
+from ocl_edge_runtime.backends.tensorrt_torch import TorchCudaDevice
 from ocl_edge_runtime.session.engine import EngineOptions
 from ocl_edge_runtime.session.engine_head import EngineHead
 from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
