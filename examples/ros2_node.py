@@ -29,15 +29,15 @@ class Segmenter(Node):  # type: ignore[misc]
         super().__init__("ocl_edge")
         bundle = self.declare_parameter("bundle", "bundle").value
         fps = self.declare_parameter("fps", 10.0).value
-        self.engine = ocl_edge.open(bundle, period_s=1 / fps)
-        self.engine.warm_up()
+        self.session = ocl_edge.open(bundle, period_s=1 / fps)
+        self.session.warm_up()
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # the sensor profile queues 5
         self.masks = self.create_publisher(Image, "mask", newest)
         self.create_subscription(Image, "image", self.on_image, newest)
 
     def on_image(self, message: Image) -> None:
         try:
-            mask = self.engine.predict(pixels_of(message))
+            mask = self.session.predict(pixels_of(message))
         except (ValueError, ocl_edge.OclEdgeError) as error:  # one bad message never ends the node
             self.get_logger().error(f"image left out: {error}")
             return
@@ -45,7 +45,7 @@ class Segmenter(Node):  # type: ignore[misc]
         # an array is taken over as it is; bytes would be checked one by one, 0.2 s at 1080p
         out.header, out.data = message.header, array.array("B", mask.tobytes())
         self.masks.publish(out)
-        self.engine.adapt()
+        self.session.adapt()
 
 
 def pixels_of(message: Image) -> NDArray[np.uint8]:

@@ -183,7 +183,9 @@ def test_tables_have_every_field_with_its_default(name: str) -> None:
 @pytest.mark.parametrize("name", ["prior", "lr", "restoration"])
 def test_the_defaults_of_a_bundle_are_told(name: str) -> None:
     default = getattr(AdaptationDefaults(), name)
-    (row,) = (r for t in tables(PYTHON_API) if t.heading == "`EngineOptions`" for r in t.rows if name in r[0])
+    (row,) = (
+        r for t in tables(PYTHON_API) if t.heading == "`SessionOptions`" for r in t.rows if name in r[0]
+    )
     assert f"Bundle: `{default}`" in row[2]
     on_command_line = ":".join(f"{v:g}" for v in default) if isinstance(default, tuple) else f"{default:g}"
     (table,) = (t for t in tables(COMMAND_LINE) if t.heading == "`ocl-edge run`")

@@ -16,18 +16,12 @@ PRIVATE = {
     "export/test_head_graphs.py": {"_head_graphs", "_write_programs"},  # a whole export takes long
     "runtime/backends/test_backends.py": {"_loaded"},  # what the library was told: it has no public trace
     "runtime/backends/test_onnxruntime_gpu.py": {"_check_session"},  # runs where there is a GPU
-    "runtime/backends/test_update_streams.py": {"_background", "_taken_in"},
     "runtime/records/killed_adaptation.py": {"_exit"},  # of os
-    "runtime/records/test_keeper.py": {"_file", "_write"},  # a disk that fills up
-    "runtime/records/test_run_records.py": {"_file", "_write"},
+    "runtime/records/test_run_records.py": {"_file", "_write"},  # a disk that fills up
     "ocl_edge/network/test_bilinear_argmax.py": {"_everywhere_on_gpu"},  # runs where there is a GPU
     "ocl_edge/tensorrt/test_driver.py": {"_obj"},  # of ctypes
-    "bench/test_faults.py": {"_backend"},
 }
 """File -> private attributes of others that it reads, because nothing public can tell."""
-
-NOT_YET = ("runtime/session/",)
-"""Tests of the session, which reach into it where it does not take its parts as arguments."""
 
 
 def tree_of(name: str) -> ast.Module:
@@ -72,7 +66,7 @@ def test_what_several_packages_share_lies_among_the_doubles(name: str) -> None:
     assert [module for module in shared if not f"{own}.".startswith(f"{module.rpartition('.')[0]}.")] == []
 
 
-@pytest.mark.parametrize("name", [n for n in FILES if not n.startswith(("doubles/", *NOT_YET))])
+@pytest.mark.parametrize("name", [n for n in FILES if not n.startswith("doubles/")])
 def test_private_attributes_are_read_only_where_nothing_public_can_tell(name: str) -> None:
     assert private_reads(tree_of(name)) - PRIVATE.get(name, set()) == set()
 

@@ -106,7 +106,7 @@ def _bar(stage: str, frames: int) -> Iterator[Callable[[str], None]]:
 
 def _show(comparison: Comparison, out: Path, seconds: float) -> None:
     from ocl_edge_app.cli.output import print_rows, print_table, print_words
-    from ocl_edge_app.demo.comparison import speed_in_words, verdict
+    from ocl_edge_app.demo.comparison import gains_in_words, speed_in_words
     from ocl_edge_app.demo.products import contents
 
     numbers = comparison.as_dict()
@@ -119,7 +119,7 @@ def _show(comparison: Comparison, out: Path, seconds: float) -> None:
             for name, s in scores.items()
         ],
     )
-    print_words(*verdict(comparison.gains()))
+    print_words(*gains_in_words(comparison.gains()))
     print_words()
     times = {
         "frozen: image to mask": numbers["latency_ms"]["frozen"],

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from ocl_edge.bundle.reading import Bundle
     from ocl_edge.errors import FrameError
     from ocl_edge.method.norms import Prior
-    from ocl_edge_app.evaluation.grid import Cell, Evaluation, Row
+    from ocl_edge_app.evaluation.grid import Evaluation, Trial
+    from ocl_edge_app.evaluation.summary import Row
     from ocl_edge_app.report.evaluated import Evaluated
-    from ocl_edge_runtime.session.engine import EngineOptions
+    from ocl_edge_runtime.session.options import SessionOptions
 
 EXAMPLES = """
 \b
@@ -138,7 +139,7 @@ def evaluate(
     from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.options import use_threads
     from ocl_edge_app.cli.output import emit_json, note
-    from ocl_edge_app.evaluation import grid
+    from ocl_edge_app.evaluation import grid, summary
     from ocl_edge_app.evaluation.corruption import parse_corruption
     from ocl_edge_app.evaluation.labelled import LabelledFrames, read_label_palette, read_label_space
     from ocl_edge_app.report.evaluated import Evaluated
@@ -152,8 +153,8 @@ def evaluate(
     palette = read_label_palette(opened.manifest, space, label_classes) if html_path else []
     chosen = _options(methods, views, backend, (prior, lr, restoration), seeds, threads)
     chosen = _with_backend(opened, chosen, threads)
-    cells = [
-        grid.Cell(options, options.settings_over(opened.manifest.adaptation), stream, rounds, stream_fps)
+    trials = [
+        grid.Trial(options, options.settings_over(opened.manifest.adaptation), stream, rounds, stream_fps)
         for stream in streams
         for options in chosen
     ]
@@ -163,19 +164,19 @@ def evaluate(
         Path(json_path) if json_path and json_path != "-" else None,
     )
     evaluation.resume()
-    waiting = sum(cell.key(evaluation.context) not in evaluation.cells for cell in cells)
-    if waiting < len(cells):
-        note(f"{len(cells) - waiting} of {len(cells)} passes are finished in {json_path} already")
-    with _announce(len(cells), waiting * rounds * len(labelled)) as on_cell:
-        grid.run_cells(evaluation, opened, labelled, space, cells, on_cell, _once_a_file())
-    groups = grid.grouped(evaluation, cells)
-    rows = grid.summarise(groups, space)
+    waiting = sum(trial.key(evaluation.context) not in evaluation.cells for trial in trials)
+    if waiting < len(trials):
+        note(f"{len(trials) - waiting} of {len(trials)} passes are finished in {json_path} already")
+    with _announce(len(trials), waiting * rounds * len(labelled)) as on_trial:
+        grid.run_trials(evaluation, opened, labelled, space, trials, on_trial, _once_a_file())
+    groups = summary.grouped(evaluation, trials)
+    rows = summary.summarise(groups, space)
     evaluation.facts["rows"] = [asdict(row) for row in rows]
     evaluation.save()
     if html_path:
         by_name = {str(stream): stream for stream in streams}
         evaluated = Evaluated(network_name(opened), groups, by_name, labelled, space, palette)
-        _write_html(html_path, evaluated, opened, cells, evaluation)
+        _write_html(html_path, evaluated, opened, trials, evaluation)
     if json_path == "-":
         emit_json("-", evaluation.content())
     else:
@@ -189,10 +190,10 @@ def _options(
     overrides: tuple[Prior | None, float | None, float | None],
     seeds: str,
     threads: int | None,
-) -> list[EngineOptions]:
+) -> list[SessionOptions]:
     from ocl_edge.errors import UsageError
     from ocl_edge.method.methods import find_method
-    from ocl_edge_runtime.session.engine import EngineOptions
+    from ocl_edge_runtime.session.options import SessionOptions
 
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
@@ -202,7 +203,7 @@ def _options(
         raise UsageError(f"--seeds {seeds}: expected numbers from 0 to {SEEDS.stop - 1}")
     chosen = [find_method(name.strip()) for name in methods.split(",")]
     return [
-        EngineOptions(
+        SessionOptions(
             method.name,
             views if method.name == "frozen" else None,  # type: ignore[arg-type]
             "torch" if method.needs_pytorch_backbone else backend,
@@ -215,7 +216,7 @@ def _options(
     ]
 
 
-def _with_backend(bundle: Bundle, chosen: list[EngineOptions], threads: int | None) -> list[EngineOptions]:
+def _with_backend(bundle: Bundle, chosen: list[SessionOptions], threads: int | None) -> list[SessionOptions]:
     """The options with the backend that ``auto`` takes here: a pass of another one is another pass."""
     from ocl_edge_runtime.backends import open_backend
 
@@ -243,40 +244,40 @@ def _once_a_file() -> Callable[[Path, FrameError], None]:
 
 
 @contextmanager
-def _announce(passes: int, frames: int) -> Iterator[Callable[[Cell, bool], Callable[[float], None]]]:
+def _announce(passes: int, frames: int) -> Iterator[Callable[[Trial, bool], Callable[[float], None]]]:
     """A line for each pass, and on a terminal a bar over all frames of all passes."""
     from ocl_edge_app.cli.output import frame_progress, note
 
     started = 0
     with frame_progress(frames) as progress:
 
-        def on_cell(cell: Cell, done: bool) -> Callable[[float], None]:
+        def on_trial(trial: Trial, done: bool) -> Callable[[float], None]:
             nonlocal started
             started += 1
-            words = f"{cell.options.method} on {cell.corruption}, seed {cell.options.seed}"
+            words = f"{trial.options.method} on {trial.corruption}, seed {trial.options.seed}"
             note(f"[{started}/{passes}] {words}{': finished before' if done else ''}")
             return lambda miou: progress(f"{words}: {miou:.1f} %")
 
-        yield on_cell
+        yield on_trial
 
 
 def _write_html(
-    path: Path, evaluated: Evaluated, bundle: Bundle, cells: list[Cell], evaluation: Evaluation
+    path: Path, evaluated: Evaluated, bundle: Bundle, trials: list[Trial], evaluation: Evaluation
 ) -> None:
     from ocl_edge_app.cli.options import command_line
     from ocl_edge_app.report import write_page
     from ocl_edge_app.report.evaluate_report import evaluate_page
     from ocl_edge_app.report.what_ran import what_ran
 
-    frames, fps = evaluated.frames.pairs, cells[0].stream_fps
+    frames, fps = evaluated.frames.pairs, trials[0].stream_fps
     settings = {
         "frames": f"{len(frames)}, {frames[0][0].name} to {frames[-1][0].name}",
-        "seeds": ", ".join(str(seed) for seed in dict.fromkeys(cell.options.seed for cell in cells)),
-        "rounds": str(cells[0].rounds),
+        "seeds": ", ".join(str(seed) for seed in dict.fromkeys(trial.options.seed for trial in trials)),
+        "rounds": str(trials[0].rounds),
         "stream": f"{fps:g} frames a second" if fps else "waits for the method",
     }
-    for cell in cells:
-        content = evaluation.cells[cell.key(evaluation.context)]
+    for trial in trials:
+        content = evaluation.cells[trial.key(evaluation.context)]
         numbers = ", ".join(f"{name} {value}" for name, value in content["settings"].items())
         settings[content["method"]] = f"{content['backend']}, {numbers}"
     write_page(evaluate_page(evaluated, what_ran(command_line(), bundle, settings)), path)

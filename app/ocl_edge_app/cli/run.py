@@ -21,11 +21,8 @@ from ocl_edge_app.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ocl_edge.bundle.reading import Bundle
     from ocl_edge.method.norms import Prior
     from ocl_edge.tensorrt.key import Precision
-    from ocl_edge_runtime.session.engine import Engine, EngineOptions
-    from ocl_edge_runtime.session.realtime import RealtimeOptions
 
 EXAMPLES = """
 \b
@@ -274,47 +271,49 @@ def run(
     from ocl_edge_app.cli.options import use_threads
     from ocl_edge_app.cli.output import emit_json, frame_progress, note
     from ocl_edge_runtime.loop import run_stream
-    from ocl_edge_runtime.session.engine import EngineOptions
-    from ocl_edge_runtime.session.realtime import RealtimeOptions
-    from ocl_edge_runtime.session.schedule import RecordedSchedule, ScheduledSource
-    from ocl_edge_runtime.session.scheduler import RealClock
+    from ocl_edge_runtime.records.tape import Tape
+    from ocl_edge_runtime.session.opening import open_session
+    from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
     from ocl_edge_runtime.sinks import open_sinks
-    from ocl_edge_runtime.sources import SourceOptions, open_source
+    from ocl_edge_runtime.sources import SourceOptions
 
     _check(mode, method, state, resume, update, record_schedule, replay_schedule, fps)
     use_threads(threads)
     recorder = hooks.recorder(html_path)
-    chosen = SourceOptions(limit, fps, source_timeout, reconnect, source_options)
-    frames = open_source(source, chosen, RealClock(), hooks.on_skip(recorder), note)
-    played = RecordedSchedule.read(replay_schedule) if replay_schedule else None
-    if played:
-        frames = ScheduledSource(frames, played)
+    tape = Tape.read(replay_schedule) if replay_schedule else None
     opened = Bundle.open(bundle)
     name = "frozen" if mode == "frozen" else method or "ocl-head"
-    options = EngineOptions(name, views, backend, prior, lr, restoration, seed, threads, precision, head)
-    ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
-    deadline_s = deadline_ms / 1000 if deadline_ms else (1 / frames.rate if frames.rate else None)
-    realtime = RealtimeOptions(
-        norm_every, adapt_every, deadline_s, statistics_limit=statistics_limit, update=update
-    )
-    engine = _open_engine(opened, mode, options, realtime)
-    for backend_name, reason in engine.passed_over.items():
-        note(f"backend {backend_name} passed over: {reason}")
-    outlets = open_sinks(sinks, opened.manifest, frames.files)
-    with ExitStack() as stack:
-        stack.callback(frames.close)
-        keeper = stack.enter_context(hooks.keeping(engine, journal, state, save_every, resume))
-        scheduled = stack.enter_context(hooks.scheduled(engine, record_schedule, played))
-        progress = stack.enter_context(frame_progress(frames.total))
-        each = hooks.each_frame(keeper, scheduled, progress, recorder)
-        report = run_stream(engine, frames, outlets, each, deadline_s, keeper.settled)
-    if json_path:
-        emit_json(json_path, {**engine.facts(), **report.as_dict()})
-    if html_path and recorder:
-        summary.write_html(html_path, engine, report, recorder, deadline_s)
-    if json_path != "-":
-        summary.show(engine, report)
-    engine.close()
+    options = SessionOptions(name, views, backend, prior, lr, restoration, seed, threads, precision, head)
+    chosen = SourceOptions(limit, fps, source_timeout, reconnect, source_options)
+    with ExitStack() as everything:
+        frames = everything.enter_context(hooks.open_frames(source, chosen, tape, recorder))
+        ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
+        deadline_s = deadline_ms / 1000 if deadline_ms else (1 / frames.rate if frames.rate else None)
+        realtime = RealtimeOptions(
+            norm_every, adapt_every, deadline_s, statistics_limit=statistics_limit, update=update
+        )
+        session = everything.enter_context(
+            open_session(opened, options, realtime if mode == "realtime" else None)
+        )
+        if mode == "realtime":
+            session.warm_up()
+        for backend_name, reason in session.setup.passed_over.items():
+            note(f"backend {backend_name} passed over: {reason}")
+        outlets = [
+            everything.enter_context(sink) for sink in open_sinks(sinks, opened.manifest, frames.files)
+        ]
+        with ExitStack() as running:
+            records = running.enter_context(hooks.records(session, journal, state, save_every, resume))
+            taped = running.enter_context(hooks.taped(session, record_schedule, tape))
+            progress = running.enter_context(frame_progress(frames.total))
+            each = hooks.each_frame(records, taped, progress, recorder)
+            report = run_stream(session, frames, outlets, each, deadline_s, records.settled)
+        if json_path:
+            emit_json(json_path, {**session.facts(), **report.as_dict()})
+        if html_path and recorder:
+            summary.write_html(html_path, session, report, recorder, deadline_s)
+        if json_path != "-":
+            summary.show(session, report)
     if report.source_failure:
         raise SourceError(report.source_failure)
 
@@ -341,14 +340,3 @@ def _check(
         raise UsageError(f"background updates and schedules are for realtime mode, not --mode {mode}")
     if replay and fps is not None:
         raise UsageError("a replay takes every frame's time from the schedule; leave out --fps")
-
-
-def _open_engine(bundle: Bundle, mode: str, options: EngineOptions, realtime: RealtimeOptions) -> Engine:
-    from ocl_edge_runtime.session.engine import Engine
-    from ocl_edge_runtime.session.realtime import RealtimeEngine
-
-    if mode != "realtime":
-        return Engine(bundle, options)
-    engine = RealtimeEngine(bundle, options, realtime)
-    engine.warm_up()
-    return engine

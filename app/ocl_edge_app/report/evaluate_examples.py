@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ocl_edge.errors import FrameError
 from ocl_edge.images import Colour
-from ocl_edge_app.evaluation.grid import Group
 from ocl_edge_app.evaluation.labelled import LabelSpace
+from ocl_edge_app.evaluation.summary import Group
 from ocl_edge_app.pictures import mask_from_text, mask_uri, photo_uri, shrunk
 from ocl_edge_app.report.evaluated import Evaluated
 from ocl_edge_app.report.page import Example, Examples, Picture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +14,8 @@ from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, MissingExtraError
 from ocl_edge.network.forms import FormName, GraphName
 from ocl_edge_runtime.backends.base import Sizes, check_inputs, check_outputs, graphs_of, shape_of
+from ocl_edge_runtime.backends.update_stream import UpdateStream
+from ocl_edge_runtime.lifetime import ClosedAtExit
 
 
 def import_library(name: str, extra: str) -> Any:
@@ -31,7 +33,7 @@ def import_library(name: str, extra: str) -> Any:
         raise BackendError(f"{name} is installed and cannot be imported: {error}") from error
 
 
-class HostBackend(ABC):
+class HostBackend(ClosedAtExit):
     """A `HeadBackend` whose tensors lie on the CPU. Each graph is loaded at first use.
 
     Args:
@@ -44,6 +46,7 @@ class HostBackend(ABC):
     name: str
     loads_each_size = False
     head_device = torch.device("cpu")
+    update_stream = UpdateStream()
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle

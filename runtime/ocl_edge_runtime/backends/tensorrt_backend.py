@@ -28,11 +28,12 @@ from ocl_edge_runtime.backends.row import BackendRow
 from ocl_edge_runtime.backends.tensorrt_contexts import EngineContexts, PreparedRun, make_profiler
 from ocl_edge_runtime.backends.tensorrt_engines import EngineLibrary, open_library
 from ocl_edge_runtime.backends.tensorrt_torch import open_device
+from ocl_edge_runtime.lifetime import ClosedAtExit
 
 CPU = torch.device("cpu")
 
 
-class TensorRtBackend:
+class TensorRtBackend(ClosedAtExit):
     """Runs the engines that `ocl-edge build` made.
 
     Args:
@@ -78,7 +79,7 @@ class TensorRtBackend:
         self._specs = {form: graphs[form] for form in self.engines}
         self._device = device or open_device(not on_device, for_updates)
         self.head_device = self._device.torch_device
-        self.lane = self._device.lane
+        self.update_stream = self._device.update_stream
         self._graphs = cuda_graphs
         self.contexts = EngineContexts(self._library, self.engines, self._specs, self._device, cuda_graphs)
         self._closed = False

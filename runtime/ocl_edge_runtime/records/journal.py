@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ocl_edge.errors import OutputError
 from ocl_edge.finite import finite
-from ocl_edge_runtime.session.frames import Frame, FrameResult
-from ocl_edge_runtime.session.updates import Outcome
+from ocl_edge.method.verdict import Verdict, words_of_guard
+from ocl_edge_runtime.session.frames import Frame, FrameResult, Landed
 
 LARGEST_BYTES = 64_000_000
 """Seven hours at ten frames a second."""
@@ -69,27 +70,11 @@ class Journal:
         """The update of one frame: applied or not, why, and the guard's signals."""
         if result.background is not None:
             self.background(result.background)
-        decision = result.decision.as_dict() if result.decision else None
-        self.write(
-            "frame",
-            index=frame.index,
-            name=frame.name,
-            adapted=result.adapted,
-            reason=result.reason,
-            loss=result.loss,
-            guard=decision,
-        )
+        self.write("frame", index=frame.index, name=frame.name, **_entry(result.verdict))
 
-    def background(self, outcome: Outcome) -> None:
+    def background(self, landed: Landed) -> None:
         """An update that was taken in before the next frame, ``behind`` frames after its own."""
-        self.write(
-            "background update",
-            behind=outcome.behind,
-            adapted=outcome.update.applied,
-            reason=outcome.update.reason,
-            loss=outcome.update.loss,
-            guard=outcome.decision.as_dict() if outcome.decision else None,
-        )
+        self.write("background update", behind=landed.behind, **_entry(landed.verdict))
 
     def __enter__(self) -> Journal:
         return self
@@ -111,6 +96,16 @@ class Journal:
 
     def _cannot_write(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write the journal {self.path}: {error.strerror}")
+
+
+def _entry(verdict: Verdict) -> dict[str, Any]:
+    """What the journal says of an update."""
+    guard = None
+    if verdict.judged:
+        action = "commit" if verdict.applied else verdict.reason.value
+        signals = verdict.signals and asdict(verdict.signals)
+        guard = {"action": action, "reason": words_of_guard(verdict), "signals": signals}
+    return {"adapted": verdict.applied, "reason": str(verdict), "loss": verdict.loss, "guard": guard}
 
 
 def _ends_with_a_line(path: Path) -> bool:

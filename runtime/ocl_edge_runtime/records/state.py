@@ -1,4 +1,4 @@
-"""What an engine has learned, on disk: written whole or not at all, bound to its bundle.
+"""What a session has learned, on disk: written whole or not at all, bound to its bundle.
 
 A state directory holds ``state.safetensors``: tensors, and in the metadata a JSON object and
 the sha256 of both.
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ocl_edge import durable
 from ocl_edge.errors import OutputError, StateError
-from ocl_edge_runtime.session.realtime import RealtimeEngine
+from ocl_edge_runtime.session.session import Session
 
 STATE_FILE = "state.safetensors"
 STATE_VERSION = 1
@@ -35,20 +35,20 @@ class Saved:
 
 
 class StateStore:
-    """Saves the state of an engine into a directory, and brings it back.
+    """Saves the state of a session into a directory, and brings it back.
 
     Args:
         directory: made if it is not there.
-        engine: whose state it is.
+        session: whose state it is.
 
     Raises:
         OutputError: the directory cannot be made.
     """
 
-    def __init__(self, directory: Path, engine: RealtimeEngine) -> None:
+    def __init__(self, directory: Path, session: Session) -> None:
         self.directory = directory
         self.path = directory / STATE_FILE
-        self._engine = engine
+        self._session = session
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -60,14 +60,14 @@ class StateStore:
         Raises:
             OutputError: it cannot be written; the state that was there stays.
         """
-        write_state(self.path, Saved(*self._engine.export_state()))
+        write_state(self.path, Saved(*self._session.export_state()))
 
     def resume(self, damaged: Literal["refuse", "set aside"]) -> str:
         """Bring the saved state back, bit for bit.
 
         Args:
             damaged: ``refuse`` raises on a damaged or foreign state; ``set aside`` renames
-                it and starts from the source weights.
+                it and starts from the trained weights.
 
         Returns:
             What was done, in words.
@@ -80,7 +80,7 @@ class StateStore:
             return "no saved state: source weights"
         try:
             saved = read_state(self.path)
-            self._engine.import_state(saved.tensors, saved.facts)
+            self._session.import_state(saved.tensors, saved.facts)
         except StateError as error:
             if damaged == "refuse":
                 raise
@@ -127,6 +127,11 @@ def read_state(path: Path) -> Saved:
     if digest_of(tensors, facts) != metadata.get("sha256"):
         raise StateError(f"{path} is damaged: its content does not have the sha256 that it names")
     return Saved(tensors, json.loads(facts))
+
+
+def state_digest(session: Session) -> str:
+    """Hash of all tensors that the next frame depends on."""
+    return digest_of(session.export_state()[0], "")
 
 
 def digest_of(tensors: dict[str, Tensor], facts: str) -> str:

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.errors import UsageError
-from ocl_edge_runtime.session.frames import Frame
+from ocl_edge_runtime.sinks.base import Sink
 from ocl_edge_runtime.sinks.files import MaskSink, OverlaySink
 
-
-class Sink(Protocol):
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
-        """Take the mask of a frame; both are only read."""
-
+__all__ = ["SINKS", "Sink", "open_sink", "open_sinks", "parse_sink"]
 
 SINKS: dict[str, Callable[[Path, Manifest], Sink]] = {
     "masks": lambda directory, _manifest: MaskSink(directory),

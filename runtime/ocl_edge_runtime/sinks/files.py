@@ -12,11 +12,12 @@ from ocl_edge import durable
 from ocl_edge.errors import OutputError
 from ocl_edge.images import OPACITY, Colour, ColourOverlay
 from ocl_edge_runtime.session.frames import Frame
+from ocl_edge_runtime.sinks.base import Sink
 
 FAST_COMPRESSION = 1
 
 
-class MaskSink:
+class MaskSink(Sink):
     """``DIR/NAME.png``: 8-bit, one channel, class indices, at the frame's size."""
 
     def __init__(self, directory: Path) -> None:
@@ -26,7 +27,7 @@ class MaskSink:
         write_png(self.directory / f"{frame.name}.png", mask)
 
 
-class OverlaySink:
+class OverlaySink(Sink):
     """``DIR/NAME.png``: the frame with the class colours blended over it.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from ocl_edge.errors import UsageError
 from ocl_edge.images import SUFFIXES
-from ocl_edge_runtime.session.scheduler import Clock
+from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.sources.base import OnSkip, Source, keep_quiet
 from ocl_edge_runtime.sources.images import ImageSource
 from ocl_edge_runtime.sources.live import LiveSource

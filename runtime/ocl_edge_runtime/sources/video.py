@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.errors import FrameError, MissingExtraError, SourceError
+from ocl_edge_runtime.clock import Clock, RealClock
 from ocl_edge_runtime.session.frames import Frame
-from ocl_edge_runtime.session.scheduler import Clock, RealClock
 from ocl_edge_runtime.sources.base import Arrival, OnSkip, Reader, Source, keep_quiet
 
 if TYPE_CHECKING:

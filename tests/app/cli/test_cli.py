@@ -16,7 +16,7 @@ import torch
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli import VERBS, cli, run
-from ocl_edge_runtime.session.realtime import RealtimeOptions
+from ocl_edge_runtime.session.options import RealtimeOptions
 from tests.doubles.bundles import SMALL_ARCH
 
 

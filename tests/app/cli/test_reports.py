@@ -13,6 +13,8 @@ from PIL import Image
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli import run
 from ocl_edge_app.pictures import mask_from_text
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import SessionOptions
 from tests.app.html_rules import checked
 from tests.doubles.images import random_image
 
@@ -132,14 +134,13 @@ def test_the_report_of_a_resumed_evaluation_shows_the_same_pictures(
 def test_kept_masks_are_those_of_the_pass(
     small_bundle: Bundle, stream: Path, labels: Path, tmp_path: Path
 ) -> None:
-    from ocl_edge_runtime.session.engine import Engine, EngineOptions
 
     results = tmp_path / "evaluate.json"
     arguments = evaluate(small_bundle, stream, labels, "--methods", "ocl-head", "--lr", "5")
     assert run([*arguments, "--json", str(results)]) == 0
     (cell,) = json.loads(results.read_text())["cells"].values()
-    engine = Engine(small_bundle, EngineOptions("ocl-head", lr=5.0))
-    masks = [engine.step(np.array(Image.open(file))).mask for file in sorted(stream.iterdir())]
+    session = open_session(small_bundle, SessionOptions("ocl-head", lr=5.0))
+    masks = [session.step(np.array(Image.open(file))).mask for file in sorted(stream.iterdir())]
     kept = cell["rounds"][0]["examples"]
     assert [example["index"] for example in kept] == [0, 2, 3, 5]
     for example in kept:

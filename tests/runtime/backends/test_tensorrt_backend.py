@@ -27,7 +27,7 @@ from ocl_edge_runtime.backends.tensorrt_backend import TensorRtBackend
 from ocl_edge_runtime.backends.tensorrt_engines import open_library
 from ocl_edge_runtime.backends.tensorrt_pycuda import PyCudaDevice
 from ocl_edge_runtime.backends.torch_backend import TorchBackend
-from ocl_edge_runtime.session.engine_head import EngineHead
+from ocl_edge_runtime.session.backend_head import BackendHead
 from tests.doubles import pycuda as fake_pycuda
 from tests.doubles.tensorrt import CudaGraphStrategy, HostDevice, fake_library, store_fake_engines
 from tests.runtime.backends.contract import HeadBackendContract, inputs_of
@@ -155,7 +155,7 @@ def test_the_two_sets_of_a_heads_weights_stay_on_the_device(small_bundle: Bundle
     """Weights and momentum are bound where they lie, in turns; no copy but of what is new at each step."""
     device = HostDevice()
     backend = opened(small_bundle, device, graphs)
-    head = EngineHead(small_bundle, backend, AdaptationDefaults())
+    head = BackendHead(small_bundle, backend, AdaptationDefaults())
     watch, steps = Stopwatch(), 6
     pairs = [[torch.randn(2, 6, 6, 8)] for _ in range(steps)]
     for pair in pairs:
@@ -291,7 +291,7 @@ def test_a_form_without_an_engine_is_refused_when_it_is_asked_for(small_bundle: 
     with pytest.raises(
         BackendError, match=r"cannot run head_step: build them: ocl-edge .*--forms head,head_step"
     ):
-        EngineHead(small_bundle, backend, AdaptationDefaults())
+        BackendHead(small_bundle, backend, AdaptationDefaults())
     with pytest.raises(NoValidEngineError, match="--forms measured"):
         backend.infer("measured", inputs_of(small_bundle, "measured", 1))
 

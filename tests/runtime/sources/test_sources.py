@@ -17,9 +17,10 @@ import pytest
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import FrameError, MissingExtraError, SourceError, UsageError
 from ocl_edge_app.cli import run
+from ocl_edge_runtime.clock import RealClock
 from ocl_edge_runtime.loop import run_stream
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
-from ocl_edge_runtime.session.scheduler import RealClock
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.sources import SourceOptions, open_source, opening
 from ocl_edge_runtime.sources.base import Arrival
 from ocl_edge_runtime.sources.live import LiveSource
@@ -406,7 +407,7 @@ def test_a_paced_video_ends_without_a_failure(small_bundle: Bundle, tmp_path: Pa
     path = make_video(tmp_path / "a.mp4", "mpeg4")
     source = open_source(str(path), SourceOptions(fps=200.0), RealClock())
     assert source.rate == 200.0
-    report = run_stream(Engine(small_bundle, EngineOptions("frozen")), source, [])
+    report = run_stream(open_session(small_bundle, SessionOptions("frozen")), source, [])
     assert report.source_failure is None
     assert report.frames + report.dropped == LENGTH
     assert report.frames > 0

@@ -15,21 +15,23 @@ from ocl_edge.errors import BackendError, BundleError, UsageError
 from ocl_edge.method.head import Head, TrainableHead
 from ocl_edge.method.methods import entropy, ocl
 from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.method.verdict import Reason
 from ocl_edge.timings import Stopwatch
 from ocl_edge_app.cli import run
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from ocl_edge_runtime.backends.torch_backend import TorchBackend
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
-from ocl_edge_runtime.session.engine_head import EngineHead
-from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.session.backend_head import BackendHead
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+from ocl_edge_runtime.session.session import Session
 from tests.doubles.images import random_image
 
 SETTINGS = AdaptationDefaults()
 
 
-def both_heads(bundle: Bundle, seed: int = 0) -> tuple[TrainableHead, EngineHead]:
+def both_heads(bundle: Bundle, seed: int = 0) -> tuple[TrainableHead, BackendHead]:
     in_torch = TrainableHead(load_head(bundle), SETTINGS, seed)
-    return in_torch, EngineHead(bundle, OnnxRuntimeBackend(bundle, 1), SETTINGS, seed)
+    return in_torch, BackendHead(bundle, OnnxRuntimeBackend(bundle, 1), SETTINGS, seed)
 
 
 def pair_of(step: int, height: int = 24, width: int = 32) -> list[Tensor]:
@@ -43,48 +45,48 @@ def difference(ours: Head, theirs: Head) -> float:
 
 
 def test_two_hundred_steps_agree_restoration_included(small_bundle: Bundle) -> None:
-    in_torch, in_engine = both_heads(small_bundle)
+    in_torch, in_backend = both_heads(small_bundle)
     for step in range(200):
         pair = pair_of(step) if step % 3 else pair_of(step, 7, 9)  # any size: the head is pointwise
         expected = in_torch.adapt(pair, ocl, Stopwatch())
-        update = in_engine.adapt(pair, ocl, Stopwatch())
+        update = in_backend.adapt(pair, ocl, Stopwatch())
         assert update.loss == pytest.approx(expected.loss, abs=5e-6), step
-        assert difference(in_engine, in_torch) < 1e-5, step
+        assert difference(in_backend, in_torch) < 1e-5, step
     assert in_torch.distance_from_source() > 0.1
-    assert in_engine.distance_from_source() == pytest.approx(in_torch.distance_from_source(), rel=1e-4)
+    assert in_backend.distance_from_source() == pytest.approx(in_torch.distance_from_source(), rel=1e-4)
     view = [pair_of(0)[0][:1]]
-    assert torch.allclose(in_engine.logits(view), in_torch.logits(view), atol=1e-4)
-    frozen = in_engine.source_logits(view)
+    assert torch.allclose(in_backend.logits(view), in_torch.logits(view), atol=1e-4)
+    frozen = in_backend.source_logits(view)
     assert torch.allclose(frozen, in_torch.source_logits(view), atol=1e-5)
-    assert not torch.allclose(frozen, in_engine.logits(view), atol=1e-2)
+    assert not torch.allclose(frozen, in_backend.logits(view), atol=1e-2)
 
 
 def test_a_step_that_is_not_finite_was_never_there(small_bundle: Bundle) -> None:
-    in_torch, in_engine = both_heads(small_bundle)
+    in_torch, in_backend = both_heads(small_bundle)
     broken = pair_of(1)
     broken[0][1, 2, 3, 4] = torch.inf
     for pair in (pair_of(0), broken, pair_of(2)):
         expected = in_torch.adapt(pair, ocl, Stopwatch())
-        update = in_engine.adapt(pair, ocl, Stopwatch())
-        assert (update.applied, update.reason) == (expected.applied, expected.reason)
-    assert not expected.reason.endswith("finite")
-    assert difference(in_engine, in_torch) < 1e-6
-    assert torch.equal(in_engine.generator.get_state(), in_torch.generator.get_state())
+        update = in_backend.adapt(pair, ocl, Stopwatch())
+        assert update.reason is expected.reason
+    assert expected.applied
+    assert difference(in_backend, in_torch) < 1e-6
+    assert torch.equal(in_backend.generator.get_state(), in_torch.generator.get_state())
 
 
 def test_loading_forgets_the_momentum_and_reset_returns_to_the_source(small_bundle: Bundle) -> None:
-    in_torch, in_engine = both_heads(small_bundle)
-    for head in (in_torch, in_engine):
+    in_torch, in_backend = both_heads(small_bundle)
+    for head in (in_torch, in_backend):
         head.adapt(pair_of(0), ocl, Stopwatch())
         once = head.snapshot()
         head.adapt(pair_of(1), ocl, Stopwatch())
         head.load(once)
         assert all(not m.any() for m in head.momentum().values())
         head.adapt(pair_of(2), ocl, Stopwatch())
-    assert difference(in_engine, in_torch) < 1e-6
-    in_engine.reset()
-    assert in_engine.distance_from_source() == 0
-    assert in_engine.weights_sha256() == both_heads(small_bundle)[0].weights_sha256()
+    assert difference(in_backend, in_torch) < 1e-6
+    in_backend.reset()
+    assert in_backend.distance_from_source() == 0
+    assert in_backend.weights_sha256() == both_heads(small_bundle)[0].weights_sha256()
 
 
 def test_snapshots_are_not_changed_by_later_steps(small_bundle: Bundle) -> None:
@@ -98,36 +100,36 @@ def test_snapshots_are_not_changed_by_later_steps(small_bundle: Bundle) -> None:
 
 
 def test_paper_mode_gives_the_same_masks_and_losses(small_bundle: Bundle) -> None:
-    engines = [
-        Engine(small_bundle, EngineOptions(head=kind, backend="onnxruntime")) for kind in ("torch", "engine")
+    sessions = [
+        open_session(small_bundle, SessionOptions(head=kind, backend="onnxruntime"))
+        for kind in ("torch", "engine")
     ]
     for index in range(12):
-        expected, result = (engine.step(random_image(index)) for engine in engines)
-        assert result.loss == pytest.approx(expected.loss, abs=1e-5)
+        expected, result = (session.step(random_image(index)) for session in sessions)
+        assert result.verdict.loss == pytest.approx(expected.verdict.loss, abs=1e-5)
         assert (result.mask != expected.mask).mean() < 0.002
-        assert result.adapted
-    assert [engine.facts()["head"] for engine in engines] == ["torch", "engine"]
+        assert result.verdict.applied
+    assert [session.facts()["head"] for session in sessions] == ["torch", "engine"]
     assert list(result.timings_ms) == ["preprocess", "backbone", "head", "tail", "step"]
 
 
-def realtime(bundle: Bundle, head: str, **options: float) -> RealtimeEngine:
-    chosen = EngineOptions(head=head, backend="onnxruntime", prior=0.8, **options)  # type: ignore[arg-type]
-    return RealtimeEngine(bundle, chosen, RealtimeOptions(adapt_every=1, statistics_limit=1e9))
+def realtime(bundle: Bundle, head: str, **options: float) -> Session:
+    chosen = SessionOptions(head=head, backend="onnxruntime", prior=0.8, **options)  # type: ignore[arg-type]
+    return open_session(bundle, chosen, RealtimeOptions(adapt_every=1, statistics_limit=1e9))
 
 
 @pytest.mark.parametrize("lr", [0.01, 100.0], ids=["healthy", "guard at work"])
 def test_realtime_mode_takes_the_same_decisions(small_bundle: Bundle, lr: float) -> None:
-    engines = [realtime(small_bundle, kind, lr=lr) for kind in ("torch", "engine")]
-    assert [engine._grid.stride for engine in engines] == [4, 4]
-    actions = set()
+    sessions = [realtime(small_bundle, kind, lr=lr) for kind in ("torch", "engine")]
+    assert all(session.segmenter.head.is_pointwise(small_bundle.manifest.features) for session in sessions)
+    reasons = set()
     for index in range(12):
-        expected, result = (engine.step(random_image(index)) for engine in engines)
+        expected, result = (session.step(random_image(index)) for session in sessions)
         assert (result.mask != expected.mask).mean() < 0.002
-        assert (result.decision and result.decision.action) == (
-            expected.decision and expected.decision.action
-        )
-        actions |= {result.decision.action if result.decision else "none"}
-    assert actions == ({"commit"} if lr < 1 else {"reset", "freeze", "none"})
+        assert result.verdict.reason is expected.verdict.reason
+        reasons |= {result.verdict.reason}
+    undone = {Reason.RESET, Reason.STOPPED, Reason.FROZEN_BY_GUARD}
+    assert reasons == ({Reason.ADAPTED} if lr < 1 else undone)
 
 
 @pytest.mark.parametrize(
@@ -138,11 +140,11 @@ def test_a_state_of_one_kind_goes_on_with_the_other(small_bundle: Bundle, order:
     for index in range(5):
         first.step(random_image(index))
     second.import_state(*first.export_state())
-    assert second.head.weights_sha256() == first.head.weights_sha256()
+    assert second.weights.weights_sha256() == first.weights.weights_sha256()
     for index in range(5, 10):
         expected, result = first.step(random_image(index)), second.step(random_image(index))
-        assert result.loss == pytest.approx(expected.loss, abs=1e-5)
-    assert difference(second.head, first.head) < 1e-5
+        assert result.verdict.loss == pytest.approx(expected.verdict.loss, abs=1e-5)
+    assert difference(second.weights, first.weights) < 1e-5
 
 
 def test_the_head_graphs_are_in_the_manifest_and_checked(small_bundle: Bundle) -> None:
@@ -162,14 +164,14 @@ def test_what_cannot_run_in_the_engine_is_refused_with_the_way_out(small_bundle:
     with pytest.raises(
         BundleError, match=r"no head graphs \(a head of two layers\); --head torch needs none"
     ):
-        Engine(bundle, EngineOptions(head="engine"))
+        open_session(bundle, SessionOptions(head="engine"))
     with pytest.raises(
         BackendError, match=r"torch backend here cannot run head and head_step: --head torch, or"
     ):
-        EngineHead(small_bundle, TorchBackend(small_bundle), SETTINGS)
+        BackendHead(small_bundle, TorchBackend(small_bundle), SETTINGS)
     for method in ("tent-head", "ocl-full"):
         with pytest.raises(UsageError, match=rf"{method}.*--head torch"):
-            Engine(small_bundle, EngineOptions(method, head="engine"))
+            open_session(small_bundle, SessionOptions(method, head="engine"))
     with pytest.raises(UsageError, match="OCL as its loss"):
         both_heads(small_bundle)[1].adapt(pair_of(0), entropy, Stopwatch())
 

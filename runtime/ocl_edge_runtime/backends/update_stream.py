@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 
-class Lane:
+class UpdateStream:
     """Where a worker's updates run. On the CPU there is nothing to order."""
 
     def mark(self) -> Any:
@@ -35,7 +35,7 @@ class Lane:
         """What the calling thread enqueues from now on runs after a point; the thread goes on at once."""
 
 
-class CudaLane(Lane):
+class CudaUpdateStream(UpdateStream):
     """A stream of PyTorch's, current while the worker works: its copies and its head run there too.
 
     Args:
@@ -63,7 +63,7 @@ class CudaLane(Lane):
         torch.cuda.current_stream(self._stream.device).wait_event(point)
 
 
-class PyCudaLane(Lane):
+class PyCudaUpdateStream(UpdateStream):
     """pycuda hands everything over in host memory, complete; but a thread must have its context."""
 
     def __init__(self, context: Any) -> None:

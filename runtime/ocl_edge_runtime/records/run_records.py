@@ -8,16 +8,15 @@ from collections.abc import Callable
 from ocl_edge.errors import OutputError
 from ocl_edge_runtime.records.journal import Journal
 from ocl_edge_runtime.records.state import StateStore
-from ocl_edge_runtime.session.frames import Frame, FrameResult
-from ocl_edge_runtime.session.updates import Outcome
+from ocl_edge_runtime.session.frames import Frame, FrameResult, Landed
 
 
-class Keeper:
+class RunRecords:
     """Writes the journal and, now and then, the state. A disk that fails costs records, never masks.
 
     Args:
         journal: None keeps none.
-        store: likewise.
+        store: None keeps no state.
         save_every_s: seconds between two saves.
         on_failure: told in words when writing begins to fail, and when it works again.
         now: seconds; replaced in tests.
@@ -51,10 +50,10 @@ class Keeper:
                 self.failed_saves += 1
             self._saved_at = self._now()
 
-    def settled(self, outcome: Outcome) -> None:
+    def settled(self, landed: Landed) -> None:
         """Journal a background update that was waited for after the last frame."""
         journal = self._journal
-        if journal and not self._tried("journal", lambda: journal.background(outcome)):
+        if journal and not self._tried("journal", lambda: journal.background(landed)):
             self.lost_lines += 1
 
     def finish(self) -> None:

@@ -1,4 +1,4 @@
-"""How realtime mode spends its time."""
+"""How a bundle is run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,52 @@ from typing import Literal
 
 from ocl_edge.errors import require
 from ocl_edge.method.guard import GuardLimits
+from ocl_edge.method.methods import find_method
+from ocl_edge.method.norms import Prior
+from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.tensorrt.key import Precision
+
+Views = Literal["single", "pair"]
+HeadKind = Literal["torch", "engine"]
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a bundle is run; None means the method's own default, then the bundle's.
+
+    Attributes:
+        method: a name of `ocl_edge.method.methods.METHODS`.
+        views: ``pair`` averages the logits of the image and its flip. Methods that adapt
+            always do in paper mode; ``frozen`` takes a single view unless told otherwise.
+        backend: ``auto`` or a name of `ocl_edge_runtime.backends.BACKENDS`.
+        prior: weight of the trained statistics, 0 to 1: of all norms, or of the first and the last
+            with a straight line between them.
+        lr: learning rate.
+        restoration: probability that a weight returns to its trained value after a step.
+        seed: of the restoration.
+        threads: for one operator of the backend.
+        precision: of a compiled engine; None takes the newest valid one.
+        head: ``torch`` trains it in PyTorch; ``engine`` runs its forward pass and its OCL
+            step in the backend, as graphs that the bundle holds for a convolutional head.
+    """
+
+    method: str = "ocl-head"
+    views: Views | None = None
+    backend: str = "auto"
+    prior: float | Prior | None = None
+    lr: float | None = None
+    restoration: float | None = None
+    seed: int = 0
+    threads: int | None = None
+    precision: Precision | None = None
+    head: HeadKind = "torch"
+
+    def settings_over(self, of_bundle: AdaptationDefaults) -> AdaptationDefaults:
+        """What the method adapts with: these options, else its own defaults, else the bundle's."""
+        prior = (self.prior,) * 2 if isinstance(self.prior, float | int) else self.prior
+        given = {"prior": prior, "lr": self.lr, "restoration": self.restoration}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return of_bundle.model_copy(update={**find_method(self.method).defaults, **chosen})
 
 
 @dataclass(frozen=True)

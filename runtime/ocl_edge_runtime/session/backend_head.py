@@ -18,14 +18,15 @@ from ocl_edge.errors import BackendError, UsageError
 from ocl_edge.method.head import Head
 from ocl_edge.method.methods import ocl
 from ocl_edge.method.settings import AdaptationDefaults
-from ocl_edge.method.step import Loss, Update
+from ocl_edge.method.step import Loss
+from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge.network.forms import HEAD_GRAPHS
 from ocl_edge.tensorrt.flavours import FLAVOURS
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends.base import Backend, HeadBackend, shape_of
 
 
-class EngineHead(Head):
+class BackendHead(Head):
     """The head graphs of a bundle in a backend. Same names, state and restoration as `TrainableHead`.
 
     Args:
@@ -33,9 +34,6 @@ class EngineHead(Head):
         backend: that runs them.
         settings: as for `AdaptedWeights`.
         seed: likewise.
-
-    Attributes:
-        pointwise: whether it takes features of any height and width, pixel by pixel.
 
     Raises:
         BundleError: the bundle has no head graphs.
@@ -57,7 +55,6 @@ class EngineHead(Head):
             )
         self._backend, self._names, self._device = backend, names, backend.head_device
         (self._logits,) = backend.describe()["head"].outputs
-        self.pointwise = self._logits.shape[2:] == (-1, -1)
         source = load_head_weights(bundle)
         super().__init__({name: source[name].to(self._device) for name in names.values()}, settings, seed)
         self._now = {short: self.parameters[name] for short, name in names.items()}
@@ -77,7 +74,17 @@ class EngineHead(Head):
         """See `Head.source_logits`; valid as long as those of `logits`."""
         return self._forward(self.source, features, "source logits")
 
-    def adapt(self, features: Sequence[Tensor], loss_of: Loss, watch: Stopwatch) -> Update:
+    def is_pointwise(self, features: Sequence[Sequence[int]]) -> bool:  # noqa: ARG002
+        """See `Head.is_pointwise`; the graph says so."""
+        return self._logits.shape[2:] == (-1, -1)
+
+    def adapt(
+        self,
+        features: Sequence[Tensor],
+        loss_of: Loss,
+        watch: Stopwatch,
+        logits: Tensor | None = None,  # noqa: ARG002
+    ) -> Verdict:
         """See `Head.adapt`; the graph's loss is the OCL.
 
         Raises:
@@ -98,21 +105,23 @@ class EngineHead(Head):
             },
             {"loss": self._loss, **{f"new_{name}": tensor for name, tensor in self._next.items()}},
         )
-        problem, loss = self._problem(), self._loss.item()
-        if problem:
+        reason, loss = self._what_came_of_it(), self._loss.item()
+        if reason is not Reason.ADAPTED:
             self.generator.set_state(generator)
         else:
             self._now, self._next = self._next, self._now
             self.parameters = {name: self._now[short] for short, name in self._names.items()}
         watch.lap("step")
-        return Update(loss, problem is None, problem or "adapted")
+        return Verdict(reason, loss)
 
-    def _problem(self) -> str | None:
-        """Why the step that was just computed must not be taken."""
+    def _what_came_of_it(self) -> Reason:
+        """Whether the step that was just computed is to be taken, or why not."""
         if not math.isfinite(self._loss.item()):
-            return "the loss is not finite"
+            return Reason.LOSS_NOT_FINITE
         momentum = (self._next[f"{short}_momentum"] for short in self._names)
-        return None if all(bool(m.isfinite().all()) for m in momentum) else "a gradient is not finite"
+        return (
+            Reason.ADAPTED if all(bool(m.isfinite().all()) for m in momentum) else Reason.GRADIENT_NOT_FINITE
+        )
 
     def forget_momentum(self) -> None:
         for short in self._names:

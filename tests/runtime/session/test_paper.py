@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from ocl_edge.bundle.manifest import ClassSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BundleError, FrameError, UsageError
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
+from ocl_edge.method.verdict import Reason
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import SessionOptions
 from tests.doubles import small_network
 from tests.doubles.images import random_image
 
@@ -78,20 +80,20 @@ class ReferenceLoop:
 
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
 def test_paper_mode_equals_the_published_loop_step_by_step(small_bundle: Bundle, backend: str) -> None:
-    engine = Engine(
-        small_bundle, EngineOptions("ocl-head", backend=backend, prior=PRIOR, lr=LR, restoration=0.0)
+    session = open_session(
+        small_bundle, SessionOptions("ocl-head", backend=backend, prior=PRIOR, lr=LR, restoration=0.0)
     )
     reference = ReferenceLoop(PRIOR)
     for index in range(12):
         image = random_image(index)
         expected_mask, expected_loss = reference.step(image)
-        result = engine.step(image)
-        assert result.adapted
-        assert result.loss == pytest.approx(expected_loss, rel=1e-5)
+        result = session.step(image)
+        assert result.verdict.applied
+        assert result.verdict.loss == pytest.approx(expected_loss, rel=1e-5)
         assert (result.mask != expected_mask).mean() < 0.002
         assert len(np.unique(result.mask)) >= 3
-    ours, theirs = engine.head.parameters, dict(reference.network.classifier.named_parameters())
-    assert engine.head.distance_from_source() > 0.01
+    ours, theirs = session.weights.parameters, dict(reference.network.classifier.named_parameters())
+    assert session.weights.distance_from_source() > 0.01
     for name, value in theirs.items():
         assert torch.allclose(ours[f"classifier.{name}"], value, atol=1e-5)
 
@@ -104,28 +106,30 @@ def test_the_other_methods_equal_their_formulas_over_twenty_frames(
     small_bundle: Bundle, method: str, trains: str
 ) -> None:
     lr = 0.01 if trains != "head" else 0.1
-    engine = Engine(small_bundle, EngineOptions(method, prior=PRIOR, lr=lr, restoration=0.0))
+    session = open_session(small_bundle, SessionOptions(method, prior=PRIOR, lr=lr, restoration=0.0))
     reference = ReferenceLoop(PRIOR, trains)
     for index in range(20):
         image = random_image(index)
-        _, expected = reference.step(image, lr, engine.settings.weight_decay, method.startswith("tent"))
-        assert engine.step(image).loss == pytest.approx(expected, rel=2e-5)
+        _, expected = reference.step(
+            image, lr, session.setup.settings.weight_decay, method.startswith("tent")
+        )
+        assert session.step(image).verdict.loss == pytest.approx(expected, rel=2e-5)
     ours = {
         name.removeprefix("backbone.").removeprefix("head."): p
-        for name, p in engine.weights.parameters.items()
+        for name, p in session.weights.parameters.items()
     }
     assert ours.keys() == reference.trained.keys()
-    assert engine.weights.distance_from_source() > 0.001
+    assert session.weights.distance_from_source() > 0.001
     for name, value in reference.trained.items():
         assert torch.allclose(ours[name], value, atol=1e-4), name
 
 
 def test_norm_modulates_and_trains_nothing(small_bundle: Bundle) -> None:
     norm, head = (
-        Engine(small_bundle, EngineOptions("norm")),
-        Engine(small_bundle, EngineOptions(lr=0.0, restoration=0)),
+        open_session(small_bundle, SessionOptions("norm")),
+        open_session(small_bundle, SessionOptions(lr=0.0, restoration=0)),
     )
-    frozen = Engine(small_bundle, EngineOptions("frozen", "pair"))
+    frozen = open_session(small_bundle, SessionOptions("frozen", "pair"))
     image = random_image(3)
     assert np.array_equal(norm.step(image).mask, head.step(image).mask)
     assert norm.weights.distance_from_source() == 0
@@ -134,11 +138,11 @@ def test_norm_modulates_and_trains_nothing(small_bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("views", ["single", "pair"])
 def test_frozen_mode_equals_the_network_and_changes_nothing(small_bundle: Bundle, views: str) -> None:
-    engine = Engine(small_bundle, EngineOptions("frozen", views))  # type: ignore[arg-type]
-    network, before = small_network.trained(), engine.head.weights_sha256()
+    session = open_session(small_bundle, SessionOptions("frozen", views))  # type: ignore[arg-type]
+    network, before = small_network.trained(), session.weights.weights_sha256()
     for index in range(3):
         image = random_image(index, 48, 64)
-        result = engine.step(image)
+        result = session.step(image)
         x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
         x = (x - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
             [0.229, 0.224, 0.225]
@@ -146,54 +150,60 @@ def test_frozen_mode_equals_the_network_and_changes_nothing(small_bundle: Bundle
         with torch.no_grad():
             logits = network(x) if views == "single" else (network(x) + network(x.flip(3)).flip(3)) / 2
         assert (result.mask != logits.argmax(1)[0].numpy()).mean() < 0.002
-        assert (result.adapted, result.reason, result.loss) == (False, "nothing trains", None)
-    assert engine.head.weights_sha256() == before
+        assert (result.verdict.applied, str(result.verdict), result.verdict.loss) == (
+            False,
+            "nothing trains",
+            None,
+        )
+    assert session.weights.weights_sha256() == before
 
 
 def test_the_mask_is_made_before_the_update(small_bundle: Bundle) -> None:
     image = random_image(0)
-    wild = Engine(small_bundle, EngineOptions(lr=1e4, restoration=0.0))
-    calm = Engine(small_bundle, EngineOptions(lr=0.0, restoration=0.0))
+    wild = open_session(small_bundle, SessionOptions(lr=1e4, restoration=0.0))
+    calm = open_session(small_bundle, SessionOptions(lr=0.0, restoration=0.0))
     mask = wild.predict(image)
-    before = wild.head.weights_sha256()
+    before = wild.weights.weights_sha256()
     assert np.array_equal(mask, calm.predict(image))
-    assert wild.adapt() is not None
-    assert wild.head.weights_sha256() != before
+    assert wild.adapt().applied
+    assert wild.weights.weights_sha256() != before
     assert not np.array_equal(wild.predict(image), mask)
 
 
 def test_adapting_twice_on_one_frame_does_nothing(small_bundle: Bundle) -> None:
-    engine = Engine(small_bundle)
-    engine.predict(random_image(0))
-    assert engine.adapt() is not None
-    assert engine.adapt() is None
+    session = open_session(small_bundle)
+    session.predict(random_image(0))
+    assert session.adapt().applied
+    once = session.weights.weights_sha256()
+    assert session.adapt().reason is Reason.NO_FRAME
+    assert session.weights.weights_sha256() == once
 
 
 def test_seeds_make_runs_repeatable(small_bundle: Bundle) -> None:
     hashes = []
     for seed in (0, 0, 1):
-        engine = Engine(small_bundle, EngineOptions(seed=seed))
+        session = open_session(small_bundle, SessionOptions(seed=seed))
         for index in range(4):
-            engine.step(random_image(index))
-        hashes.append(engine.head.weights_sha256())
+            session.step(random_image(index))
+        hashes.append(session.weights.weights_sha256())
     assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_every_stage_is_timed(small_bundle: Bundle) -> None:
-    stages = list(Engine(small_bundle).step(random_image(0)).timings_ms)
+    stages = list(open_session(small_bundle).step(random_image(0)).timings_ms)
     assert stages == ["preprocess", "backbone", "head", "tail", "loss", "backward", "step", "restore"]
 
 
 def test_a_wrong_image_is_refused_and_the_next_one_works(small_bundle: Bundle) -> None:
-    engine = Engine(small_bundle)
+    session = open_session(small_bundle)
     with pytest.raises(FrameError, match="NaN"):
-        engine.step(np.full((8, 8, 3), np.nan))
-    assert engine.step(random_image(0)).adapted
+        session.step(np.full((8, 8, 3), np.nan))
+    assert session.step(random_image(0)).verdict.applied
 
 
 def test_paper_mode_refuses_a_single_view(small_bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="view pair"):
-        Engine(small_bundle, EngineOptions("ocl-head", "single"))
+        open_session(small_bundle, SessionOptions("ocl-head", "single"))
 
 
 def test_more_classes_than_a_mask_can_hold_are_refused(small_bundle: Bundle) -> None:
@@ -201,4 +211,4 @@ def test_more_classes_than_a_mask_can_hold_are_refused(small_bundle: Bundle) -> 
     classes = tuple(ClassSpec(name=f"class_{index}", colour=(0, 0, 0)) for index in range(257))
     many = Bundle(small_bundle.path, manifest.model_copy(update={"classes": classes}), "")
     with pytest.raises(BundleError, match="257 classes; a mask has 8 bits"):
-        Engine(many)
+        open_session(many)

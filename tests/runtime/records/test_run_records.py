@@ -14,21 +14,22 @@ import pytest
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import OutputError
+from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge_app.cli import run
-from ocl_edge_app.cli.run_hooks import keeping
+from ocl_edge_app.cli.run_hooks import records
 from ocl_edge_runtime.records.journal import OLDER_FILES, Journal
-from ocl_edge_runtime.records.keeper import Keeper
+from ocl_edge_runtime.records.run_records import RunRecords
 from ocl_edge_runtime.records.state import STATE_FILE, StateStore, read_state
-from ocl_edge_runtime.session.engine import EngineOptions
+from ocl_edge_runtime.records.tape import Tape, TapeWriter
 from ocl_edge_runtime.session.frames import Frame, FrameResult
-from ocl_edge_runtime.session.realtime import RealtimeEngine
-from ocl_edge_runtime.session.schedule import RecordedSchedule, ScheduleRecorder
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import SessionOptions
 from tests.doubles.clock import SimulatedClock
 from tests.doubles.images import random_image
 from tests.doubles.sessions import ANY
 
 FRAME = Frame(np.zeros((2, 2, 3), np.uint8), 0, "a", 0.0)
-RESULT = FrameResult(np.zeros((2, 2), np.uint8), {}, True, "adapted", 1.0)
+RESULT = FrameResult(np.zeros((2, 2), np.uint8), Verdict(Reason.ADAPTED, 1.0))
 
 
 def lines_of(path: Path) -> list[dict[str, object]]:
@@ -90,7 +91,7 @@ def test_a_new_file_that_cannot_be_opened_costs_no_older_ones(
 
 def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
     with Journal(tmp_path / "run.jsonl") as journal:
-        journal.frame(FRAME, replace(RESULT, loss=math.nan))
+        journal.frame(FRAME, replace(RESULT, verdict=Verdict(Reason.ADAPTED, math.nan)))
     assert lines_of(tmp_path / "run.jsonl")[0]["loss"] is None
 
 
@@ -123,17 +124,17 @@ class FullDisk:
 def test_lost_lines_are_counted_said_once_and_the_journal_goes_on(tmp_path: Path) -> None:
     path, said = tmp_path / "run.jsonl", []
     with Journal(path) as journal:
-        keeper = Keeper(journal, None, 0.0, said.append)
+        kept = RunRecords(journal, None, 0.0, said.append)
         disk = journal._file = FullDisk(path, 200)  # type: ignore[assignment]
         for number in range(5):
-            keeper.after_frame(replace(FRAME, index=number), RESULT)
+            kept.after_frame(replace(FRAME, index=number), RESULT)
         disk.room = 10_000
-        keeper.after_frame(replace(FRAME, index=5), RESULT)
-        keeper.finish()
+        kept.after_frame(replace(FRAME, index=5), RESULT)
+        kept.finish()
     lines = path.read_text().splitlines()
     assert [json.loads(lines[i])["index"] for i in (0, -1)] == [0, 5]
     assert len(lines) == 3  # the second one was cut off
-    assert keeper.lost_lines == 4
+    assert kept.lost_lines == 4
     assert [words.partition(":")[0] for words in said] == [
         f"cannot write the journal {path}",
         "the journal can be written again",
@@ -143,27 +144,27 @@ def test_lost_lines_are_counted_said_once_and_the_journal_goes_on(tmp_path: Path
 
 def test_a_state_that_cannot_be_saved_costs_no_frame(small_bundle: Bundle, tmp_path: Path) -> None:
     clock, said = SimulatedClock(), []
-    engine = RealtimeEngine(small_bundle, EngineOptions(prior=0.8, lr=0.01), ANY, clock)
-    store = StateStore(tmp_path / "state", engine)
-    keeper = Keeper(None, store, 1.0, said.append, clock.now)
+    session = open_session(small_bundle, SessionOptions(prior=0.8, lr=0.01), ANY, clock)
+    store = StateStore(tmp_path / "state", session)
+    kept = RunRecords(None, store, 1.0, said.append, clock.now)
     for index in range(12):
         clock.time = float(index)
         if index == 4:  # the disk goes away, and comes back
             (tmp_path / "state").rename(tmp_path / "gone")
         if index == 8:
             (tmp_path / "gone").rename(tmp_path / "state")
-        assert engine.step(random_image(index)).adapted
-        keeper.after_frame(FRAME, RESULT)
+        assert session.step(random_image(index)).verdict.applied
+        kept.after_frame(FRAME, RESULT)
         if index in (3, 7, 11):
             where = tmp_path / ("gone" if index == 7 else "state") / STATE_FILE
             assert read_state(where).facts["index"] == (11 if index == 11 else 3)
-    assert keeper.failed_saves == 4
+    assert kept.failed_saves == 4
     assert len(said) == 2
     assert "No such file or directory; the run goes on" in said[0]
     assert said[1] == "the state can be written again"
     (tmp_path / "state").rename(tmp_path / "gone")
     with pytest.raises(OutputError, match=r"cannot write .*state\.safetensors: No such file"):
-        keeper.finish()
+        kept.finish()
 
 
 @pytest.mark.parametrize("frames_recorded", [0, 2, 6])
@@ -177,7 +178,7 @@ def test_a_schedule_on_a_full_disk_costs_no_mask_and_no_state(
 ) -> None:
     schedule, state, masks = tmp_path / "schedule", tmp_path / "state", tmp_path / "masks"
 
-    class OnFullDisk(ScheduleRecorder):
+    class OnFullDisk(TapeWriter):
         lines_left = 1 + frames_recorded
 
         def _write(self, content: dict[str, object]) -> None:
@@ -189,12 +190,12 @@ def test_a_schedule_on_a_full_disk_costs_no_mask_and_no_state(
     command = ["run", str(small_bundle.path), "--source", str(frames), "--sink", f"masks:{masks}"]
     command += ["--state", str(state)]
     with monkeypatch.context() as patch:
-        patch.setattr("ocl_edge_runtime.session.schedule.ScheduleRecorder", OnFullDisk)
+        patch.setattr("ocl_edge_runtime.records.tape.TapeWriter", OnFullDisk)
         assert run([*command, "--record-schedule", str(schedule)]) == 0
     assert capsys.readouterr().err.count("the recording is cut off there") == 1
     assert len(list(masks.iterdir())) == 6
     assert read_state(state / STATE_FILE).facts["index"] == 5
-    recorded = RecordedSchedule.read(schedule)
+    recorded = Tape.read(schedule)
     assert len(recorded.frames) == frames_recorded
     assert recorded.ends_with is None
     if frames_recorded:
@@ -203,13 +204,13 @@ def test_a_schedule_on_a_full_disk_costs_no_mask_and_no_state(
 
 
 def test_a_run_that_ends_in_an_error_saves(small_bundle: Bundle, tmp_path: Path) -> None:
-    engine = RealtimeEngine(small_bundle, EngineOptions(prior=0.8, lr=0.01), ANY, SimulatedClock())
+    session = open_session(small_bundle, SessionOptions(prior=0.8, lr=0.01), ANY, SimulatedClock())
     failure = pytest.raises(OutputError, match="cannot write a mask")
-    with failure, keeping(engine, None, tmp_path / "state", 1e9, "no"):
-        engine.step(random_image(0))
+    with failure, records(session, None, tmp_path / "state", 1e9, "no"):
+        session.step(random_image(0))
         raise OutputError("cannot write a mask")
     assert read_state(tmp_path / "state" / STATE_FILE).facts["index"] == 0
     failure = pytest.raises(OutputError, match="cannot write a mask")
-    with failure, keeping(engine, None, tmp_path / "state", 1e9, "no"):
+    with failure, records(session, None, tmp_path / "state", 1e9, "no"):
         (tmp_path / "state").rename(tmp_path / "gone")
         raise OutputError("cannot write a mask")
