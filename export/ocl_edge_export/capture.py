@@ -47,7 +47,7 @@ def pick_logits(output: Any) -> Tensor:
             if key in output:
                 return pick_logits(output[key])
         raise CaptureError(f"the network returns a mapping with none of {OUTPUT_KEYS}: {sorted(output)}")
-    if isinstance(output, tuple | list):
+    if isinstance(output, (tuple, list)):  # PyTorch 2.6 cannot capture tuple | list
         if not output:
             raise CaptureError("the network returns nothing")
         return pick_logits(output[0])
