@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from torch import Tensor, fx
 from ocl_edge.bundle.manifest import MANIFEST, HeadGraphs, Manifest, file_sha256, read_manifest
 from ocl_edge.errors import BundleError
 from ocl_edge.method.norms import SourceNorms
-from ocl_edge.network.programs import load_program
+from ocl_edge.network.programs import Shape, read_program
 from ocl_edge.network.tail import Tail
+from ocl_edge.network.weight_file import WEIGHT_FILE
 
 
 @dataclass(frozen=True)
@@ -95,35 +97,48 @@ def load_backbone(bundle: Bundle) -> fx.GraphModule:
     """The plain backbone: image float32 [N, 3, H, W] -> features.
 
     Raises:
-        BundleError: PyTorch cannot load it.
+        BundleError: the program is damaged or does not fit; see `read_program`.
     """
-    return load_program(bundle.file("backbone.pt2"))
+    frame = bundle.manifest.input
+    return _program(bundle, "backbone.json", [(3, frame.height, frame.width)], bundle.manifest.features)
 
 
 def load_head(bundle: Bundle) -> fx.GraphModule:
     """The head with its source weights: features -> logits at the network's own resolution.
 
     Raises:
-        BundleError: PyTorch cannot load it.
+        BundleError: the program is damaged or does not fit; see `read_program`.
     """
-    return load_program(bundle.file("head.pt2"))
+    return _program(bundle, "head.json", bundle.manifest.features, [bundle.manifest.logits])
 
 
 def load_head_weights(bundle: Bundle) -> dict[str, Tensor]:
-    """The head's source weights by the names of its parameters."""
-    return load_file(bundle.file("head.safetensors"))
+    """The head's source weights by the names of its parameters.
+
+    Raises:
+        BundleError: see `load_head`.
+    """
+    return {name: parameter.detach() for name, parameter in load_head(bundle).named_parameters()}
 
 
 def load_tail(bundle: Bundle) -> Tail:
     """From logits to masks.
 
     Raises:
-        BundleError: PyTorch cannot load the captured tail.
+        BundleError: see `load_head`.
     """
-    captured = load_program(bundle.file("tail.pt2")) if "tail.pt2" in bundle.manifest.files else None
+    captured = None
+    if "tail.json" in bundle.manifest.files:
+        captured = _program(bundle, "tail.json", [bundle.manifest.logits], [None])
     return Tail(bundle.manifest.align_corners, captured)
 
 
 def load_norms(bundle: Bundle) -> SourceNorms:
     """What training left in the norms of the backbone."""
     return SourceNorms(**load_file(bundle.file("norms.safetensors")))
+
+
+def _program(
+    bundle: Bundle, name: str, inputs: Sequence[Shape], outputs: Sequence[Shape | None]
+) -> fx.GraphModule:
+    return read_program(bundle.file(name), bundle.file(WEIGHT_FILE), inputs, outputs)

@@ -96,11 +96,11 @@ def test_a_tampered_bundle_is_refused_by_every_verb(
     small_bundle: Bundle, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = shutil.copytree(small_bundle.path, tmp_path / "bundle")
-    with (bundle / "backbone.weights").open("r+b") as file:
+    with (bundle / "weights.safetensors").open("r+b") as file:
         file.write(b"changed")
     for verb in (["inspect"], ["run", "--source", str(frames)], ["profile"]):
         assert run([verb[0], str(bundle), *verb[1:]]) == 1
-        assert "backbone.weights was changed" in capsys.readouterr().err
+        assert "weights.safetensors was changed" in capsys.readouterr().err
 
 
 def test_export_run_inspect_profile_from_end_to_end(
@@ -128,7 +128,7 @@ def test_export_run_inspect_profile_from_end_to_end(
     assert run(["inspect", str(bundle)]) == 0
     shown = capsys.readouterr().out
     assert "classifier" in shown
-    assert "backbone.weights" in shown
+    assert "weights.safetensors" in shown
 
     hashes = []
     for attempt in range(2):
