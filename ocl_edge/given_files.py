@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 DEEPEST_JSON = 100
 """Brackets within brackets; the deepest of ours has 8."""
 
+BLOCK = 1 << 16
+
 KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",
@@ -49,14 +51,13 @@ def read_given(path: Path, most_bytes: int) -> bytes:
         OSError: as `open_given`; or it is larger than ``most_bytes``.
     """
     with open_given(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        content = file.read(most_bytes + 1) if size <= most_bytes else b""
-    if max(size, len(content)) > most_bytes:
-        raise OSError(
-            errno.EFBIG,
-            f"it has {max(size, len(content)):,} bytes, at most {most_bytes:,} are read",
-            str(path),
-        )
+        found = os.fstat(file.fileno()).st_size
+        content = file.read(found) if found <= most_bytes else b""
+        while found <= most_bytes and (more := file.read(BLOCK)):  # of /proc, which claims no size
+            content += more
+            found = len(content)
+    if found > most_bytes:
+        raise OSError(errno.EFBIG, f"it has {found:,} bytes, at most {most_bytes:,} are read", str(path))
     return content
 
 

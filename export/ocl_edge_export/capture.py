@@ -8,11 +8,17 @@ import torch
 from torch import Tensor, fx, nn
 
 from ocl_edge.errors import CaptureError
-from ocl_edge.network.programs import as_plain_graph
+from ocl_edge.network.programs import place
 
 LARGEST_BATCH = 64
 OUTPUT_KEYS = ("out", "logits")
 WRAPPER = "network."
+CHECKS = (
+    torch.ops.aten._assert_tensor_metadata,
+    torch.ops.aten._assert_scalar,
+    torch.ops.aten.sym_constrain_range_for_size,
+)
+"""Operators that compute nothing."""
 
 
 class SegmentationOutput(nn.Module):
@@ -41,7 +47,7 @@ def pick_logits(output: Any) -> Tensor:
             if key in output:
                 return pick_logits(output[key])
         raise CaptureError(f"the network returns a mapping with none of {OUTPUT_KEYS}: {sorted(output)}")
-    if isinstance(output, tuple | list):
+    if isinstance(output, (tuple, list)):  # PyTorch 2.6 cannot capture tuple | list
         if not output:
             raise CaptureError("the network returns nothing")
         return pick_logits(output[0])
@@ -84,6 +90,22 @@ def capture(network: nn.Module, height: int, width: int) -> fx.GraphModule:
     return _unwrapped(as_plain_graph(module))
 
 
+def as_plain_graph(module: fx.GraphModule) -> fx.GraphModule:
+    """Make ``forward`` take the placeholders and return the graph's output tuple as they stand.
+
+    Drops the nodes and the hook that check shapes and dtypes at every call (the backends check
+    inputs once; a pointwise head also runs on every n-th pixel), and the wrapping of inputs
+    and outputs in containers.
+    """
+    for node in list(module.graph.nodes):
+        guards = node.op == "call_module" and node.target == "_guards_fn"
+        if guards or getattr(node.target, "overloadpacket", None) in CHECKS:
+            module.graph.erase_node(node)
+    module.graph.eliminate_dead_code()
+    module.graph.set_codegen(fx.graph.CodeGen())
+    return fx.GraphModule(module, module.graph)  # takes what the graph refers to, and no hooks
+
+
 def _unwrapped(module: fx.GraphModule) -> fx.GraphModule:
     """The same graph with tensors under the names that they have in the user's network."""
     root = nn.Module()
@@ -91,7 +113,7 @@ def _unwrapped(module: fx.GraphModule) -> fx.GraphModule:
         if node.op == "get_attr":
             tensor = _resolve(module, node.target)
             node.target = node.target.removeprefix(WRAPPER)
-            _place(root, node.target, tensor)
+            place(root, node.target, tensor)
         for name, (path, kind) in (node.meta.get("nn_module_stack") or {}).items():
             node.meta["nn_module_stack"][name] = (path.removeprefix(WRAPPER), kind)
     return fx.GraphModule(root, module.graph)
@@ -103,16 +125,3 @@ def _resolve(module: nn.Module, target: str) -> Tensor:
         value = getattr(value, part)
     assert isinstance(value, Tensor)
     return value
-
-
-def _place(root: nn.Module, target: str, tensor: Tensor) -> None:
-    *parents, leaf = target.split(".")
-    owner = root
-    for part in parents:
-        if part not in owner._modules:
-            owner.add_module(part, nn.Module())
-        owner = owner.get_submodule(part)
-    if isinstance(tensor, nn.Parameter):
-        owner.register_parameter(leaf, tensor)
-    else:
-        owner.register_buffer(leaf, tensor)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import colorsys
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ocl_edge.bundle.manifest import ClassSpec
 from ocl_edge.errors import UsageError
+from ocl_edge.given_files import parse_json, read_given
+
+MOST_BYTES = 16 << 20
 
 CITYSCAPES: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("road", (128, 64, 128)),
@@ -55,9 +57,9 @@ def read_classes(path: Path, count: int) -> tuple[ClassSpec, ...]:
         UsageError: unreadable, or not ``count`` names.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_given(path, MOST_BYTES).decode()
         content: Any = (
-            json.loads(text)
+            parse_json(text.encode())
             if path.suffix == ".json"
             else [n.strip() for n in text.splitlines() if n.strip()]
         )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from ocl_edge import __version__
 from ocl_edge.bundle.manifest import ClassSpec, FormSpec, Manifest, NormSpec, TensorSpec, file_sha256
@@ -23,11 +23,10 @@ from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
 from ocl_edge.network.forms import FORMS, FormName, distinct_form, list_norms, source_tensors
 from ocl_edge.network.preprocess import InputSpec
-from ocl_edge.network.programs import load_program, save_program
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec
 from ocl_edge.plain_text import first_problem
-from ocl_edge_export.capture import LARGEST_BATCH, capture
+from ocl_edge_export.capture import capture
 from ocl_edge_export.checkpoint import Checkpoint, load_network, read_checkpoint
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
 from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
@@ -35,6 +34,7 @@ from ocl_edge_export.learning_rate import scaled_rate, squared_gradient_norm
 from ocl_edge_export.lowering import lower_adaptive_pooling
 from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, write_forms
 from ocl_edge_export.parity import Tolerances, check_parity
+from ocl_edge_export.programs import check_programs, write_programs
 from ocl_edge_export.sample_images import noise_images, read_images
 from ocl_edge_export.split import SplitNetwork, split_network
 
@@ -108,7 +108,7 @@ def export_bundle(
             )
         classes = _classes(request, checkpoint, split.logits[0], spec)
         images = read_images(request.calibration, frame) if request.calibration else noise_images(frame)
-        _write_forms(split, frame, request.stat_rows, directory, progress)
+        _write_graphs(split, frame, request.stat_rows, directory, progress)
         parity = check_parity(
             network,
             split,
@@ -119,9 +119,10 @@ def export_bundle(
             lambda c: progress(f"parity: {c}"),
         )
         parity["images_from"] = "calibration" if request.calibration else "noise"
+        progress("parity: programs")
+        head = check_programs(split, directory, images)
         progress("write bundle")
-        _write_programs(split, frame, directory)
-        checked = _head_graphs(split, directory, images, parity)
+        checked = _head_graphs(split, head, directory, images, parity)
         checked["adaptation"] = _adaptation(split, images)
         write_manifest(directory, _manifest(request, spec, split, frame, classes, checked))
     return Bundle.open(request.out)
@@ -159,51 +160,33 @@ def _classes(request: ExportRequest, checkpoint: Checkpoint, count: int, spec: S
     return name_classes(names, checkpoint.metadata.palette)
 
 
-def _write_forms(
+def _write_graphs(
     split: SplitNetwork, frame: InputSpec, stat_rows: int, directory: Path, progress: Callable[[str], None]
 ) -> None:
+    """The forms, the programs, and the one file that holds the tensors of both."""
     lowered = lower_adaptive_pooling(split.backbone)
     image = torch.zeros(2, 3, frame.height, frame.width)
     models = {}
     for form in FORMS:
         progress(f"write {form} form")
         models[form] = export_form(lowered, form, image, split.features, stat_rows)
-    write_forms(models, directory)
-
-
-def _write_programs(split: SplitNetwork, frame: InputSpec, directory: Path) -> None:
-    image = torch.zeros(2, 3, frame.height, frame.width)
-    features = tuple(torch.zeros(2, *shape) for shape in split.features)
-    for parameter in split.head.parameters():
-        parameter.requires_grad_(True)
-    _save(split.backbone, (image,), directory / "backbone.pt2")
-    _save(split.head, features, directory / "head.pt2")
-    if split.tail is not None:
-        _save(split.tail, (torch.zeros(2, *split.logits),), directory / "tail.pt2")
-    weights = {name: p.detach().contiguous() for name, p in split.head.named_parameters()}
+    write_forms(models, write_programs(split, directory), directory)
     # not save_file, which does not raise OSError where the disk is full
-    (directory / "head.safetensors").write_bytes(save(weights))
     (directory / "norms.safetensors").write_bytes(save(source_tensors(split.backbone)))
 
 
 def _head_graphs(
-    split: SplitNetwork, directory: Path, images: Tensor, parity: dict[str, object]
+    split: SplitNetwork, head: fx.GraphModule, directory: Path, images: Tensor, parity: dict[str, object]
 ) -> dict[str, Any]:
     """Manifest fields: the head's graphs, written and checked, or why there are none; the parity report."""
     try:
-        graphs = write_head_graphs(load_program(directory / "head.pt2"), split.features[0], directory)
+        graphs = write_head_graphs(head, split.features[0], directory)
     except SplitError as error:
         return {"no_head_graphs": str(error), "parity": parity}
     with torch.no_grad():
         pairs = [split.backbone(torch.stack((image, image.flip(2))))[0] for image in images]
-    report = check_head_graphs(directory, graphs, pairs)
+    report = check_head_graphs(directory, graphs, head, pairs)
     return {"head_graphs": graphs, "parity": {**parity, "head": report}}
-
-
-def _save(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
-    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-    # fx.GraphModule.forward has the placeholders as its arguments
-    save_program(torch.export.export(module, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs)), path)
 
 
 def _adaptation(split: SplitNetwork, images: Tensor) -> AdaptationDefaults:

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ocl_edge.bundle.reading import Bundle, load_head_weights, load_norms
+from ocl_edge.bundle.reading import Bundle, load_head, load_head_weights, load_norms
 from ocl_edge.images import read_class_map, read_image
+from ocl_edge.method.head import TrainableHead
 from ocl_edge_app.cli.views import show_bundle
 from ocl_edge_export.checkpoint import load_network, read_checkpoint
 from ocl_edge_runtime.backends import open_backend
@@ -155,20 +156,39 @@ class Manifests(_OfABundle):
 
 
 class Tensors(_OfABundle):
-    """norms.safetensors and head.safetensors."""
+    """norms.safetensors and weights.safetensors."""
+
+    names: tuple[str, ...] = ("norms.safetensors", "weights.safetensors")
 
     def make(self, rng: random.Random) -> bytes:
-        name = rng.choice(("norms.safetensors", "head.safetensors"))
+        name = rng.choice(self.names)
         return name.encode() + b"\n" + mutate_bytes((self.bundle / name).read_bytes(), rng)
 
     def read(self, content: bytes) -> None:
-        name, _, tensors = content.partition(b"\n")
-        for good in ("norms.safetensors", "head.safetensors"):
+        name, _, changed = content.partition(b"\n")
+        for good in self.names:
             shutil.copy(self.bundle / good, self.copy)
-        self.put(name.decode(), tensors)
+        self.put(name.decode(), changed)
         bundle = Bundle.open(self.copy)
         load_norms(bundle)
         load_head_weights(bundle)
+        frame = bundle.manifest.input
+        backbone = open_backend(bundle, "torch").backend
+        named = backbone.infer("plain", {"image": torch.zeros(1, 3, frame.height, frame.width)})
+        TrainableHead(load_head(bundle), bundle.manifest.adaptation).logits(list(named.values()))
+
+
+class Programs(Tensors):
+    """Programs of the backbone and the head, by their structure and by their bytes."""
+
+    names = ("backbone.json", "head.json")
+
+    def make(self, rng: random.Random) -> bytes:
+        name = rng.choice(self.names)
+        good = (self.bundle / name).read_bytes()
+        if rng.randrange(3) == 0:
+            return name.encode() + b"\n" + mutate_bytes(good, rng)
+        return name.encode() + b"\n" + json.dumps(mutate_json(json.loads(good), rng)).encode()
 
 
 class Graphs(_OfABundle):
@@ -246,6 +266,7 @@ class Tapes(Kind):
 KINDS: dict[str, type[Kind]] = {
     "manifests": Manifests,
     "tensors": Tensors,
+    "programs": Programs,
     "graphs": Graphs,
     "states": States,
     "tapes": Tapes,

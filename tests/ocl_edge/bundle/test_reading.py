@@ -110,10 +110,10 @@ def test_bundles_of_links_into_one_store_are_read(copied: Path, tmp_path: Path, 
 @pytest.mark.parametrize(
     "text",
     ["[]", "null", "3", '""', "{}", '{"schema_version": "3x"}', '{"schema_version": null}',
-     '{"schema_version": [3]}', '{"schema_version": true}', '{"schema_version": 3.0}',
-     '{"schema_version": 1e400}', '{"schema_version": 3, "parity": ' + "[" * 100_000,
+     '{"schema_version": [3]}', '{"schema_version": true}', '{"schema_version": 4.0}',
+     '{"schema_version": 1e400}', '{"schema_version": 4, "parity": ' + "[" * 100_000,
      "[" * 100_000, '{"a":' * 100_000,
-     '{"schema_version": ' + "9" * 10_000 + "}", "\xff\xfe", '{"schema_version": 3}'],
+     '{"schema_version": ' + "9" * 10_000 + "}", "\xff\xfe", '{"schema_version": 4}'],
 )  # fmt: skip
 def test_a_manifest_of_any_kind_is_one_error(copied: Path, text: str) -> None:
     (copied / "manifest.json").write_text(text, encoding="latin-1")
@@ -219,23 +219,21 @@ def test_norms_that_fit_their_hash_and_nothing_else(
      (200_000).to_bytes(8, "little") + b"[" * 200_000],
 )  # fmt: skip
 def test_tensor_files_of_any_kind_are_one_error(copied: Path, content: bytes) -> None:
-    for name, load in (("norms.safetensors", load_norms), ("head.safetensors", load_head_weights)):
-        (copied / name).write_bytes(content)
-        rehash(copied, name)
-        with pytest.raises(BundleError, match=f"{name} does not fit the manifest"):
-            load(Bundle.open(copied))
+    (copied / "norms.safetensors").write_bytes(content)
+    rehash(copied, "norms.safetensors")
+    with pytest.raises(BundleError, match=r"norms.safetensors does not fit the manifest"):
+        load_norms(Bundle.open(copied))
 
 
-def test_head_weights_are_the_head_s(copied: Path) -> None:
-    weights = load_file(copied / "head.safetensors")
-    name = next(iter(weights))
-    for change, problem in (
-        ({**weights, name: weights[name].half()}, "expected torch.float32"),
-        ({**weights, name: weights[name] * float("nan")}, "expected finite"),
-        ({**weights, "more": torch.zeros(7)}, "weights, expected"),
-        ({f"x.{k}": v for k, v in weights.items()}, "is missing"),
-    ):
-        save_file(change, copied / "head.safetensors")
-        rehash(copied, "head.safetensors")
-        with pytest.raises(BundleError, match=problem):
-            load_head_weights(Bundle.open(copied))
+def test_head_weights_are_finite_and_as_many_as_the_manifest_says(copied: Path) -> None:
+    weights = load_file(copied / "weights.safetensors")
+    name = next(iter(load_head_weights(Bundle.open(copied))))
+    save_file({**weights, name: weights[name] * float("nan")}, copied / "weights.safetensors")
+    rehash(copied, "weights.safetensors")
+    with pytest.raises(BundleError, match=r"the head does not fit the manifest: .*expected finite"):
+        load_head_weights(Bundle.open(copied))
+    save_file(weights, copied / "weights.safetensors")
+    rehash(copied, "weights.safetensors")
+    change_manifest(copied, lambda m: m.update(head_parameters=m["head_parameters"] + 1))
+    with pytest.raises(BundleError, match=r"the head does not fit the manifest: .*weights, expected"):
+        load_head_weights(Bundle.open(copied))
