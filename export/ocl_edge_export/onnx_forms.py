@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -17,11 +13,11 @@ from torch import Tensor, fx
 
 from ocl_edge.errors import CaptureError
 from ocl_edge.network.forms import FormName, build_form, distinct_form, list_norms
+from ocl_edge_export.capture import LARGEST_BATCH, quiet_exporter
 
 OPSET = 20
 """Newest that ONNX Runtime 1.20 and TensorRT 10.3 both read."""
 
-LARGEST_BATCH = 64
 WEIGHT_FILE = "backbone.weights"
 SHARED_FROM_BYTES = 1024
 ALIGNMENT_BYTES = 64
@@ -70,7 +66,7 @@ def export_form(
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     shapes = ({0: batch}, *({} for _ in inputs[1:]))
     try:
-        with torch.no_grad(), _quiet_exporter():
+        with torch.no_grad(), quiet_exporter():
             program = torch.export.export(module, inputs, dynamic_shapes=shapes)
             exported = torch.onnx.export(
                 program,
@@ -85,20 +81,6 @@ def export_form(
         raise CaptureError(f"the {form} form cannot be written as ONNX: {error}") from error
     assert exported is not None
     return _simplified(exported.model)
-
-
-@contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Without the exporter's notes on its own future and on libraries that are not needed here."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _simplified(model: object) -> onnx.ModelProto:

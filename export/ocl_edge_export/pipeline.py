@@ -32,7 +32,7 @@ from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.network.programs import load_program, save_program
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec
-from ocl_edge_export.capture import LARGEST_BATCH, capture
+from ocl_edge_export.capture import LARGEST_BATCH
 from ocl_edge_export.checkpoint import Checkpoint, load_network, read_checkpoint
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
 from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
@@ -42,6 +42,7 @@ from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, input_name
 from ocl_edge_export.parity import Tolerances, check_parity
 from ocl_edge_export.sample_images import noise_images, read_images
 from ocl_edge_export.split import SplitNetwork, split_network
+from ocl_edge_export.taken_output import take_output
 
 DEFAULT_STAT_ROWS = 8
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
@@ -64,6 +65,8 @@ class ExportRequest:
         std: likewise.
         force: replace an existing bundle.
         trust_pickle: load pickled modules.
+        output: name or position of the output that is taken, where there are several.
+        threshold: of a network with one channel: probability from which a pixel is foreground.
     """
 
     checkpoint: Path
@@ -78,6 +81,8 @@ class ExportRequest:
     std: tuple[float, float, float] | None = None
     force: bool = False
     trust_pickle: bool = False
+    output: str | None = None
+    threshold: float = 0.5
 
 
 def export_bundle(
@@ -105,17 +110,18 @@ def export_bundle(
         checkpoint = read_checkpoint(request.checkpoint, request.trust_pickle)
         network, spec = load_network(checkpoint, request.arch)
         frame = _input_spec(request, checkpoint, spec)
+        images = read_images(request.calibration, frame) if request.calibration else noise_images(frame)
         progress("capture and split")
-        split = split_network(capture(network, frame.height, frame.width), request.split)
+        taken = take_output(network, images, request.output, request.threshold)
+        split = split_network(taken.captured, request.split, taken.values, request.threshold)
         if split.logits[0] > MOST_CLASSES:
             raise CaptureError(
                 f"the network has {split.logits[0]} classes; a mask has 8 bits, so {MOST_CLASSES} is the most"
             )
         classes = _classes(request, checkpoint, split.logits[0], spec)
-        images = read_images(request.calibration, frame) if request.calibration else noise_images(frame)
         _write_forms(split, frame, request.stat_rows, directory, progress)
         parity = check_parity(
-            network,
+            taken.scores,
             split,
             directory,
             images,
@@ -126,8 +132,9 @@ def export_bundle(
         parity["images_from"] = "calibration" if request.calibration else "noise"
         progress("write bundle")
         _write_programs(split, frame, directory)
-        checked = _head_graphs(split, directory, images, parity)
+        checked: dict[str, Any] = {"output": taken.spec, "unfit_backends": parity.pop("unfit")}
         checked["adaptation"] = _adaptation(split, images)
+        checked |= _head_graphs(split, directory, images, parity, checked["adaptation"])
         write_manifest(directory, _manifest(request, spec, split, frame, classes, checked))
     return Bundle.open(request.out)
 
@@ -193,16 +200,22 @@ def _write_programs(split: SplitNetwork, frame: InputSpec, directory: Path) -> N
 
 
 def _head_graphs(
-    split: SplitNetwork, directory: Path, images: Tensor, parity: dict[str, object]
+    split: SplitNetwork,
+    directory: Path,
+    images: Tensor,
+    parity: dict[str, object],
+    settings: AdaptationDefaults,
 ) -> dict[str, Any]:
     """Manifest fields: the head's graphs, written and checked, or why there are none; the parity report."""
     try:
-        graphs = write_head_graphs(load_program(directory / "head.pt2"), split.features[0], directory)
+        graphs = write_head_graphs(
+            load_program(directory / "head.pt2"), split.features[0], directory, settings
+        )
     except SplitError as error:
         return {"no_head_graphs": str(error), "parity": parity}
     with torch.no_grad():
         pairs = [split.backbone(torch.stack((image, image.flip(2))))[0] for image in images]
-    report = check_head_graphs(directory, graphs, pairs)
+    report = check_head_graphs(directory, graphs, pairs, settings)
     return {"head_graphs": graphs, "parity": {**parity, "head": report}}
 
 

@@ -23,7 +23,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -84,10 +84,28 @@ class FileSpec(_Strict):
     bytes: int
 
 
+class OutputSpec(_Strict):
+    """Which output of the network the bundle gives, and what its numbers are.
+
+    Attributes:
+        name: keys and positions on the way to it, with dots between; empty where there is one.
+        others: outputs that were not taken, name -> shape for one image.
+        values: what the network gives; the loss always gets logits.
+        threshold: where the network has one channel: the probability from which a pixel is
+            foreground, class 1. None: the strongest class wins.
+    """
+
+    name: str = ""
+    others: dict[str, tuple[int, ...]] = {}
+    values: Literal["logits", "probabilities", "log-probabilities"] = "logits"
+    threshold: float | None = Field(None, gt=0, lt=1)
+
+
 class Manifest(_Strict):
     """Everything that is known about a bundle without opening its other files.
 
-    ``no_head_graphs`` is the reason where ``head_graphs`` is None.
+    ``no_head_graphs`` is the reason where ``head_graphs`` is None. ``unfit_backends`` compute
+    otherwise than the network, as export found: name -> how; `auto` passes them over.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -102,6 +120,7 @@ class Manifest(_Strict):
     features: tuple[tuple[int, ...], ...]
     logits: tuple[int, int, int]
     align_corners: bool
+    output: OutputSpec = OutputSpec()
     opset: int
     stat_rows: int = Field(ge=1)
     norms: tuple[NormSpec, ...]
@@ -109,6 +128,7 @@ class Manifest(_Strict):
     head_graphs: HeadGraphs | None = None
     no_head_graphs: str | None = None
     parity: dict[str, Any]
+    unfit_backends: dict[str, str] = {}
     adaptation: AdaptationDefaults = AdaptationDefaults()
     files: dict[str, FileSpec] = {}
 

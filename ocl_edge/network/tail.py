@@ -46,6 +46,8 @@ class Tail:
     def mask(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
         """Class indices: float32 [1, C, h, w] -> uint8 [height, width]; the first of equals wins.
 
+        Several views [N, C, h, w], aligned, are averaged after the captured tail.
+
         Bit for bit the argmax of the resized logits, a few classes at a time: those of all
         classes at the frame's size, 166 MB for 20 classes at 1080p, are never held at once.
         Only the resize is PyTorch's. A comparison is so short that waiting for a second
@@ -54,6 +56,8 @@ class Tail:
         """
         if self.module is not None:
             logits = self.module(logits)[0]
+        if len(logits) > 1:
+            logits = logits.mean(0, keepdim=True)
         classes = logits.shape[1]
         if self._buffers is None or self._buffers.key != (classes, height, width):
             self._buffers = _Buffers(classes, height, width)

@@ -93,6 +93,19 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     help="Mean of images scaled to 0..1. Default: ImageNet's.",
 )
 @click.option("--std", callback=parse_triple, metavar="R,G,B", help="Standard deviation likewise.")
+@click.option(
+    "--output",
+    metavar="NAME|INDEX",
+    help="Which output of the network is its segmentation, where it gives several. Default: "
+    "'out' or 'logits', else the first.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.5,
+    show_default=True,
+    help="Of a network with one channel: the probability from which a pixel is foreground.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--trust-pickle", is_flag=True, help="Load a pickled module. Runs code from the file.")
 @click.option("--json", "json_path", metavar="FILE", help="Write a summary as JSON; - is standard output.")
@@ -108,6 +121,8 @@ def export(
     stat_rows: int,
     mean: tuple[float, float, float] | None,
     std: tuple[float, float, float] | None,
+    output: str | None,
+    threshold: float,
     force: bool,
     trust_pickle: bool,
     json_path: str | None,
@@ -134,6 +149,8 @@ def export(
         std,
         force,
         trust_pickle,
+        output,
+        threshold,
     )
     with stage_progress("export") as progress:
         bundle = export_bundle(request, progress)

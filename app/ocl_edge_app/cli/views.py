@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.manifest import Bundle, OutputSpec
 from ocl_edge_app.cli.output import print_rows, print_table
 
 
@@ -20,6 +20,7 @@ def show_bundle(bundle: Bundle) -> None:
             "features": " + ".join("x".join(map(str, shape)) for shape in manifest.features),
             "head": manifest.head_module,
             "logits": "x".join(map(str, manifest.logits)),
+            "output": describe_output(manifest.output),
             "norms": f"{len(manifest.norms)} ({manifest.norm_channels:,} channels, {pinned} pinned), "
             f"statistics from {rows}"
             if manifest.norms
@@ -34,6 +35,18 @@ def show_bundle(bundle: Bundle) -> None:
         ["file", "bytes", "sha256"],
         [[name, f"{spec.bytes:,}", spec.sha256[:16]] for name, spec in manifest.files.items()],
     )
+
+
+def describe_output(output: OutputSpec) -> str:
+    """Which output of the network was taken, as what, and which were not."""
+    words = [repr(output.name)] if output.name else []
+    words.append(output.values if output.values == "logits" else f"{output.values}; the loss gets logits")
+    if output.threshold is not None:
+        words.append(f"one channel: foreground from {output.threshold:g}")
+    if output.others:
+        others = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in output.others.items())
+        words.append(f"not taken: {others} (choose with export --output)")
+    return "; ".join(words)
 
 
 def show_parity(bundle: Bundle) -> None:
@@ -61,6 +74,9 @@ def show_export(bundle: Bundle) -> None:
     print_rows(
         "",
         {
+            "output": describe_output(bundle.manifest.output),
+            "unfit backends": "; ".join(f"{n}: {why}" for n, why in bundle.manifest.unfit_backends.items())
+            or "none",
             "head": f"{bundle.manifest.head_module} ({bundle.manifest.head_parameters:,} weights)",
             "bundle": f"{bundle.path} ({size / 1e6:.1f} MB)",
             "next": f"ocl-edge run {bundle.path} --source DIR --sink overlay:out",

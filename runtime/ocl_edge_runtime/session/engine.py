@@ -17,7 +17,7 @@ from ocl_edge.method.head import Head, TrainableHead
 from ocl_edge.method.methods import find_method, ocl
 from ocl_edge.method.norms import Prior, SourceNorms, prior_of_channels
 from ocl_edge.method.settings import AdaptationDefaults
-from ocl_edge.method.step import Update, adapt_step, mean_of_views
+from ocl_edge.method.step import Update, adapt_step, views_for_the_tail
 from ocl_edge.method.weights import AdaptedWeights, TrainableWeights
 from ocl_edge.network.forms import BATCH_NORM, build_form
 from ocl_edge.network.preprocess import Preprocessor
@@ -183,7 +183,8 @@ class Engine:
         with torch.set_grad_enabled(self.method.loss is not None):
             logits = self.head.logits(features)
         self._pair = (features, logits) if self.method.loss is not None else None
-        averaged = mean_of_views(logits) if pair else logits.detach()
+        of_probabilities = self.bundle.manifest.output.values == "probabilities"
+        averaged = views_for_the_tail(logits, of_probabilities) if pair else logits.detach()
         self.watch.lap("head")
         mask = self._tail.mask(averaged, image.shape[0], image.shape[1])
         self.watch.lap("tail")
