@@ -29,7 +29,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle, FormSpec
+from ocl_edge.bundle.manifest import FormSpec
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.method.methods import METHODS
 from ocl_edge.method.norms import DEFAULT_PRIOR, Prior
 from ocl_edge.network.forms import FormName, GraphName

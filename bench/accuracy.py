@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.session.engine import Engine, EngineOptions

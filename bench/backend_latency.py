@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.network.forms import FORMS, FormName
 from ocl_edge_export.engines.form_inputs import inputs_of_form
 from ocl_edge_export.sample_images import noise_images

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.demo.comparison import BACKEND, THREADS, Score
 from ocl_edge_app.demo.world.drive import FRAMES_PER_S, STRETCHES, drive
 from ocl_edge_app.demo.world.measure import SHIPPED

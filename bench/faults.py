@@ -27,7 +27,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge import durable
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.method.head import TrainableHead
 from ocl_edge.network.forms import FormName
 from ocl_edge.scoring.metrics import ConfusionMatrix
@@ -284,10 +285,8 @@ def kept(path: Path, play: Callable[[], Played]) -> Played:
         with np.load(path) as file:
             return Played(file["counts"], json.loads(str(file["reasons"])))
     run = play()
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as handle:
-        np.savez_compressed(handle, counts=run.counts, reasons=np.array(json.dumps(run.reasons)))
-    partial.replace(path)
+    with durable.writing(path) as file:
+        np.savez_compressed(file, counts=run.counts, reasons=np.array(json.dumps(run.reasons)))
     return run
 
 
@@ -364,10 +363,7 @@ def main() -> None:
         "settings": RealtimeEngine(footage.bundle, options).settings.model_dump(),
         "rows": play_all(footage, arguments.results, arguments.rounds, arguments.only),
     }
-    path = arguments.results / "faults.json"
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    durable.write_json(arguments.results / "faults.json", report)
 
 
 if __name__ == "__main__":

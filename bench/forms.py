@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.network.forms import FORMS, FormName
 from ocl_edge_export.engines.form_inputs import inputs_of_form
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
@@ -30,7 +30,7 @@ from ocl_edge_runtime.backends import open_backend
 FIRST_MASK = """
 import sys, time
 start = time.perf_counter()
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_runtime.session.engine import Engine, EngineOptions
 from ocl_edge_runtime.sources import NoiseSource
 imported = time.perf_counter()

@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.method.head import Head, TrainableHead
 from ocl_edge.method.methods import ocl
-from ocl_edge.network.programs import load_program
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.session.engine import EngineOptions, HeadKind
@@ -39,7 +38,7 @@ Work = Callable[[], object]
 def head_works(bundle: Bundle, backend: str, threads: int) -> dict[str, dict[HeadKind, Work]]:
     settings, shape = bundle.manifest.adaptation, bundle.manifest.features[0]
     heads: dict[HeadKind, Head] = {
-        "torch": TrainableHead(load_program(bundle.file("head.pt2")), settings),
+        "torch": TrainableHead(load_head(bundle), settings),
         "engine": EngineHead(bundle, open_backend(bundle, backend, threads).backend, settings),
     }
     pair = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))

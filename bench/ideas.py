@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.method.head import TrainableHead, only_output
 from ocl_edge.method.methods import ocl
 from ocl_edge.method.norms import Prior
@@ -33,7 +33,6 @@ from ocl_edge.method.pixel_grid import PixelGrid
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.method.step import adapt_step, align_views, mean_of_views
 from ocl_edge.method.weights import TrainableWeights
-from ocl_edge.network.programs import load_program
 from ocl_edge.network.tail import Tail
 from ocl_edge.timings import Stopwatch
 from ocl_edge_app.evaluation.corruption import parse_corruption
@@ -129,7 +128,7 @@ class Idea:
     brake: float | None = None
 
     def module(self, bundle: Bundle) -> nn.Module:
-        head = load_program(bundle.file("head.pt2"))
+        head = load_head(bundle)
         classes, channels = bundle.manifest.logits[0], bundle.manifest.features[0][0]
         if self.part == "gate":
             return Gated(head, classes)
@@ -240,7 +239,7 @@ def affine_at_low_rate(
     engine = Engine(bundle, EngineOptions("ocl-norm", threads=1))
     weights, matrix, watch = engine.weights, space.matrix(), engine.watch
     assert isinstance(weights, TrainableWeights)
-    engine.head = head = TrainableHead(load_program(bundle.file("head.pt2")), bundle.manifest.adaptation)
+    engine.head = head = TrainableHead(load_head(bundle), bundle.manifest.adaptation)
     for index, frame in enumerate(frames):
         due = index % every == 0
         with torch.set_grad_enabled(due):  # the backbone's; the head's are always there

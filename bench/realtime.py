@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge import durable
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.method.guard import Signals
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge.timings import mask_latency_ms
@@ -110,18 +111,12 @@ def accuracy(
                 found = score(
                     open_engine(bundle, mode, threads, backend), frames, parse_corruption(weather), space
                 )
-                write_json(path, found)
+                durable.write_json(path, found, indent=None)
             scores |= {f"{mode}{view}": value for view, value in json.loads(path.read_text()).items()}
         gain = scores[f"{PAPER}, one view"] - scores[FROZEN]
         shares = [f"{100 * (scores[mode] - scores[FROZEN]) / gain:.0f} %" for mode in REALTIME]
         cells = [f"{sequence} {weather}", str(len(frames)), *(f"{scores[name]:.2f}" for name in names)]
         print("| " + " | ".join([*cells, ", ".join(shares)]) + " |", flush=True)
-
-
-def write_json(path: Path, content: object) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def latency(bundle: Bundle, data: Path, rounds: int, threads: int | None, backend: str) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_runtime.loop import RunReport, run_stream
 from ocl_edge_runtime.records.journal import OLDER_FILES, Journal
 from ocl_edge_runtime.records.keeper import Keeper

@@ -34,7 +34,7 @@ def open(bundle: Path | str, **options: Any) -> RealtimeEngine:  # noqa: A001
     """
     from dataclasses import fields
 
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge.errors import UsageError
     from ocl_edge_runtime.session.engine import EngineOptions
     from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions

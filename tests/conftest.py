@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from tests.doubles import small_network
 from tests.doubles.bundles import export_small

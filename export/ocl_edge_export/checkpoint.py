@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ocl_edge.errors import CheckpointError
+from ocl_edge.errors import CheckpointError, UsageError
 from ocl_edge.network import zoo
+from ocl_edge.network.preprocess import Byte, Deviation, Mean, Side, check_area
+from ocl_edge.network.tail import MOST_CLASSES
+from ocl_edge.plain_text import first_problem
+from ocl_edge_export.checkpoint_values import check_values
+from ocl_edge_export.classes import repeated_name
 
 NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net")
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")
@@ -27,11 +32,25 @@ class Metadata(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     arch: str | None = None
-    input_size: tuple[int, int] | None = None
-    classes: list[str] | None = None
-    palette: list[tuple[int, int, int]] | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    input_size: tuple[Side, Side] | None = None
+    classes: list[str] | None = Field(None, min_length=1, max_length=MOST_CLASSES)
+    palette: list[tuple[Byte, Byte, Byte]] | None = Field(None, max_length=MOST_CLASSES)
+    mean: tuple[Mean, Mean, Mean] | None = None
+    std: tuple[Deviation, Deviation, Deviation] | None = None
+
+    @field_validator("input_size")
+    @classmethod
+    def _input_that_fits(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None:
+            check_area(*value)
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _names_that_differ(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and (name := repeated_name(value)) is not None:
+            raise ValueError(f"two classes are called {name!r}")
+        return value
 
 
 @dataclass(frozen=True)
@@ -84,20 +103,43 @@ def load_network(checkpoint: Checkpoint, arch: str | None) -> tuple[nn.Module, z
     """The checkpoint's network in evaluation mode, and the architecture it was taken for.
 
     The architecture comes from ``arch``, else from the checkpoint's metadata, else it is
-    recognised from the tensor names and shapes.
+    recognised from the tensor names and shapes. Only ``arch`` may name code.
 
     Raises:
         CheckpointError: not recognised, or tensors missing, unexpected or of another shape.
         UsageError: ``arch`` is wrong.
     """
     if checkpoint.module is not None and arch is None:
+        check_values(checkpoint.module, checkpoint.module.state_dict())
         return checkpoint.module.float().eval(), zoo.Spec(type(checkpoint.module).__name__, {})
-    named = arch or checkpoint.metadata.arch
-    spec = zoo.parse_spec(named) if named else zoo.recognise(checkpoint.shapes)
-    network = spec.build()
+    if arch:
+        spec = zoo.parse_spec(arch)
+        network = spec.build()
+    else:
+        spec, network = _of_the_zoo(checkpoint)
     _check_names_and_shapes(network, checkpoint, spec)
+    check_values(network, checkpoint.tensors)
     network.load_state_dict(checkpoint.tensors, strict=True)
     return network.float().eval(), spec
+
+
+def _of_the_zoo(checkpoint: Checkpoint) -> tuple[zoo.Spec, nn.Module]:
+    """The network that the checkpoint itself names, or that its tensors show."""
+    named = checkpoint.metadata.arch
+    if named is None:
+        spec = zoo.recognise(checkpoint.shapes)
+    else:
+        try:
+            spec = zoo.parse_spec(named, own_code=False)
+        except UsageError as error:
+            raise CheckpointError(
+                f"the checkpoint's metadata names the architecture {named!r}, and a file may only name a "
+                f"network of the zoo ({error}); if it is code of yours that you trust: --arch SPEC"
+            ) from error
+    try:
+        return spec, spec.build()
+    except UsageError as error:
+        raise CheckpointError(f"the checkpoint's architecture {spec} cannot be built: {error}") from error
 
 
 def _load(path: Path, trust_pickle: bool) -> Any:
@@ -124,10 +166,7 @@ def _metadata(raw: Any, path: Path) -> Metadata:
     try:
         return Metadata() if raw is None else Metadata.model_validate(raw)
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise CheckpointError(
-            f"{path}: metadata under 'ocl_edge': {problem['loc']}: {problem['msg']}"
-        ) from error
+        raise CheckpointError(f"{path}: metadata under 'ocl_edge': {first_problem(error)}") from error
 
 
 def _unwrapped(name: str) -> str:

@@ -10,21 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor, fx, nn
 
 from ocl_edge import __version__
-from ocl_edge.bundle.manifest import (
-    Bundle,
-    ClassSpec,
-    FormSpec,
-    Manifest,
-    NormSpec,
-    TensorSpec,
-    file_sha256,
-    new_bundle_directory,
-    write_manifest,
-)
+from ocl_edge.bundle.manifest import ClassSpec, FormSpec, Manifest, NormSpec, TensorSpec, file_sha256
+from ocl_edge.bundle.reading import Bundle
+from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
 from ocl_edge.errors import CaptureError, SplitError, UsageError
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.forms import FORMS, FormName, distinct_form, list_norms, source_tensors
@@ -32,6 +25,7 @@ from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.network.programs import load_program, save_program
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec
+from ocl_edge.plain_text import first_problem
 from ocl_edge_export.capture import LARGEST_BATCH
 from ocl_edge_export.checkpoint import Checkpoint, load_network, read_checkpoint
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
@@ -61,12 +55,15 @@ class ExportRequest:
         split: module where the head starts, or ``auto``.
         calibration: directory of images for the parity gate.
         stat_rows: `measured` takes its statistics from every n-th row.
-        mean: per channel, of images scaled to 0..1.
+        mean: of each channel, in the network's order and scale.
         std: likewise.
         force: replace an existing bundle.
         trust_pickle: load pickled modules.
         output: name or position of the output that is taken, where there are several.
         threshold: of a network with one channel: probability from which a pixel is foreground.
+        colour: ``rgb``, ``bgr``, or ``grey``; by default what the number of channels says.
+        scale: what a white pixel becomes before mean and deviation, 1 or 255.
+        weights_key: where in the checkpoint the weights lie; by default they are looked for.
     """
 
     checkpoint: Path
@@ -77,12 +74,15 @@ class ExportRequest:
     split: str = "auto"
     calibration: Path | None = None
     stat_rows: int = DEFAULT_STAT_ROWS
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     force: bool = False
     trust_pickle: bool = False
     output: str | None = None
     threshold: float = 0.5
+    colour: str | None = None
+    scale: int | None = None
+    weights_key: str | None = None
 
 
 def export_bundle(
@@ -109,7 +109,7 @@ def export_bundle(
         progress("read checkpoint")
         checkpoint = read_checkpoint(request.checkpoint, request.trust_pickle)
         network, spec = load_network(checkpoint, request.arch)
-        frame = _input_spec(request, checkpoint, spec)
+        frame = _input_spec(request, checkpoint, spec, network)
         images = read_images(request.calibration, frame) if request.calibration else noise_images(frame)
         progress("capture and split")
         taken = take_output(network, images, request.output, request.threshold)
@@ -139,7 +139,21 @@ def export_bundle(
     return Bundle.open(request.out)
 
 
-def _input_spec(request: ExportRequest, checkpoint: Checkpoint, spec: Spec) -> InputSpec:
+_USUAL_MEAN = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
+_USUAL_STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
+"""ImageNet's; of one channel their mean."""
+_USUAL_ORDER = {3: "RGB", 1: "GREY"}
+
+
+def _input_channels(request: ExportRequest, network: nn.Module) -> int:
+    """As many as there are means, else what the first convolution takes."""
+    if request.mean:
+        return len(request.mean)
+    first = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
+    return first.in_channels if first is not None and first.groups == 1 else 3
+
+
+def _input_spec(request: ExportRequest, checkpoint: Checkpoint, spec: Spec, network: nn.Module) -> InputSpec:
     known = checkpoint.metadata
     size = (
         request.input_size
@@ -150,13 +164,23 @@ def _input_spec(request: ExportRequest, checkpoint: Checkpoint, spec: Spec) -> I
         raise UsageError(
             "the input size is not known: --input-size HEIGHTxWIDTH, for example --input-size 512x1024"
         )
-    defaults = InputSpec(height=size[0], width=size[1])
-    return defaults.model_copy(
-        update={
-            "mean": request.mean or known.mean or defaults.mean,
-            "std": request.std or known.std or defaults.std,
-        }
-    )
+    channels = _input_channels(request, network)
+    given = {
+        "mean": request.mean or known.mean or _USUAL_MEAN.get(channels),
+        "std": request.std or known.std or _USUAL_STD.get(channels),
+        "colour_order": request.colour.upper() if request.colour else _USUAL_ORDER.get(channels, "ANY"),
+        "scale": request.scale or 1,
+    }
+    if given["mean"] is None or given["std"] is None:
+        raise UsageError(
+            f"the network takes {channels} channels: give --mean and --std, {channels} numbers each"
+        )
+    if given["scale"] == 255 and request.mean is None:
+        raise UsageError("--scale 255 needs the --mean and --std of such pixels, for example 0,0,0 and 1,1,1")
+    try:
+        return InputSpec.model_validate({"height": size[0], "width": size[1], **given})
+    except ValidationError as error:
+        raise UsageError(f"the network's input cannot be this: {first_problem(error)}") from error
 
 
 def _classes(request: ExportRequest, checkpoint: Checkpoint, count: int, spec: Spec) -> tuple[ClassSpec, ...]:
@@ -176,7 +200,7 @@ def _write_forms(
     split: SplitNetwork, frame: InputSpec, stat_rows: int, directory: Path, progress: Callable[[str], None]
 ) -> None:
     lowered = lower_adaptive_pooling(split.backbone)
-    image = torch.zeros(2, 3, frame.height, frame.width)
+    image = torch.zeros(2, frame.channels, frame.height, frame.width)
     models = {}
     for form in FORMS:
         progress(f"write {form} form")
@@ -185,7 +209,7 @@ def _write_forms(
 
 
 def _write_programs(split: SplitNetwork, frame: InputSpec, directory: Path) -> None:
-    image = torch.zeros(2, 3, frame.height, frame.width)
+    image = torch.zeros(2, frame.channels, frame.height, frame.width)
     features = tuple(torch.zeros(2, *shape) for shape in split.features)
     for parameter in split.head.parameters():
         parameter.requires_grad_(True)
@@ -275,7 +299,7 @@ def _form_spec(
     channels = sum(norm.channels for norm in norms)
     packed = (2, channels)
     shapes = {
-        "image": (-1, 3, frame.height, frame.width),
+        "image": (-1, frame.channels, frame.height, frame.width),
         "norm_vectors": packed,
         "anchor_statistics": packed,
         "anchor_weight": (1, channels),

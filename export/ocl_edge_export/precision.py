@@ -18,7 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BuildError
 from ocl_edge.network.forms import FormName
 from ocl_edge.tensorrt.key import Precision
@@ -48,7 +48,7 @@ def write_converted(
     Raises:
         BuildError: the graph cannot be converted.
     """
-    source = bundle.file(bundle.manifest.forms[form].file)
+    source = bundle.graph_file(form)
     target = directory / f"{form}.{precision}.onnx"
     if precision == "int8":
         _quantise(source, target, bundle, form, images)

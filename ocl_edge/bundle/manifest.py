@@ -1,41 +1,47 @@
 """The bundle: the directory that export writes and every other verb reads.
 
-    manifest.json            what this file declares; sha256 of every other file
-    backbone.FORM.onnx       plain, modulated, measured
-    backbone.weights         the tensors that the three share
-    backbone.pt2             the plain backbone as a torch.export program (torch backend)
-    head.pt2, tail.pt2       the head; the tail where it is more than a bilinear resize
-    head.safetensors         source weights of the head
-    head.onnx, head_step.onnx  a convolutional head and its OCL step, weights as inputs
-    norms.safetensors        source mean, var, weight, bias, eps of every norm, packed
-    engines/                 compiled later, on the device; not hashed here
-
-A bundle is complete or absent: it is written beside its place and renamed.
+manifest.json            what this file declares; sha256 of every other file
+backbone.FORM.onnx       plain, modulated, measured
+backbone.weights         the tensors that the three share
+backbone.pt2             the plain backbone as a torch.export program (torch backend)
+head.pt2, tail.pt2       the head; the tail where it is more than a bilinear resize
+head.safetensors         source weights of the head
+head.onnx, head_step.onnx  a convolutional head and its OCL step, weights as inputs
+norms.safetensors        source mean, var, weight, bias, eps of every norm, packed
+engines/                 compiled later, on the device; not hashed here
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ocl_edge.errors import BundleError, UsageError
+from ocl_edge.errors import BundleError
+from ocl_edge.given_files import open_given, parse_json
 from ocl_edge.method.settings import AdaptationDefaults
-from ocl_edge.network.preprocess import InputSpec
+from ocl_edge.network.forms import FORMS, HEAD_GRAPHS
+from ocl_edge.network.preprocess import Byte, InputSpec, Side, check_area
+from ocl_edge.network.tail import MOST_CLASSES
+from ocl_edge.plain_text import first_problem
 
 SCHEMA_VERSION = 3
 """Version 1 had no head graphs."""
 
 MANIFEST = "manifest.json"
 ENGINES = "engines"
+MOST_MANIFEST_BYTES = 16 << 20
+
+PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+"""Of a file beside the manifest: no separator, no parent, nothing that a shell or a terminal reads."""
+
+Text = Annotated[str, Field(max_length=2000)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Size = Annotated[int, Field(ge=1, le=1 << 24)]
+FreeSize = Annotated[int, Field(ge=-1, le=1 << 24)]
+Shape = Annotated[tuple[FreeSize, ...], Field(max_length=8)]
 
 
 class _Strict(BaseModel):
@@ -45,15 +51,15 @@ class _Strict(BaseModel):
 class TensorSpec(_Strict):
     """Name, dtype and shape of a graph's input or output; -1 is a free size (the batch; see docs)."""
 
-    name: str
-    dtype: str = "float32"
-    shape: tuple[int, ...]
+    name: PlainName
+    dtype: Literal["float32"] = "float32"
+    shape: Shape
 
 
 class FormSpec(_Strict):
-    file: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    file: PlainName
+    inputs: tuple[TensorSpec, ...] = Field(min_length=1, max_length=100)
+    outputs: tuple[TensorSpec, ...] = Field(min_length=1, max_length=100)
 
 
 class HeadGraphs(_Strict):
@@ -64,24 +70,48 @@ class HeadGraphs(_Strict):
         graphs: ``head`` (forward) and ``head_step`` (one OCL step).
     """
 
-    parameters: dict[str, str]
+    parameters: dict[str, Text]
     graphs: dict[str, FormSpec]
+
+    @model_validator(mode="after")
+    def _complete(self) -> HeadGraphs:
+        if set(self.parameters) not in ({"weight"}, {"weight", "bias"}):
+            raise ValueError(f"expected a weight and perhaps a bias, got {', '.join(self.parameters)}")
+        if set(self.graphs) != set(HEAD_GRAPHS):
+            raise ValueError(f"expected the graphs {', '.join(HEAD_GRAPHS)}, got {', '.join(self.graphs)}")
+        return self
 
 
 class NormSpec(_Strict):
-    name: str
-    channels: int = Field(gt=0)
+    name: Text
+    channels: Size
     pinned: bool = False
 
 
 class ClassSpec(_Strict):
-    name: str
-    colour: tuple[int, int, int]
+    name: Text
+    colour: tuple[Byte, Byte, Byte]
 
 
 class FileSpec(_Strict):
-    sha256: str
-    bytes: int
+    sha256: Sha256
+    bytes: int = Field(ge=0, le=1 << 45)
+
+
+class FormParity(BaseModel):
+    """What `inspect` shows of a form's differences; there may be more."""
+
+    features_relative: float
+    logits_relative: float
+    class_disagreement: float
+
+
+class Parity(BaseModel):
+    """What `inspect` shows of the parity report; there may be more."""
+
+    images: int
+    images_from: Text
+    forms: dict[Text, FormParity] = Field(max_length=100)
 
 
 class OutputSpec(_Strict):
@@ -95,8 +125,8 @@ class OutputSpec(_Strict):
             foreground, class 1. None: the strongest class wins.
     """
 
-    name: str = ""
-    others: dict[str, tuple[int, ...]] = {}
+    name: Text = ""
+    others: dict[Text, Annotated[tuple[Size, ...], Field(max_length=7)]] = Field({}, max_length=1000)
     values: Literal["logits", "probabilities", "log-probabilities"] = "logits"
     threshold: float | None = Field(None, gt=0, lt=1)
 
@@ -109,28 +139,78 @@ class Manifest(_Strict):
     """
 
     schema_version: int = SCHEMA_VERSION
-    created_with: dict[str, str]
-    architecture: str
-    checkpoint: str
-    checkpoint_sha256: str
-    head_module: str
-    head_parameters: int = Field(gt=0)
+    created_with: dict[Text, Text] = Field(max_length=100)
+    architecture: Text
+    checkpoint: Text
+    checkpoint_sha256: Sha256
+    head_module: Text
+    head_parameters: int = Field(gt=0, le=1 << 40)
     input: InputSpec
-    classes: tuple[ClassSpec, ...]
-    features: tuple[tuple[int, ...], ...]
-    logits: tuple[int, int, int]
+    classes: tuple[ClassSpec, ...] = Field(min_length=1, max_length=MOST_CLASSES)
+    features: tuple[Annotated[tuple[Size, ...], Field(min_length=1, max_length=7)], ...] = Field(
+        min_length=1, max_length=50
+    )
+    logits: tuple[Size, Side, Side]
     align_corners: bool
     output: OutputSpec = OutputSpec()
-    opset: int
-    stat_rows: int = Field(ge=1)
-    norms: tuple[NormSpec, ...]
+    opset: int = Field(ge=1, le=100)
+    stat_rows: int = Field(ge=1, le=1 << 20)
+    norms: tuple[NormSpec, ...] = Field(max_length=10_000)
     forms: dict[str, FormSpec]
     head_graphs: HeadGraphs | None = None
-    no_head_graphs: str | None = None
+    no_head_graphs: Text | None = None
     parity: dict[str, Any]
-    unfit_backends: dict[str, str] = {}
+    unfit_backends: dict[Text, Text] = Field({}, max_length=100)
     adaptation: AdaptationDefaults = AdaptationDefaults()
-    files: dict[str, FileSpec] = {}
+    files: dict[PlainName, FileSpec] = Field({}, max_length=1000)
+
+    @field_validator("parity")
+    @classmethod
+    def _parity_can_be_shown(cls, value: dict[str, Any]) -> dict[str, Any]:
+        Parity.model_validate(value)
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _names_differ(cls, value: tuple[ClassSpec, ...]) -> tuple[ClassSpec, ...]:
+        names = [each.name for each in value]
+        if len(set(names)) != len(names):
+            raise ValueError("two classes have one name")
+        return value
+
+    @field_validator("logits")
+    @classmethod
+    def _logits_fit_into_memory(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
+        check_area(value[1], value[2])
+        return value
+
+    @field_validator("files")
+    @classmethod
+    def _is_not_listed_itself(cls, value: dict[str, FileSpec]) -> dict[str, FileSpec]:
+        if MANIFEST in value or ENGINES in value:
+            raise ValueError(f"{MANIFEST} and {ENGINES} are no files of a bundle")
+        return value
+
+    @model_validator(mode="after")
+    def _forms_fit(self) -> Manifest:
+        if set(self.forms) != set(FORMS):
+            raise ValueError(f"forms: expected {', '.join(FORMS)}, got {', '.join(self.forms) or 'none'}")
+        expected = self._shapes()
+        for name, form in self.forms.items():
+            for tensor in (*form.inputs, *form.outputs):
+                if tensor.shape != expected.get(tensor.name):
+                    raise ValueError(
+                        f"forms.{name}: {tensor.name} has the shape {list(tensor.shape)}, "
+                        f"expected {list(expected.get(tensor.name, ['no such tensor']))}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _graphs_are_listed(self) -> Manifest:
+        for name, graph in self.graphs.items():
+            if self.files and graph.file not in self.files:
+                raise ValueError(f"{name} is in {graph.file}, which is not among the files")
+        return self
 
     @model_validator(mode="after")
     def _classes_match_logits(self) -> Manifest:
@@ -150,85 +230,22 @@ class Manifest(_Strict):
     def norm_channels(self) -> int:
         return sum(norm.channels for norm in self.norms)
 
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of every tensor that a form may have."""
+        packed = (2, self.norm_channels)
+        return {
+            "image": (-1, self.input.channels, self.input.height, self.input.width),
+            "norm_vectors": packed,
+            "anchor_statistics": packed,
+            "anchor_weight": (1, self.norm_channels),
+            "statistics": packed,
+            **{f"features_{index}": (-1, *shape) for index, shape in enumerate(self.features)},
+        }
+
     @property
     def graphs(self) -> dict[str, FormSpec]:
         """Everything that an engine can be built from: the forms, and the head graphs where there are any."""
         return {**self.forms, **(self.head_graphs.graphs if self.head_graphs else {})}
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """An opened bundle.
-
-    Attributes:
-        path: its directory.
-        manifest: the validated manifest.
-        identity: sha256 of manifest.json; it covers every file through their hashes.
-    """
-
-    path: Path
-    manifest: Manifest
-    identity: str
-
-    @classmethod
-    def open(cls, path: Path | str, verify: bool = True) -> Bundle:
-        """Read a bundle and verify the hash of every file.
-
-        Raises:
-            BundleError: missing, incomplete, changed (the file is named), or of a newer schema.
-        """
-        path = Path(path)
-        try:
-            raw = (path / MANIFEST).read_bytes()
-        except OSError as error:
-            raise BundleError(
-                f"{path} is not a bundle: {MANIFEST} cannot be read ({error.strerror}); "
-                f"make one with: ocl-edge export CHECKPOINT --out {path}"
-            ) from error
-        bundle = cls(path, read_manifest(raw, path), hashlib.sha256(raw).hexdigest())
-        if verify:
-            bundle.verify()
-        return bundle
-
-    def verify(self) -> None:
-        """Compare size and sha256 of every file with the manifest.
-
-        Raises:
-            BundleError: naming the first file that is missing or changed.
-        """
-        for name, spec in self.manifest.files.items():
-            file = self.path / name
-            if not file.is_file():
-                raise BundleError(f"{self.path}: {name} is missing; export the bundle again")
-            if file.stat().st_size != spec.bytes or file_sha256(file) != spec.sha256:
-                raise BundleError(
-                    f"{self.path}: {name} was changed after export (its sha256 is not the manifest's); "
-                    "export the bundle again"
-                )
-
-    def file(self, name: str) -> Path:
-        """Path of a file that the manifest lists.
-
-        Raises:
-            BundleError: the manifest does not list it.
-        """
-        if name not in self.manifest.files:
-            raise BundleError(
-                f"{self.path} holds no {name}; it lists: {', '.join(sorted(self.manifest.files))}"
-            )
-        return self.path / name
-
-    def require_head_graphs(self) -> HeadGraphs:
-        """The head graphs.
-
-        Raises:
-            BundleError: there are none; with the reason and what to do.
-        """
-        if self.manifest.head_graphs is None:
-            raise BundleError(
-                f"{self.path} has no head graphs ({self.manifest.no_head_graphs}); --head torch needs none"
-            )
-        return self.manifest.head_graphs
 
 
 def read_manifest(raw: bytes, path: Path) -> Manifest:
@@ -237,94 +254,32 @@ def read_manifest(raw: bytes, path: Path) -> Manifest:
     Raises:
         BundleError: no JSON, a newer schema, or a field that is missing or wrong.
     """
-    import json
-
     try:
-        fields = json.loads(raw)
-        version = fields["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
+        fields = parse_json(raw)
+    except ValueError as error:
         raise BundleError(f"{path / MANIFEST} is damaged: {error}") from error
+    if not isinstance(fields, dict) or type(fields.get("schema_version")) is not int:
+        raise BundleError(f"{path / MANIFEST} is damaged: expected an object with a whole schema_version")
+    version = fields["schema_version"]
     if version != SCHEMA_VERSION:
         raise BundleError(
             f"{path} has bundle schema {version}, this ocl-edge reads {SCHEMA_VERSION}: "
             + ("upgrade ocl-edge" if version > SCHEMA_VERSION else "export the bundle again")
         )
     try:
-        return Manifest.model_validate_json(raw)
+        return Manifest.model_validate_json(raw, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{path / MANIFEST} is damaged: {where}: {first['msg']}") from error
-
-
-@contextlib.contextmanager
-def new_bundle_directory(out: Path, force: bool) -> Iterator[Path]:
-    """A directory beside ``out`` that becomes ``out`` if the block succeeds and vanishes if it does not.
-
-    Raises:
-        UsageError: ``out`` exists and ``force`` is not set, or is not a bundle.
-        BundleError: it cannot be written (permission, full disk).
-    """
-    if out.exists():
-        if not force:
-            raise UsageError(f"{out} exists; choose another --out, or replace it with --force")
-        if not (out.is_dir() and ((out / MANIFEST).is_file() or not any(out.iterdir()))):
-            raise UsageError(f"{out} exists and is not a bundle; --force replaces only bundles")
-    try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
-    except OSError as error:
-        raise BundleError(f"cannot write beside {out}: {error.strerror}") from error
-    try:
-        staging.chmod(0o755)
-        yield staging
-        _put_in_place(staging, out)
-    except OSError as error:
-        raise BundleError(f"cannot write {out}: {error.strerror or error}; nothing was left there") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Hash every file of the directory into the manifest and write it, all durably."""
-    files = {}
-    for file in sorted(directory.iterdir()):
-        if file.name != MANIFEST:
-            files[file.name] = FileSpec(sha256=file_sha256(file), bytes=file.stat().st_size)
-            flush_to_disk(file)
-    complete = manifest.model_copy(update={"files": files})
-    (directory / MANIFEST).write_text(complete.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    flush_to_disk(directory / MANIFEST)
-    flush_to_disk(directory)
+        raise BundleError(f"{path / MANIFEST} is damaged: {first_problem(error)}") from error
 
 
 def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    """Hash of a file.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+    """
+    with open_given(path) as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _put_in_place(staging: Path, out: Path) -> None:
-    if out.exists():
-        retired = staging.with_name(f"{staging.name}.old")
-        out.rename(retired)
-        try:
-            staging.rename(out)
-        except OSError:
-            retired.rename(out)
-            raise
-        shutil.rmtree(retired)
-    else:
-        staging.rename(out)
-    flush_to_disk(out.absolute().parent)
-
-
-def flush_to_disk(path: Path) -> None:
-    """Wait until a file's content, or a directory's entries, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.network.forms import HEAD_GRAPHS, GraphName
 from ocl_edge.tensorrt.driver import CudaDriver
 from ocl_edge.tensorrt.flavours import FlavourName

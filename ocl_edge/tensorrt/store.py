@@ -20,7 +20,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ocl_edge.bundle.manifest import ENGINES, Bundle, file_sha256, flush_to_disk
+from ocl_edge import durable
+from ocl_edge.bundle.manifest import ENGINES, file_sha256
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BuildError, NoValidEngineError
 from ocl_edge.network.forms import GraphName
 from ocl_edge.tensorrt.key import EngineKey, EngineRecord, Here, Precision, reasons_against
@@ -143,18 +145,16 @@ def store_engine(bundle: Bundle, directory: Path, built: Path, record: EngineRec
         directory: one of `engine_directories`.
         built: the engine file, on the same file system.
         record: of it.
+
+    Raises:
+        OutputError: one of them cannot be written.
     """
     place = directory / record.key.directory
     place.mkdir(parents=True, exist_ok=True)
     target, described = place / f"{record.key.form}.engine", place / f"{record.key.form}.json"
     described.unlink(missing_ok=True)
-    flush_to_disk(built)
-    built.replace(target)
-    partial = described.with_suffix(".json.partial")
-    partial.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    flush_to_disk(partial)
-    partial.replace(described)
-    flush_to_disk(place)
+    durable.move_file(built, target)
+    durable.write_text(described, record.model_dump_json(indent=1) + "\n")
     return StoredEngine(target, record, bundle.path)
 
 

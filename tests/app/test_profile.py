@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.timings import MASK_STAGES, UPDATE_STAGES
 from ocl_edge_app.profile import run_profile
 from ocl_edge_runtime.session.engine import Engine, EngineOptions

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge_app.demo.world.drive import FIRST_DRIVE_SEED, FRAMES_PER_S, DriveFrame, record
 from ocl_edge_app.demo.world.measure import SHIPPED

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 
 SOAK = Path(__file__).parents[2] / "bench" / "soak.py"
 

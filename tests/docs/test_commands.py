@@ -13,7 +13,7 @@ import click
 import pytest
 import torch
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli import VERBS, cli
 from tests.docs import docs_world
 from tests.docs.command_rules import (

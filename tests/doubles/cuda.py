@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ocl_edge_runtime.backends.engine_device import TorchCudaDevice
+from ocl_edge_runtime.backends.tensorrt_torch import TorchCudaDevice
 from tests.doubles import tensorrt as fake_tensorrt
 
 BLOCK_BITS = 12

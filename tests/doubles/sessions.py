@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_runtime.session.engine import EngineOptions
 from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
 from tests.doubles.clock import SimulatedClock

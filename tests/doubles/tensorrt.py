@@ -20,7 +20,8 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle, file_sha256
+from ocl_edge.bundle.manifest import file_sha256
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.tensorrt.flavours import FlavourName
 from ocl_edge.tensorrt.key import EngineKey, EngineRecord, Here, graph_hashes
 from ocl_edge.tensorrt.store import StoredEngine, store_engine, user_cache

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ocl_edge.errors import CheckpointError
+from ocl_edge.network.zoo import demo
 from ocl_edge.network.zoo.espnetv2 import ESPNetv2
-from ocl_edge_export.checkpoint import Checkpoint, load_network, read_checkpoint
+from ocl_edge_export.checkpoint import Checkpoint, Metadata, load_network, read_checkpoint
 from tests.doubles import small_network
 from tests.doubles.bundles import SMALL_ARCH
 
@@ -91,9 +93,10 @@ def test_a_wrong_class_count_says_which_would_fit() -> None:
 def test_the_architecture_comes_from_metadata_or_is_recognised(
     tmp_path: Path, state: dict[str, torch.Tensor]
 ) -> None:
-    torch.save({"state_dict": state, "ocl_edge": {"arch": SMALL_ARCH}}, tmp_path / "named.pth")
-    _, spec = load_network(read_checkpoint(tmp_path / "named.pth"), None)
-    assert str(spec) == SMALL_ARCH
+    of_the_zoo = demo.build(5, 4).state_dict()
+    torch.save({"state_dict": of_the_zoo, "ocl_edge": {"arch": "demo:classes=5,width=4"}}, tmp_path / "n.pth")
+    _, spec = load_network(read_checkpoint(tmp_path / "n.pth"), None)
+    assert str(spec) == "demo:classes=5,width=4"
     _, spec = load_network(Checkpoint(ESPNetv2(1.0, 7).state_dict()), None)
     assert str(spec) == "espnetv2:scale=1.0,classes=7"
     with pytest.raises(CheckpointError, match="tried: espnetv2, demo"):
@@ -101,3 +104,112 @@ def test_the_architecture_comes_from_metadata_or_is_recognised(
     torch.save({"state_dict": state, "ocl_edge": {"input_size": "large"}}, tmp_path / "wrong.pth")
     with pytest.raises(CheckpointError, match="input_size"):
         read_checkpoint(tmp_path / "wrong.pth")
+
+
+@pytest.mark.parametrize("arguments", ["", ":classes=5", ":x=1"])
+def test_metadata_never_names_code(tmp_path: Path, state: dict[str, torch.Tensor], arguments: str) -> None:
+    (tmp_path / "stranger.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef build(**_): pass\n")
+    for arch in (
+        f"{tmp_path}/stranger.py:build{arguments}",
+        f"demo:x={tmp_path}/stranger.py:build",
+        "os:system",
+    ):
+        torch.save({"state_dict": state, "ocl_edge": {"arch": arch}}, tmp_path / "x.pth")
+        with pytest.raises(CheckpointError, match=r"network of the zoo|cannot be built"):
+            load_network(read_checkpoint(tmp_path / "x.pth"), None)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "classes=0",
+        "classes=10000000",
+        "classes=-1",
+        "classes=True",
+        "classes=5.0",
+        "classes=x",
+        "width=9**9",
+        "y=1",
+    ],
+)
+def test_arguments_in_metadata_are_checked(state: dict[str, torch.Tensor], arguments: str) -> None:
+    checkpoint = Checkpoint(state, Metadata(arch=f"demo:{arguments}"))
+    with pytest.raises(CheckpointError, match=r"cannot be built: .*(must be|takes)"):
+        load_network(checkpoint, None)
+
+
+def test_shapes_that_claim_a_huge_network_allocate_nothing() -> None:
+    claims = dict(demo.build(3, 2).state_dict())
+    claims["classifier.weight"] = torch.zeros(1).expand(1 << 31, 1 << 20, 1, 1)
+    with pytest.raises(CheckpointError, match="not recognised"):
+        load_network(Checkpoint(claims), None)
+    large = ESPNetv2(0.5, 5).state_dict()
+    large["base_net.level3_0.act.weight"] = torch.zeros(1).expand(1 << 40)
+    with pytest.raises(CheckpointError, match=r"scale of espnetv2 must be a number of 0\.1 to 8"):
+        load_network(Checkpoint(large), None)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda t: t.to(torch.complex64), "holds complex .* numbers, expected floating-point"),
+        (lambda t: t.to(torch.int64), "holds integer .* numbers, expected floating-point"),
+        (lambda t: t > 0, "holds integer .torch.bool. numbers"),
+        (lambda t: t.to_sparse(), "is sparse"),
+        (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "is quantised"),
+        (lambda t: t.to("meta"), "is on the meta device"),
+        (lambda t: t * float("nan"), "holds NaN"),
+        (lambda t: t / 0, "holds (NaN|infinite numbers)"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_named(
+    state: dict[str, torch.Tensor], change: Callable[[torch.Tensor], torch.Tensor], problem: str
+) -> None:
+    wrong = {**state, "classifier.weight": change(state["classifier.weight"])}
+    with pytest.raises(CheckpointError, match=f"the tensor classifier.weight {problem}"):
+        load_network(Checkpoint(wrong), SMALL_ARCH)
+
+
+def test_a_negative_variance_is_named(state: dict[str, torch.Tensor]) -> None:
+    wrong = {**state, "stem_norm.running_var": -state["stem_norm.running_var"]}
+    with pytest.raises(CheckpointError, match=r"the tensor stem_norm\.running_var holds negative variances"):
+        load_network(Checkpoint(wrong), SMALL_ARCH)
+
+
+def test_half_precision_is_read(state: dict[str, torch.Tensor]) -> None:
+    halves = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    network, _ = load_network(Checkpoint(halves), SMALL_ARCH)
+    assert network.state_dict()["classifier.weight"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("input_size", (0, 96)),
+        ("input_size", (-64, 96)),
+        ("input_size", (64.5, 96)),
+        ("input_size", (30000, 30000)),
+        ("input_size", (10**30, 96)),
+        ("std", (0.0, 1.0, 1.0)),
+        ("std", (-1.0, 1.0, 1.0)),
+        ("std", (float("inf"), 1.0, 1.0)),
+        ("mean", (float("nan"), 0.0, 0.0)),
+        ("mean", (1e39, 0.0, 0.0)),
+        ("classes", ["a", "b", "a"]),
+        ("classes", []),
+        ("classes", ["x"] * 257),
+        ("classes", [1, 2]),
+        ("palette", [(999, 0, 0)]),
+        ("palette", [(-1, 0, 0)]),
+        ("palette", [(0, 0)]),
+        ("arch", 3),
+        ("surprise", 1),
+    ],
+)
+def test_metadata_that_makes_no_sense_is_refused_by_its_field(
+    tmp_path: Path, state: dict[str, torch.Tensor], field: str, value: object
+) -> None:
+    torch.save({"state_dict": state, "ocl_edge": {field: value}}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=f"x.pth: metadata under 'ocl_edge': {field}"):
+        read_checkpoint(tmp_path / "x.pth")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_export import parity
 from ocl_edge_export.gate_runners import OpenVinoRunner, run_onnx
 from ocl_edge_export.pipeline import ExportRequest, export_bundle

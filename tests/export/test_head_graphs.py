@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.errors import CaptureError, ParityError
 from ocl_edge.network.preprocess import InputSpec
-from ocl_edge.network.programs import load_program
 from ocl_edge_export import pipeline
 from ocl_edge_export.capture import capture
 from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
@@ -93,5 +92,5 @@ def test_a_head_with_a_larger_kernel_has_a_fixed_size(tmp_path: Path) -> None:
 
 
 def test_the_order_of_the_weights_is_that_of_the_heads_restoration(small_bundle: Bundle) -> None:
-    names = [name for name, _ in load_program(small_bundle.file("head.pt2")).named_parameters()]
+    names = [name for name, _ in load_head(small_bundle).named_parameters()]
     assert list(small_bundle.require_head_graphs().parameters.values()) == names

@@ -11,10 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.errors import SplitError
 from ocl_edge.method.ocl import output_contrastive_loss
-from ocl_edge.network.programs import load_program
 from ocl_edge_export.engines.process import run_worker
 from ocl_edge_export.head_step import ConvolutionHead, build_head_step, describe_head
 
@@ -97,7 +96,7 @@ def test_two_hundred_chained_steps_equal_autograd_in_float64(head: ConvolutionHe
 
 
 def test_the_head_of_a_bundle_is_recognised(small_bundle: Bundle) -> None:
-    head = describe_head(load_program(small_bundle.file("head.pt2")))
+    head = describe_head(load_head(small_bundle))
     assert head == ConvolutionHead(5, 6, (1, 1))
 
 

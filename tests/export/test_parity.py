@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import ParityError, UsageError
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge_export import pipeline

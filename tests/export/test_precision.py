@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BuildError, ParityError, UsageError
 from ocl_edge.network.forms import FORMS, FormName
 from ocl_edge.scoring.labels import read_label_space

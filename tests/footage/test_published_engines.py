@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.network.forms import FORMS, HEAD_GRAPHS
 from ocl_edge_export.engines.build import build_engines
 from ocl_edge_export.engines.process import run_worker

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge_runtime.session.engine import Engine, EngineOptions
 from ocl_edge_runtime.sources import ImageSource

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import FrameError, OutputError, UsageError
 from ocl_edge_runtime.loop import run_stream
 from ocl_edge_runtime.session.engine import Engine, EngineOptions
@@ -68,7 +68,7 @@ def test_bad_images_are_reported_skipped_and_counted(
     report = run_stream(Engine(small_bundle), source, [sink])
     assert (report.frames, report.skipped, report.updates) == (6, 5, 6)
     assert skipped["frame_00b.png"] == "is empty"
-    assert skipped["frame_02b.png"] == "is not an image"
+    assert skipped["frame_02b.png"].startswith("is no image of a known format")
     assert "cannot be decoded" in skipped["frame_01b.png"]
     assert "mode 'F'" in skipped["frame_03b.tiff"]
     assert "8-bit" in skipped["frame_04b.png"]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ocl_edge.tensorrt.flavours import FLAVOURS
 from ocl_edge_app.cli.export import parse_size
 from ocl_edge_app.cli.options import bundle_argument, json_option, label_classes_option, label_map_option
 
 if TYPE_CHECKING:
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge.tensorrt.key import EngineKey
     from ocl_edge_export.engines.build import BuiltEngine
     from ocl_edge_export.engines.request import BuildRequest
@@ -54,7 +55,7 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
     "--backend",
     "flavour",
     required=True,
-    type=click.Choice(["tensorrt", "tensorrt-rtx"]),
+    type=click.Choice(FLAVOURS),
     help="tensorrt builds on the device for the device; tensorrt-rtx also ahead of time, without a GPU.",
 )
 @click.option(
@@ -120,7 +121,7 @@ def build(
 
     A valid engine that is there already is kept.
     """
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.output import emit_json, note, stage_progress
     from ocl_edge_export.engines.build import build_engines, plan_build
     from ocl_edge_export.engines.request import BuildRequest

@@ -13,7 +13,7 @@ import click
 from ocl_edge_app.cli.options import json_option, quiet_option
 
 if TYPE_CHECKING:
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.demo.comparison import Comparison
 
 EXAMPLES = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import NoValidEngineError
 from ocl_edge.network.forms import FormName, GraphName
 from ocl_edge.tensorrt.flavours import FLAVOURS, as_flavour

@@ -25,7 +25,7 @@ from ocl_edge_app.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge.errors import FrameError
     from ocl_edge.method.norms import Prior
     from ocl_edge_app.evaluation.grid import Cell, Evaluation, Row
@@ -126,7 +126,7 @@ def evaluate(
     html_path: Path | None,
 ) -> None:
     """Run methods over labelled frames and compare them: online, no prediction sees its own update."""
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.options import use_threads
     from ocl_edge_app.cli.output import emit_json, note
     from ocl_edge_app.evaluation import grid

@@ -26,16 +26,17 @@ def parse_size(_ctx: click.Context, _param: click.Parameter, value: str | None) 
     return int(height), int(width)
 
 
-def parse_triple(
+def parse_numbers(
     _ctx: click.Context, _param: click.Parameter, value: str | None
-) -> tuple[float, float, float] | None:
+) -> tuple[float, ...] | None:
     if value is None:
         return None
     try:
-        red, green, blue = (float(part) for part in value.split(","))
+        return tuple(float(part) for part in value.split(","))
     except ValueError:
-        raise click.BadParameter(f"expected R,G,B, for example 0.485,0.456,0.406, got {value!r}") from None
-    return red, green, blue
+        raise click.BadParameter(
+            f"expected a number for each channel, for example 0.485,0.456,0.406, got {value!r}"
+        ) from None
 
 
 def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
@@ -87,12 +88,22 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     help="Rows that the measured form takes statistics from: all, or every N-th.",
 )
 @click.option(
-    "--mean",
-    callback=parse_triple,
-    metavar="R,G,B",
-    help="Mean of images scaled to 0..1. Default: ImageNet's.",
+    "--colour",
+    type=click.Choice(["rgb", "bgr", "grey"]),
+    help="Order of the network's channels. Default: RGB; grey for one channel.",
 )
-@click.option("--std", callback=parse_triple, metavar="R,G,B", help="Standard deviation likewise.")
+@click.option(
+    "--scale",
+    type=click.Choice(["1", "255"]),
+    help="What a white pixel is before mean and deviation are applied. Default: 1.",
+)
+@click.option(
+    "--mean",
+    callback=parse_numbers,
+    metavar="M,M,M",
+    help="Mean of each channel, in the network's order and scale. Default: ImageNet's.",
+)
+@click.option("--std", callback=parse_numbers, metavar="S,S,S", help="Standard deviation likewise.")
 @click.option(
     "--output",
     metavar="NAME|INDEX",
@@ -107,6 +118,11 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     help="Of a network with one channel: the probability from which a pixel is foreground.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option(
+    "--weights-key",
+    metavar="KEY",
+    help="Where in CHECKPOINT the weights lie, for example model_ema. Default: they are looked for.",
+)
 @click.option("--trust-pickle", is_flag=True, help="Load a pickled module. Runs code from the file.")
 @click.option("--json", "json_path", metavar="FILE", help="Write a summary as JSON; - is standard output.")
 @quiet_option
@@ -119,11 +135,14 @@ def export(
     split: str,
     calibration: Path | None,
     stat_rows: int,
-    mean: tuple[float, float, float] | None,
-    std: tuple[float, float, float] | None,
+    colour: str | None,
+    scale: str | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
     output: str | None,
     threshold: float,
     force: bool,
+    weights_key: str | None,
     trust_pickle: bool,
     json_path: str | None,
 ) -> None:
@@ -151,6 +170,9 @@ def export(
         trust_pickle,
         output,
         threshold,
+        colour,
+        int(scale) if scale else None,
+        weights_key,
     )
     with stage_progress("export") as progress:
         bundle = export_bundle(request, progress)

@@ -21,7 +21,7 @@ Examples:
 @json_option
 def inspect(bundle: Path, json_path: str | None) -> None:
     """Print what a bundle holds, and compare the sha256 of every file with its manifest."""
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.output import emit_json
     from ocl_edge_app.cli.views import show_bundle
 

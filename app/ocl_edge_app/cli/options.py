@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ocl_edge_runtime.backends import BACKENDS
+
 if TYPE_CHECKING:
     from ocl_edge.method.norms import Prior
 
@@ -103,18 +105,7 @@ backend_option = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    type=click.Choice(
-        [
-            "auto",
-            "tensorrt",
-            "tensorrt-rtx",
-            "onnxruntime-cuda",
-            "onnxruntime-tensorrt",
-            "openvino",
-            "onnxruntime",
-            "torch",
-        ]
-    ),
+    type=click.Choice(["auto", *BACKENDS]),
     help="What runs the backbone; auto takes the fastest that works here.",
 )
 head_option = click.option(

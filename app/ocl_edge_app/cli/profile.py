@@ -68,7 +68,7 @@ def profile(
     """
     from itertools import islice
 
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.options import use_threads
     from ocl_edge_app.cli.output import emit_json, frame_progress, note
     from ocl_edge_app.profile import run_profile

@@ -21,7 +21,7 @@ from ocl_edge_app.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge.method.norms import Prior
     from ocl_edge.tensorrt.key import Precision
     from ocl_edge_runtime.session.engine import Engine, EngineOptions
@@ -262,7 +262,7 @@ def run(
     A frame that cannot be read is reported, skipped and counted. Where a camera or stream fails, what
     was learned is saved and the summary printed before the exit with 1.
     """
-    from ocl_edge.bundle.manifest import Bundle
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge.errors import SourceError
     from ocl_edge_app.cli import run_hooks as hooks
     from ocl_edge_app.cli import run_summary as summary

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ocl_edge.bundle.manifest import Bundle, OutputSpec
+from ocl_edge.bundle.manifest import OutputSpec
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli.output import print_rows, print_table
 
 

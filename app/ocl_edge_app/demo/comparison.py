@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge.timings import mask_latency_ms, update_ms
 from ocl_edge_app.demo.world.classes import CLASSES

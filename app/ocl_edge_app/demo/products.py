@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.demo.comparison import Comparison, representative
 from ocl_edge_app.demo.pictures import poster
 from ocl_edge_app.demo.report import demo_page

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ocl_edge import durable
 from ocl_edge._version import __version__
-from ocl_edge.bundle.manifest import Bundle, file_sha256
-from ocl_edge.errors import FrameError, OutputError, UsageError
-from ocl_edge.finite import finite
+from ocl_edge.bundle.manifest import file_sha256
+from ocl_edge.bundle.reading import Bundle
+from ocl_edge.errors import FrameError, UsageError
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge_app.evaluation.corruption import Corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace
@@ -92,19 +92,13 @@ class Evaluation:
         return None if self.path is None else self.path.with_name(f".{self.path.name}.unfinished")
 
     def save(self) -> None:
-        """Write the file completely or not at all, durably."""
-        if self.path is None:
-            return
-        beside = self.path.with_name(f".{self.path.name}.partial")
-        try:
-            with beside.open("w", encoding="utf-8") as file:
-                json.dump(finite(self.content()), file, indent=1, allow_nan=False)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.path)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+        """Write the file durably.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self.path is not None:
+            durable.write_json(self.path, self.content())
 
 
 def context_of(bundle: Bundle, frames: LabelledFrames, space: LabelSpace) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from ocl_edge.errors import UsageError
+from ocl_edge.errors import FrameError, UsageError
+from ocl_edge.image_files import read_class_map
 from ocl_edge.scoring.labels import LabelSpace as LabelSpace
 from ocl_edge.scoring.labels import read_label_palette as read_label_palette
 from ocl_edge.scoring.labels import read_label_space as read_label_space
@@ -54,12 +54,9 @@ class LabelledFrames:
         file, label_file = self.pairs[index]
         image = read_image(file)
         try:
-            with Image.open(label_file) as opened:
-                if opened.mode not in ("L", "P"):
-                    raise UsageError(f"{label_file}: expected an 8-bit class map, got mode {opened.mode!r}")
-                labels = np.array(opened)
-        except (OSError, UnidentifiedImageError) as error:
-            raise UsageError(f"{label_file} cannot be read: {error}") from error
+            labels = read_class_map(label_file)
+        except FrameError as error:
+            raise UsageError(f"{label_file}: {error}") from error
         if labels.shape != image.shape[:2]:
             raise UsageError(
                 f"{label_file} is {labels.shape[1]}x{labels.shape[0]}, "

@@ -19,8 +19,9 @@ from typing import ClassVar, Literal
 
 import jinja2
 
+from ocl_edge import durable
 from ocl_edge._version import __version__
-from ocl_edge.errors import OutputError
+from ocl_edge.plain_text import plain_lines
 from ocl_edge_app.report.plots import NARROW, WIDE, Plot
 
 Tone = Literal["", "good", "bad", "strong", "quiet"]
@@ -171,18 +172,17 @@ def render_page(page: Page) -> str:
 
 
 def write_page(page: Page, path: Path) -> None:
-    """Write the page to a file, completely or not at all.
+    """Write the page to a file.
 
     Raises:
         OutputError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(render_page(page), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    durable.write_text(path, render_page(page))
+
+
+def _shown(value: object) -> object:
+    """Words of strangers become plain text; `Markup` is ours and stays."""
+    return plain_lines(value, longest=None) if type(value) is str else value
 
 
 @cache
@@ -190,6 +190,7 @@ def _templates() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("ocl_edge_app.report"),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

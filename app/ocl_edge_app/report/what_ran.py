@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.doctor.machine import describe_machine
 from ocl_edge_app.report.page import Facts, Section
 from ocl_edge_runtime.session.engine import Engine

@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from ocl_edge._version import __version__
-from ocl_edge.bundle.manifest import Bundle, file_sha256
-from ocl_edge.errors import BackendError, BuildError, UsageError
+from ocl_edge.bundle.manifest import file_sha256
+from ocl_edge.bundle.reading import Bundle
+from ocl_edge.errors import BackendError, BuildError, OutputError, UsageError
 from ocl_edge.network.forms import HEAD_GRAPHS
 from ocl_edge.scoring.labels import read_label_space
 from ocl_edge.tensorrt.driver import probe_cuda
@@ -132,16 +133,15 @@ def _build_once(
         try:
             with staging_directory(directory, key) as staging:
                 return _build(bundle, request, key, directory, staging, tell)
-        except OSError as error:
-            raise BuildError(
-                f"the engine cannot be written to {directory}: {error.strerror or error}"
-            ) from error
+        except (OSError, OutputError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise BuildError(f"the engine cannot be written to {directory}: {reason}") from error
 
 
 def _build(
     bundle: Bundle, request: BuildRequest, key: EngineKey, directory: Path, staging: Path, tell: Progress
 ) -> BuiltEngine:
-    onnx = bundle.file(bundle.manifest.graphs[key.form].file)
+    onnx = bundle.graph_file(key.form)
     parity = None
     if key.form != "head" and key.form != "head_step" and key.precision != "fp32":
         tell(f"convert to {key.precision}")
@@ -193,7 +193,8 @@ def _shapes(bundle: Bundle, key: EngineKey) -> dict[str, dict[str, list[int]]]:
     free = bundle.manifest.graphs[key.form].inputs[0]
     if -1 not in free.shape:
         return {}
-    full = (0, 3, key.height, key.width) if free.name == "image" else (0, *bundle.manifest.features[0])
+    channels = bundle.manifest.input.channels
+    full = (0, channels, key.height, key.width) if free.name == "image" else (0, *bundle.manifest.features[0])
     usual = [-(-side // USUAL_STRIDE) for side in full] if key.form == "head_step" else full
     sides = {"min": [1] * 4, "opt": usual, "max": full}
     batches = {"min": key.min_batch, "opt": key.opt_batch, "max": key.max_batch}

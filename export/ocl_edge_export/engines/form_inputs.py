@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from safetensors.torch import load_file
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle
-from ocl_edge.method.norms import SourceNorms, prior_of_channels
+from ocl_edge.bundle.reading import Bundle, load_norms
+from ocl_edge.method.norms import prior_of_channels
 from ocl_edge.network.forms import FormName, distinct_form
 
 
@@ -19,7 +18,7 @@ def inputs_of_form(bundle: Bundle, form: FormName, images: Tensor) -> dict[str, 
         images: float32 [N, 3, H, W], normalised.
     """
     form = distinct_form(form, bundle.manifest.norms)
-    source = SourceNorms(**load_file(bundle.file("norms.safetensors")))
+    source = load_norms(bundle)
     if form == "modulated":
         return {"image": images, "norm_vectors": source.vectors(source.statistics)}
     if form == "measured":

@@ -11,14 +11,12 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle
-from ocl_edge.errors import ParityError, UsageError
+from ocl_edge.bundle.reading import Bundle, load_head, load_tail
+from ocl_edge.errors import FrameError, ParityError, UsageError
+from ocl_edge.image_files import read_class_map
 from ocl_edge.network.forms import FormName
-from ocl_edge.network.programs import load_program
-from ocl_edge.network.tail import Tail
 from ocl_edge.scoring.labels import LabelSpace, read_label_space
 from ocl_edge.tensorrt.key import Precision
 from ocl_edge_export.engines.form_inputs import inputs_of_form
@@ -65,7 +63,7 @@ def check_precision(
             pixels change class, or too much mIoU is lost.
     """
     tolerances = tolerances or PRECISION_TOLERANCES[precision]
-    source = bundle.file(bundle.manifest.forms[form].file)
+    source = bundle.graph_file(form)
     finish = _Finish(bundle)
     sizes = (
         [label.shape for label in labels] if labels else [(images.shape[2], images.shape[3])] * len(images)
@@ -104,9 +102,7 @@ class _Finish:
     """Head and tail of a bundle: named features -> mask."""
 
     def __init__(self, bundle: Bundle) -> None:
-        tail = load_program(bundle.file("tail.pt2")) if "tail.pt2" in bundle.manifest.files else None
-        self._head = load_program(bundle.file("head.pt2"))
-        self._tail = Tail(bundle.manifest.align_corners, tail)
+        self._head, self._tail = load_head(bundle), load_tail(bundle)
         self._count = len(bundle.manifest.features)
 
     def features(self, outputs: dict[str, Tensor]) -> list[Tensor]:
@@ -127,14 +123,9 @@ def read_labels(labels: Path, images: Path, space: LabelSpace, at_most: int) -> 
     for image in choose_images(images, at_most):
         file = labels / f"{image.stem}.png"
         try:
-            with Image.open(file) as opened:
-                if opened.mode not in ("L", "P"):
-                    raise UsageError(
-                        f"--labels: {file} must hold one class index a pixel, it is {opened.mode}"
-                    )
-                label = np.array(opened, np.uint8)
-        except (OSError, UnidentifiedImageError) as error:
-            raise UsageError(f"--labels: {file} cannot be read: {error}") from error
+            label = read_class_map(file)
+        except FrameError as error:
+            raise UsageError(f"--labels: {file}: {error}") from error
         wrong = np.setdiff1d(label, [*range(len(space.names)), space.ignore])
         if wrong.size:
             raise UsageError(

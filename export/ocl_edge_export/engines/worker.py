@@ -23,7 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ocl_edge.errors import MissingExtraError
+from ocl_edge import durable
+from ocl_edge.errors import MissingExtraError, OutputError
 from ocl_edge.tensorrt.flavours import as_flavour, import_flavour, make_logger
 
 Emit = Callable[..., None]
@@ -138,11 +139,9 @@ def _use_timing_cache(config: Any, file: Path) -> None:
 
 
 def _save_timing_cache(config: Any, file: Path) -> None:
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    with contextlib.suppress(OSError):  # it only saves time
+    with contextlib.suppress(OSError, OutputError):  # it only saves time
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(bytes(config.get_timing_cache().serialize()))
-        partial.replace(file)
+        durable.write_bytes(file, bytes(config.get_timing_cache().serialize()), durable=False)
 
 
 def _make_monitor(library: Any, emit: Emit) -> Any:

@@ -1,7 +1,8 @@
 """Architectures that published checkpoints need.
 
 An architecture is named by a spec: ``espnetv2:scale=2.0,classes=20``, or
-``path/to/file.py:function:key=value,...`` for the user's own code.
+``path/to/file.py:function:key=value,...`` for the user's own code. Files that were read
+(a checkpoint's metadata) may name networks of the zoo only: code comes from the command line.
 """
 
 from __future__ import annotations
@@ -19,6 +20,28 @@ from ocl_edge.errors import CheckpointError, UsageError
 from ocl_edge.network.zoo import demo, espnetv2
 
 Shapes = Mapping[str, tuple[int, ...]]
+LONGEST_SPEC = 1000
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number of a network may be."""
+
+    least: float
+    most: float
+    whole: bool = True
+
+    def holds(self, value: object) -> bool:
+        """Whether the value is such a number; True and False are none."""
+        kinds = (int,) if self.whole else (int, float)
+        return type(value) in kinds and self.least <= value <= self.most  # type: ignore[operator]
+
+    def __str__(self) -> str:
+        return f"a {'whole ' if self.whole else ''}number of {self.least:g} to {self.most:g}"
+
+
+CLASSES = Range(1, 256)
+"""A mask has 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +52,26 @@ class Architecture:
         build: keyword arguments -> network.
         recognise: tensor shapes of a checkpoint -> keyword arguments, or None if foreign.
         input_size: height and width of the published training.
+        arguments: what each keyword argument may be.
     """
 
     build: Callable[..., nn.Module]
     recognise: Callable[[Shapes], dict[str, Any] | None]
     input_size: tuple[int, int]
+    arguments: Mapping[str, Range]
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "espnetv2": Architecture(espnetv2.ESPNetv2, espnetv2.recognise, (512, 1024)),
-    "demo": Architecture(demo.build, demo.recognise, (192, 320)),
+    "espnetv2": Architecture(
+        espnetv2.ESPNetv2,
+        espnetv2.recognise,
+        (512, 1024),
+        # fewer than two classes leave the last decoder block without channels
+        {"scale": Range(0.1, 8, whole=False), "classes": Range(2, CLASSES.most)},
+    ),
+    "demo": Architecture(
+        demo.build, demo.recognise, (192, 320), {"classes": CLASSES, "width": Range(1, 512)}
+    ),
 }
 
 
@@ -63,6 +96,8 @@ class Spec:
         Raises:
             UsageError: unknown name, no such file or function, or arguments it does not take.
         """
+        if self.architecture:
+            self._check_arguments(self.architecture.arguments)
         factory = self.architecture.build if self.architecture else _load_function(self.factory)
         try:
             network = factory(**self.arguments)
@@ -72,26 +107,38 @@ class Spec:
             raise UsageError(f"--arch {self} returned a {type(network).__name__}, expected a torch.nn.Module")
         return network
 
+    def _check_arguments(self, allowed: Mapping[str, Range]) -> None:
+        for key, value in self.arguments.items():
+            if key not in allowed:
+                raise UsageError(f"{self.factory} takes {', '.join(allowed)}, not {key!r}")
+            if not allowed[key].holds(value):
+                raise UsageError(f"{key} of {self.factory} must be {allowed[key]}, got {value!r}")
 
-def parse_spec(text: str) -> Spec:
+
+def parse_spec(text: str, own_code: bool = True) -> Spec:
     """Read ``NAME[:key=value,...]`` or ``FILE.py:FUNCTION[:key=value,...]``.
 
     Values are Python literals where they can be read as such, else text.
 
+    Args:
+        text: the spec.
+        own_code: whether it may name a file, which runs its code. Never for text out of a file.
+
     Raises:
         UsageError: neither of the two.
     """
-    if ".py:" in text:
+    if len(text) > LONGEST_SPEC:
+        raise UsageError(f"an architecture is named in {LONGEST_SPEC} characters at most, got {len(text)}")
+    if own_code and ".py:" in text:
         file, _, rest = text.partition(".py:")
         function, _, arguments = rest.partition(":")
         factory = f"{file}.py:{function}"
     else:
         factory, _, arguments = text.partition(":")
         if factory not in ARCHITECTURES:
-            raise UsageError(
-                f"unknown architecture {factory!r}; known: {', '.join(ARCHITECTURES)}, "
-                "or your own code as path/to/file.py:function"
-            )
+            known = ", ".join(ARCHITECTURES)
+            more = ", or your own code as path/to/file.py:function" if own_code else ""
+            raise UsageError(f"unknown architecture {factory!r}; known: {known}{more}")
     return Spec(factory, dict(_argument(part, text) for part in arguments.split(",") if part))
 
 
@@ -119,7 +166,7 @@ def _argument(part: str, text: str) -> tuple[str, Any]:
         raise UsageError(f"--arch {text}: expected key=value, got {part!r}")
     try:
         return key.strip(), ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: deep brackets
         return key.strip(), value.strip()
 
 

@@ -21,7 +21,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle, FormSpec, TensorSpec
+from ocl_edge.bundle.manifest import FormSpec, TensorSpec
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
 from ocl_edge.network.forms import FORMS, HEAD_GRAPHS, FormName, GraphName
 

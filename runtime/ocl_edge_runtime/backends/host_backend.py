@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle, FormSpec
+from ocl_edge.bundle.manifest import FormSpec
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, MissingExtraError
 from ocl_edge.network.forms import FormName, GraphName
 from ocl_edge_runtime.backends.base import Sizes, check_inputs, check_outputs, graphs_of, shape_of

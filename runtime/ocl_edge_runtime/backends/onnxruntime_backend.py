@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
 from ocl_edge.network.forms import GraphName
 from ocl_edge_runtime.backends.base import Sizes
 from ocl_edge_runtime.backends.host_backend import HostBackend, import_library
+from ocl_edge_runtime.backends.row import BackendRow
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -51,7 +52,7 @@ class OnnxRuntimeBackend(HostBackend):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
-        path = self._bundle.file(self._graphs[graph].file)
+        path = self._bundle.graph_file(graph)
         try:
             session = self._open_session(str(path), options)
         except Exception as error:
@@ -70,3 +71,13 @@ class OnnxRuntimeBackend(HostBackend):
 def import_onnxruntime() -> Any:
     """The library; see `import_library`."""
     return import_library("onnxruntime", "cpu")
+
+
+ROWS = (
+    BackendRow(
+        name="onnxruntime",
+        open=lambda bundle, wanted: OnnxRuntimeBackend(bundle, wanted.threads),
+        require=import_onnxruntime,
+        because="on a CPU faster than PyTorch",
+    ),
+)

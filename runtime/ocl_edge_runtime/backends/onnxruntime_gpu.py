@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
 from ocl_edge.network.forms import GraphName
 from ocl_edge.tensorrt.driver import probe_cuda
 from ocl_edge.tensorrt.store import user_cache
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend, import_onnxruntime
+from ocl_edge_runtime.backends.row import BackendRow
 
 ProviderName = Literal["cuda", "tensorrt"]
 PROVIDERS: dict[ProviderName, str] = {
@@ -92,3 +93,21 @@ def _heavy_nodes_on_cpu(session: Any) -> list[str]:
         if subgraph.ep_name == CPU_PROVIDER:
             found += [node.op_type for node in subgraph.get_nodes() if node.op_type in HEAVY]
     return sorted(set(found))
+
+
+ROWS = (
+    BackendRow(
+        name="onnxruntime-cuda",
+        open=lambda bundle, _: OnnxRuntimeGpuBackend(bundle, "cuda"),
+        require=lambda: require_provider("cuda"),
+        because="on the GPU; no compiled engine is valid here",
+        on_gpu=True,
+    ),
+    BackendRow(
+        name="onnxruntime-tensorrt",
+        open=lambda bundle, _: OnnxRuntimeGpuBackend(bundle, "tensorrt"),
+        require=lambda: require_provider("tensorrt"),
+        because=None,  # it builds for minutes at the first frame
+        on_gpu=True,
+    ),
+)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import Any
 
+from ocl_edge import durable
+from ocl_edge.errors import OutputError
 from ocl_edge.tensorrt.key import Here
 from ocl_edge.tensorrt.store import StoredEngine, user_cache
 
@@ -32,10 +33,8 @@ class RuntimeCache:
         config.set_runtime_cache(self._cache)
 
     def save(self) -> None:
-        """Write it completely or not at all; a disk that cannot be written costs the next start time only."""
+        """Write it; a disk that cannot be written costs the next start time only."""
         content = bytes(self._cache.serialize())
-        partial = self.path.with_suffix(f".{os.getpid()}.partial")
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, OutputError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(content)
-            partial.replace(self.path)
+            durable.write_bytes(self.path, content, durable=False)

@@ -17,16 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle, FormSpec
+from ocl_edge.bundle.manifest import FormSpec
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, NoValidEngineError
 from ocl_edge.network.forms import FORMS, FormName, GraphName
-from ocl_edge.tensorrt.flavours import FlavourName
-from ocl_edge.tensorrt.key import Precision
+from ocl_edge.tensorrt.flavours import FLAVOURS, FlavourName
+from ocl_edge.tensorrt.key import PRECISIONS, Precision
 from ocl_edge.tensorrt.store import StoredEngine, find_engine
 from ocl_edge_runtime.backends.base import Sizes, check_inputs, check_outputs, graphs_of, shape_of
-from ocl_edge_runtime.backends.engine_device import Buffer, EngineDevice, open_device
+from ocl_edge_runtime.backends.engine_device import Buffer, EngineDevice
+from ocl_edge_runtime.backends.row import BackendRow
 from ocl_edge_runtime.backends.runtime_cache import RuntimeCache
 from ocl_edge_runtime.backends.tensorrt_engines import EngineLibrary, load_engine, open_library
+from ocl_edge_runtime.backends.tensorrt_torch import open_device
 
 CPU = torch.device("cpu")
 
@@ -286,3 +289,19 @@ def _make_profiler(library: Any) -> Any:
             self.layers.append((layer_name, ms))
 
     return LayerTimes()
+
+
+def _row(flavour: FlavourName) -> BackendRow:
+    return BackendRow(
+        name=flavour,
+        open=lambda bundle, wanted: TensorRtBackend(
+            bundle, flavour, wanted.precision, on_device=wanted.on_device, for_updates=wanted.for_updates
+        ),
+        require=lambda: open_library(flavour),
+        because="compiled for this GPU",
+        precisions=PRECISIONS,
+        on_gpu=True,
+    )
+
+
+ROWS = tuple(map(_row, FLAVOURS))

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, fx
 
-from ocl_edge.bundle.manifest import Bundle, FormSpec
+from ocl_edge.bundle.manifest import FormSpec
+from ocl_edge.bundle.reading import Bundle, load_backbone
 from ocl_edge.network.forms import FORMS, FormName, GraphName, build_form
-from ocl_edge.network.programs import load_program
 from ocl_edge_runtime.backends.base import check_inputs
+from ocl_edge_runtime.backends.row import BackendRow
 
 
 class TorchBackend:
@@ -21,7 +22,7 @@ class TorchBackend:
     def __init__(self, bundle: Bundle) -> None:
         self._forms: dict[GraphName, FormSpec] = {form: bundle.manifest.forms[form] for form in FORMS}
         self._stat_rows = bundle.manifest.stat_rows
-        self._backbone = load_program(bundle.file("backbone.pt2"))
+        self._backbone = load_backbone(bundle)
         self._modules: dict[FormName, fx.GraphModule] = {}
 
     def describe(self) -> Mapping[GraphName, FormSpec]:
@@ -38,3 +39,13 @@ class TorchBackend:
 
     def close(self) -> None:
         self._modules.clear()
+
+
+ROWS = (
+    BackendRow(
+        name="torch",
+        open=lambda bundle, _: TorchBackend(bundle),
+        require=lambda: None,
+        because="it needs nothing but PyTorch",
+    ),
+)

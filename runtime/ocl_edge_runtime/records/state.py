@@ -1,15 +1,13 @@
 """What an engine has learned, on disk: written whole or not at all, bound to its bundle.
 
 A state directory holds ``state.safetensors``: tensors, and in the metadata a JSON object and
-the sha256 of both. A write goes to a file beside it, is flushed to the disk, and renamed.
+the sha256 of both.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import flush_to_disk
+from ocl_edge import durable
 from ocl_edge.errors import OutputError, StateError
 from ocl_edge_runtime.session.realtime import RealtimeEngine
 
@@ -96,7 +94,7 @@ class StateStore:
 
 
 def write_state(path: Path, state: Saved) -> None:
-    """Write, flush, rename, flush the directory.
+    """Write a state durably.
 
     Raises:
         OutputError: nothing was replaced.
@@ -106,18 +104,7 @@ def write_state(path: Path, state: Saved) -> None:
     content = save(
         tensors, {"facts": facts, "sha256": digest_of(tensors, facts), "version": str(STATE_VERSION)}
     )
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        flush_to_disk(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot save the state to {path}: {error.strerror}") from error
+    durable.write_bytes(path, content)
 
 
 def read_state(path: Path) -> Saved:

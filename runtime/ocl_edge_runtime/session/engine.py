@@ -8,14 +8,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle, load_norms
 from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.method.head import Head, TrainableHead
 from ocl_edge.method.methods import find_method, ocl
-from ocl_edge.method.norms import Prior, SourceNorms, prior_of_channels
+from ocl_edge.method.norms import Prior, prior_of_channels
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.method.step import Update, adapt_step, views_for_the_tail
 from ocl_edge.method.weights import AdaptedWeights, TrainableWeights
@@ -99,7 +98,7 @@ class Engine:
             raise UsageError(f"{self.method.name} works on the view pair; --views single goes with frozen")
         self.views: Views = options.views or ("pair" if self.method.modulates_norms else "single")
         self.settings = options.settings_over(bundle.manifest.adaptation)
-        self.source = SourceNorms(**load_file(bundle.file("norms.safetensors")))
+        self.source = load_norms(bundle)
         self.watch = Stopwatch()
         tail = load_program(bundle.file("tail.pt2")) if "tail.pt2" in bundle.manifest.files else None
         self._tail = Tail(bundle.manifest.align_corners, tail)

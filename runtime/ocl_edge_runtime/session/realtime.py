@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import StateError, UsageError
 from ocl_edge.method.pixel_grid import PixelGrid, is_pointwise
 from ocl_edge.method.step import Update

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ocl_edge import durable
 from ocl_edge.errors import OutputError
 from ocl_edge_runtime.session.frames import Frame
 
@@ -44,19 +44,13 @@ class OverlaySink:
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write a PNG completely or not at all.
+    """Write a PNG whole or not at all.
 
     Raises:
         OutputError: it cannot be written, for example because the disk is full.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        Image.fromarray(pixels).save(partial, format="PNG", compress_level=FAST_COMPRESSION)
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with durable.writing(path, durable=False) as file:  # a flush to the disk would cost each frame some ms
+        Image.fromarray(pixels).save(file, format="PNG", compress_level=FAST_COMPRESSION)
 
 
 def _made(directory: Path) -> Path:

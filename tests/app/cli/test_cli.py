@@ -14,7 +14,7 @@ import click
 import pytest
 import torch
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli import VERBS, cli, run
 from ocl_edge_runtime.session.realtime import RealtimeOptions
 from tests.doubles.bundles import SMALL_ARCH

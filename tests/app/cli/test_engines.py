@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, NoValidEngineError
 from ocl_edge_app.cli.engines import ensure_engines, graphs_of
 from ocl_edge_export.engines import build as build_module

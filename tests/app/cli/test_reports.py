@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli import run
 from ocl_edge_app.report.pictures import mask_from_text
 from tests.app.report.html_rules import checked

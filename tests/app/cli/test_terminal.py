@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli import run
 from ocl_edge_app.cli.options import command_line
 from ocl_edge_app.cli.output import note, print_rows, print_table

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.network.zoo.demo import normalise
 from ocl_edge_app.cli import run
 from ocl_edge_app.demo.comparison import Comparison, compare, verdict

@@ -16,7 +16,7 @@ import pytest
 from imagecorruptions import get_corruption_names
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import UsageError
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge_app.cli import run

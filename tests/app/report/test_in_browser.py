@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli import run
 from tests.doubles.images import random_image
 

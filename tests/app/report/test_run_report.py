@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.method.guard import Decision
 from ocl_edge_app.report import Section, render_page
 from ocl_edge_app.report.recorder import RunRecorder

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from onnx import TensorProto, helper, save
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, BuildError, BundleError, NoValidEngineError, UsageError
 from ocl_edge.network.forms import HEAD_GRAPHS
 from ocl_edge.tensorrt.driver import probe_cuda

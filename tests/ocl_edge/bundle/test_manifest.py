@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ocl_edge.bundle.manifest import Bundle, new_bundle_directory
+from ocl_edge.bundle.reading import Bundle
+from ocl_edge.bundle.writing import new_bundle_directory
 from ocl_edge.errors import BundleError, UsageError
 
 

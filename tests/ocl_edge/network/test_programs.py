@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.errors import BundleError
 from ocl_edge.network.programs import load_program, refuse_pickles, save_program
 
@@ -51,7 +51,7 @@ def test_something_else_is_no_program(tmp_path: Path) -> None:
 
 
 def test_a_loaded_head_trains_at_any_batch_size(small_bundle: Bundle) -> None:
-    head = load_program(small_bundle.file("head.pt2"))
+    head = load_head(small_bundle)
     assert {name: p.requires_grad for name, p in head.named_parameters()} == {
         "classifier.weight": True,
         "classifier.bias": True,

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle, load_head_weights, load_norms
 from ocl_edge.errors import BackendError
-from ocl_edge.method.norms import SourceNorms
 from ocl_edge.network.forms import FORMS, FormName, GraphName
 from ocl_edge_runtime.backends.base import Backend, HeadBackend, shape_of
 from ocl_edge_runtime.backends.torch_backend import TorchBackend
@@ -22,7 +20,7 @@ def inputs_of(
     bundle: Bundle, form: FormName, batch: int, seed: int = 0, prior: float = 0.85
 ) -> dict[str, Tensor]:
     frame = bundle.manifest.input
-    source = SourceNorms(**load_file(bundle.file("norms.safetensors")))
+    source = load_norms(bundle)
     generator = torch.Generator().manual_seed(seed)
     image = torch.randn(batch, 3, frame.height, frame.width, generator=generator)
     extra: dict[str, dict[str, Tensor]] = {
@@ -112,7 +110,7 @@ def head_inputs(bundle: Bundle, height: int, width: int, seed: int = 0) -> dict[
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(2, bundle.manifest.features[0][0], height, width, generator=generator)
     names = bundle.require_head_graphs().parameters
-    source = load_file(bundle.file("head.safetensors"))
+    source = load_head_weights(bundle)
     return {"features": features, **{short: source[full] for short, full in names.items()}}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, MissingExtraError, UsageError
 from ocl_edge_runtime.backends import open_backend, usable_backends
 from ocl_edge_runtime.backends.base import Backend

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnxruntime
 import pytest
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
 from ocl_edge.tensorrt.driver import CudaDriver, Gpu
 from ocl_edge_runtime.backends import onnxruntime_gpu

@@ -15,12 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.errors import BackendError, MissingExtraError, NoValidEngineError
 from ocl_edge.method.head import TrainableHead
 from ocl_edge.method.methods import ocl
 from ocl_edge.method.settings import AdaptationDefaults
-from ocl_edge.network.programs import load_program
 from ocl_edge.timings import Stopwatch
 from ocl_edge_app.cli import run
 from ocl_edge_runtime.backends.base import Backend
@@ -169,7 +168,7 @@ def test_the_two_sets_of_a_heads_weights_stay_on_the_device(small_bundle: Bundle
             assert now[f"new_{name}"] == after[name]
             assert now[name] == after[f"new_{name}"]
     assert device.captures == (2 if graphs else 0)
-    expected = TrainableHead(load_program(small_bundle.file("head.pt2")), AdaptationDefaults())
+    expected = TrainableHead(load_head(small_bundle), AdaptationDefaults())
     for pair in pairs:
         expected.adapt(pair, ocl, watch)
     for name, weight in expected.snapshot().items():

@@ -12,23 +12,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.errors import OclEdgeError
 from ocl_edge.method.head import TrainableHead
 from ocl_edge.method.methods import ocl
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.forms import FORMS, HEAD_GRAPHS, FormName
-from ocl_edge.network.programs import load_program
 from ocl_edge.tensorrt.flavours import FLAVOURS, FlavourName
 from ocl_edge.tensorrt.key import Precision
 from ocl_edge.timings import Stopwatch
 from ocl_edge_export.engines.build import build_engines
 from ocl_edge_export.engines.request import BuildRequest
 from ocl_edge_runtime.backends.base import Backend
-from ocl_edge_runtime.backends.engine_device import TorchCudaDevice
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from ocl_edge_runtime.backends.tensorrt_backend import TensorRtBackend
 from ocl_edge_runtime.backends.tensorrt_engines import open_library
+from ocl_edge_runtime.backends.tensorrt_torch import TorchCudaDevice
 from ocl_edge_runtime.session.engine import EngineOptions
 from ocl_edge_runtime.session.engine_head import EngineHead
 from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
@@ -112,7 +111,7 @@ def test_outputs_on_the_device_are_ordered_with_the_callers_stream(gpu_bundle: B
 @pytest.mark.parametrize("graphs", [True, False])
 def test_a_head_that_stays_on_the_device_learns_what_pytorch_learns(gpu_bundle: Bundle, graphs: bool) -> None:
     settings = AdaptationDefaults()
-    expected = TrainableHead(load_program(gpu_bundle.file("head.pt2")), settings)
+    expected = TrainableHead(load_head(gpu_bundle), settings)
     head = EngineHead(gpu_bundle, opened(gpu_bundle, graphs=graphs, on_host=False), settings)
     assert all(weight.is_cuda for weight in head.parameters.values())
     for step in range(50):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_runtime.backends import lane_of, tensorrt_backend
 from ocl_edge_runtime.backends.lane import CudaLane, PyCudaLane
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
@@ -45,10 +45,10 @@ def cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCuda:
     fake = FakeCuda(monkeypatch)
     monkeypatch.setattr(tensorrt_backend, "open_library", fake_library)
     monkeypatch.setattr(tensorrt_backend, "open_device", fake.device)
-    monkeypatch.setattr("ocl_edge_runtime.backends.FLAVOURS", ("tensorrt",))
     real = tensorrt_backend.TensorRtBackend
     monkeypatch.setattr(
-        "ocl_edge_runtime.backends.TensorRtBackend",
+        tensorrt_backend,
+        "TensorRtBackend",
         type(
             "WithoutGraphs",
             (real,),

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import torch
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_runtime.records.state import STATE_FILE, Saved, StateStore, read_state
 from tests.doubles.clock import SimulatedClock
 from tests.doubles.images import random_image
@@ -84,9 +84,10 @@ class Killer:
         assert os.WIFSIGNALED(status), "the life ended by itself; its traceback is above"
         assert os.WTERMSIG(status) == signal.SIGKILL
         names = {file.name for file in self.directory.iterdir()}
-        partial = f".{STATE_FILE}.partial"
-        assert names <= {STATE_FILE, partial}
-        self.interrupted_writes += partial in names
+        partial = names - {STATE_FILE}
+        assert len(partial) <= 1, "a write removes what the killed life before it left"
+        assert all(name.startswith(f".{STATE_FILE}.") and name.endswith(".partial") for name in partial)
+        self.interrupted_writes += len(partial)
         if self.saved is None and STATE_FILE not in names:
             return  # killed before the very first save
         found = read_state(self.directory / STATE_FILE)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import OutputError, StateError
 from ocl_edge_runtime.records.state import STATE_FILE, Saved, StateStore, digest_of, read_state, write_state
 from ocl_edge_runtime.session.engine import EngineOptions
@@ -110,7 +110,7 @@ def failing(name: str, error: int, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(error, os.strerror(error))
 
     if name == "open":
-        monkeypatch.setattr(Path, "open", fail)
+        monkeypatch.setattr(os, "open", fail)
     elif name == "rename":
         monkeypatch.setattr(Path, "replace", fail)
     else:

@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ocl_edge
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, StateError, UsageError
 from ocl_edge.method.guard import Decision
 from ocl_edge.method.step import Update

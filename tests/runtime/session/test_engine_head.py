@@ -10,12 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.errors import BackendError, BundleError, UsageError
 from ocl_edge.method.head import Head, TrainableHead
 from ocl_edge.method.methods import entropy, ocl
 from ocl_edge.method.settings import AdaptationDefaults
-from ocl_edge.network.programs import load_program
 from ocl_edge.timings import Stopwatch
 from ocl_edge_app.cli import run
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
@@ -29,7 +28,7 @@ SETTINGS = AdaptationDefaults()
 
 
 def both_heads(bundle: Bundle, seed: int = 0) -> tuple[TrainableHead, EngineHead]:
-    in_torch = TrainableHead(load_program(bundle.file("head.pt2")), SETTINGS, seed)
+    in_torch = TrainableHead(load_head(bundle), SETTINGS, seed)
     return in_torch, EngineHead(bundle, OnnxRuntimeBackend(bundle, 1), SETTINGS, seed)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.errors import UsageError
 from ocl_edge.method.guard import GuardLimits
 from ocl_edge.method.head import TrainableHead
@@ -19,7 +19,6 @@ from ocl_edge.method.methods import ocl
 from ocl_edge.method.norms import JUMP, RunningStatistics, statistics_distance
 from ocl_edge.method.pixel_grid import is_pointwise
 from ocl_edge.method.settings import AdaptationDefaults
-from ocl_edge.network.programs import load_program
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.session.engine import Engine, EngineOptions
 from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
@@ -125,7 +124,7 @@ def test_each_view_is_normalised_with_its_own_statistics(small_bundle: Bundle) -
     """Paper mode pools the statistics of both views; here each goes through the backbone alone."""
     options = EngineOptions(lr=0.1, seed=3, backend="torch")
     engine = RealtimeEngine(small_bundle, options, replace(ANY, loss_stride=1, guarded=False))
-    reference = TrainableHead(load_program(small_bundle.file("head.pt2")), engine.settings, seed=3)
+    reference = TrainableHead(load_head(small_bundle), engine.settings, seed=3)
     alone = Engine(small_bundle, EngineOptions("norm", backend="torch"))
     for index in range(5):
         image = random_image(index)

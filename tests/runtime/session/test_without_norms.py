@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import Bundle
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import UsageError
 from ocl_edge.network.forms import FORMS
 from ocl_edge.network.tail import Tail

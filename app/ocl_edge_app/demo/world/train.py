@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ocl_edge import durable
 from ocl_edge.network.zoo.demo import MEAN, STD, build, normalise
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge_app.demo.world.classes import CLASSES, PALETTE
@@ -129,7 +130,8 @@ def main(out: Path, streets: int, steps: int, seed: int, threads: int) -> None:
     for name, iou in zip(CLASSES, matrix.iou(), strict=True):
         click.echo(f"{name:12s} {100 * iou:5.1f}")
     click.echo(f"mIoU on held-out day streets {100 * matrix.miou():.2f}")
-    torch.save(checkpoint_of(network), out)
+    with durable.writing(out) as file:
+        torch.save(checkpoint_of(network), file)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,211 @@
+"""Reading a bundle: its manifest, the check of its files, and the parts of the network in them."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from torch import Tensor, fx
+
+from ocl_edge.bundle.manifest import (
+    MANIFEST,
+    MOST_MANIFEST_BYTES,
+    HeadGraphs,
+    Manifest,
+    file_sha256,
+    read_manifest,
+)
+from ocl_edge.bundle.onnx_check import check_graph
+from ocl_edge.errors import BundleError
+from ocl_edge.given_files import read_given, reason_of
+from ocl_edge.method.norms import SourceNorms
+from ocl_edge.network.programs import load_program
+from ocl_edge.network.tail import Tail
+from ocl_edge.tensor_files import check_tensor, read_tensors
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle.
+
+    Attributes:
+        path: its directory.
+        manifest: the validated manifest.
+        identity: sha256 of manifest.json; it covers every file through their hashes.
+    """
+
+    path: Path
+    manifest: Manifest
+    identity: str
+
+    @classmethod
+    def open(cls, path: Path | str, verify: bool = True) -> Bundle:
+        """Read a bundle and verify the hash of every file.
+
+        Raises:
+            BundleError: missing, incomplete, changed (the file is named), or of a newer schema.
+        """
+        path = Path(path)
+        try:
+            raw = read_given(path / MANIFEST, MOST_MANIFEST_BYTES)
+        except (OSError, ValueError) as error:
+            reason = reason_of(error) if isinstance(error, OSError) else error
+            raise BundleError(
+                f"{path} is not a bundle: {MANIFEST} cannot be read ({reason}); "
+                f"make one with: ocl-edge export CHECKPOINT --out {path}"
+            ) from error
+        bundle = cls(path, read_manifest(raw, path), hashlib.sha256(raw).hexdigest())
+        if verify:
+            bundle.verify()
+        return bundle
+
+    def verify(self) -> None:
+        """Compare size and sha256 of every file with the manifest.
+
+        Raises:
+            BundleError: naming the first file that is missing or changed.
+        """
+        for name, spec in self.manifest.files.items():
+            file = self.file(name)
+            try:
+                unchanged = file.stat().st_size == spec.bytes and file_sha256(file) == spec.sha256
+            except OSError as error:
+                raise BundleError(f"{self.path}: {name} cannot be read: {reason_of(error)}") from error
+            if not unchanged:
+                raise BundleError(
+                    f"{self.path}: {name} was changed after export (its sha256 is not the manifest's); "
+                    "export the bundle again"
+                )
+
+    def file(self, name: str) -> Path:
+        """Path of a file that the manifest lists.
+
+        A file may be a link where it leads into the directory of the real manifest: so the links of
+        model hubs, Bazel and Kubernetes are followed, whose manifest is a link itself. A link to
+        anywhere else is refused.
+
+        Raises:
+            BundleError: the manifest does not list it, it is missing, no file, or a link to the outside.
+        """
+        if name not in self.manifest.files:
+            raise BundleError(
+                f"{self.path} holds no {name}; it lists: {', '.join(sorted(self.manifest.files))}"
+            )
+        file = self.path / name
+        try:
+            mode = file.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                self._check_link(file)
+                mode = file.stat().st_mode
+        except OSError as error:
+            raise BundleError(
+                f"{self.path}: {name} is missing ({reason_of(error)}); export the bundle again"
+            ) from error
+        if not stat.S_ISREG(mode):
+            raise BundleError(f"{self.path}: {name} is no regular file; export the bundle again")
+        return file
+
+    def graph_file(self, graph: str) -> Path:
+        """Path of the ONNX file of a form or head graph, which reaches nothing outside of the bundle.
+
+        Raises:
+            BundleError: as `file`; or the graph names other files, operators of other domains, or loops.
+        """
+        path = self.file(self.manifest.graphs[graph].file)
+        check_graph(path, self.manifest.files.keys())
+        return path
+
+    def _check_link(self, file: Path) -> None:
+        home = (self.path / MANIFEST).resolve(strict=True).parent
+        place = file.resolve(strict=True).parent
+        if place not in (home, self.path.resolve(strict=True)):
+            raise BundleError(
+                f"{self.path}: {file.name} is a link to {place}, outside of the bundle; its files may lie "
+                f"in {home}. Copy it with its content: cp -rL"
+            )
+
+    def require_head_graphs(self) -> HeadGraphs:
+        """The head graphs.
+
+        Raises:
+            BundleError: there are none; with the reason and what to do.
+        """
+        if self.manifest.head_graphs is None:
+            raise BundleError(
+                f"{self.path} has no head graphs ({self.manifest.no_head_graphs}); --head torch needs none"
+            )
+        return self.manifest.head_graphs
+
+
+def load_backbone(bundle: Bundle) -> fx.GraphModule:
+    """The plain backbone: image float32 [N, 3, H, W] -> features.
+
+    Raises:
+        BundleError: PyTorch cannot load it.
+    """
+    return load_program(bundle.file("backbone.pt2"))
+
+
+def load_head(bundle: Bundle) -> fx.GraphModule:
+    """The head with its source weights: features -> logits at the network's own resolution.
+
+    Raises:
+        BundleError: PyTorch cannot load it.
+    """
+    return load_program(bundle.file("head.pt2"))
+
+
+def load_head_weights(bundle: Bundle) -> dict[str, Tensor]:
+    """The head's source weights by the names of its parameters.
+
+    Raises:
+        BundleError: another number of weights than the manifest's, or one that is no float32 or not finite.
+    """
+    file = bundle.file("head.safetensors")
+    try:
+        weights = read_tensors(file)
+        for name, weight in weights.items():
+            check_tensor(name, weight, tuple(weight.shape))
+        count = sum(weight.numel() for weight in weights.values())
+        if count != bundle.manifest.head_parameters:
+            raise ValueError(f"{count} weights, expected {bundle.manifest.head_parameters}")
+        if graphs := bundle.manifest.head_graphs:
+            shapes = {tensor.name: tensor.shape for tensor in graphs.graphs["head"].inputs}
+            for role, name in graphs.parameters.items():
+                check_tensor(name, weights.get(name), shapes.get(role, ()))
+    except ValueError as error:
+        raise BundleError(f"{bundle.path}: {file.name} does not fit the manifest: {error}") from error
+    return weights
+
+
+def load_tail(bundle: Bundle) -> Tail:
+    """From logits to masks.
+
+    Raises:
+        BundleError: PyTorch cannot load the captured tail.
+    """
+    captured = load_program(bundle.file("tail.pt2")) if "tail.pt2" in bundle.manifest.files else None
+    return Tail(bundle.manifest.align_corners, captured)
+
+
+def load_norms(bundle: Bundle) -> SourceNorms:
+    """What training left in the norms of the backbone.
+
+    Raises:
+        BundleError: a tensor is missing, left over, of another shape or dtype, or makes no sense.
+    """
+    file = bundle.file("norms.safetensors")
+    expected = [field.name for field in fields(SourceNorms)]
+    try:
+        tensors = read_tensors(file)
+        if set(tensors) != set(expected):
+            raise ValueError(f"tensors {', '.join(sorted(tensors))}, expected {', '.join(expected)}")
+        for name, tensor in tensors.items():
+            check_tensor(name, tensor, (bundle.manifest.norm_channels,))
+        if bool((tensors["var"] < 0).any()) or bool((tensors["var"] + tensors["eps"] <= 0).any()):
+            raise ValueError("var and eps: expected variances from 0, above 0 with eps added")
+    except ValueError as error:
+        raise BundleError(f"{bundle.path}: {file.name} does not fit the manifest: {error}") from error
+    return SourceNorms(**tensors)
