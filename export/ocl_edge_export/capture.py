@@ -5,23 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import traceback
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from ocl_edge.errors import CaptureError, OclEdgeError
+from ocl_edge.network.zoo.own_code import where_in_user_code
 from ocl_edge_export.functional import as_functional
 from ocl_edge_export.outputs import SegmentationOutput, choose_output
 
 LARGEST_BATCH = 64
 WRAPPER = "network."
-HERE = Path(__file__).parent
-LIBRARIES = ("site-packages", "dist-packages", "<frozen", "<string>", "<eval_with_key>")
 
 
 def capture(network: nn.Module, height: int, width: int, channels: int = 3) -> fx.GraphModule:
@@ -91,16 +88,6 @@ def run_once(network: nn.Module, image: Tensor) -> Any:
         raise CaptureError(
             f"the network does not run on a {size} image: {error}{where_in_user_code(error)}"
         ) from error
-
-
-def where_in_user_code(error: BaseException) -> str:
-    """``, in FILE:LINE (code)`` of the innermost frame that belongs to no library; '' where there is none."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not any(part in frame.filename for part in LIBRARIES) and HERE not in Path(frame.filename).parents
-    ]
-    return f"\n  in {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
 
 
 def _first_line(error: Exception) -> str:

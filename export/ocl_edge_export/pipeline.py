@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor, fx, nn
 
@@ -18,25 +17,26 @@ from ocl_edge import __version__
 from ocl_edge.bundle.manifest import ClassSpec, FormSpec, Manifest, NormSpec, TensorSpec, file_sha256
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
-from ocl_edge.errors import CaptureError, SplitError, UsageError
+from ocl_edge.errors import CaptureError, CheckpointError, SplitError, UsageError
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.forms import FORMS, FormName, distinct_form, list_norms, source_tensors
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.network.programs import load_program, save_program
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec
-from ocl_edge.plain_text import first_problem
 from ocl_edge_export.capture import LARGEST_BATCH
-from ocl_edge_export.checkpoint import Checkpoint, load_network, read_checkpoint
+from ocl_edge_export.checkpoint import Checkpoint, LoadedNetwork, load_network, read_checkpoint
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
+from ocl_edge_export.cuts import PossibleCut, nearest_cuts, possible_cuts
 from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
 from ocl_edge_export.learning_rate import scaled_rate, squared_gradient_norm
 from ocl_edge_export.lowering import lower_adaptive_pooling
+from ocl_edge_export.network_input import describe_input
 from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, input_names, output_names, write_forms
 from ocl_edge_export.parity import Tolerances, check_parity
 from ocl_edge_export.sample_images import noise_images, read_images
 from ocl_edge_export.split import SplitNetwork, split_network
-from ocl_edge_export.taken_output import take_output
+from ocl_edge_export.taken_output import TakenOutput, take_output
 
 DEFAULT_STAT_ROWS = 8
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
@@ -106,14 +106,9 @@ def export_bundle(
         BundleError: the bundle cannot be written.
     """
     with new_bundle_directory(request.out, request.force) as directory:
-        progress("read checkpoint")
-        checkpoint = read_checkpoint(request.checkpoint, request.trust_pickle)
-        network, spec = load_network(checkpoint, request.arch)
-        frame = _input_spec(request, checkpoint, spec, network)
-        images = read_images(request.calibration, frame) if request.calibration else noise_images(frame)
-        progress("capture and split")
-        taken = take_output(network, images, request.output, request.threshold)
-        split = split_network(taken.captured, request.split, taken.values, request.threshold)
+        checkpoint, loaded, taken, frame, images = _taken(request, progress)
+        spec = loaded.spec
+        split = _split(taken, request)
         if split.logits[0] > MOST_CLASSES:
             raise CaptureError(
                 f"the network has {split.logits[0]} classes; a mask has 8 bits, so {MOST_CLASSES} is the most"
@@ -132,55 +127,72 @@ def export_bundle(
         parity["images_from"] = "calibration" if request.calibration else "noise"
         progress("write bundle")
         _write_programs(split, frame, directory)
-        checked: dict[str, Any] = {"output": taken.spec, "unfit_backends": parity.pop("unfit")}
+        checked: dict[str, Any] = {
+            "checkpoint_notes": loaded.notes,
+            "output": taken.spec,
+            "unfit_backends": parity.pop("unfit"),
+        }
         checked["adaptation"] = _adaptation(split, images)
         checked |= _head_graphs(split, directory, images, parity, checked["adaptation"])
         write_manifest(directory, _manifest(request, spec, split, frame, classes, checked))
     return Bundle.open(request.out)
 
 
-_USUAL_MEAN = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
-_USUAL_STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
-"""ImageNet's; of one channel their mean."""
-_USUAL_ORDER = {3: "RGB", 1: "GREY"}
+def _taken(
+    request: ExportRequest, progress: Callable[[str], None]
+) -> tuple[Checkpoint, LoadedNetwork, TakenOutput, InputSpec, Tensor]:
+    """The network with its weights, the output that is exported, its input, and images to compare on."""
+    progress("read checkpoint")
+    checkpoint = read_checkpoint(request.checkpoint, request.trust_pickle, request.weights_key)
+    loaded = load_network(checkpoint, request.arch)
+    for note in loaded.notes:
+        progress(f"checkpoint: {note}")
+    frame = _input_of(request, checkpoint, loaded)
+    images = read_images(request.calibration, frame) if request.calibration else noise_images(frame)
+    progress("capture and split")
+    taken = take_output(loaded.network, images, request.output, request.threshold)
+    _require_weights(loaded, taken)
+    return checkpoint, loaded, taken, frame, images
 
 
-def _input_channels(request: ExportRequest, network: nn.Module) -> int:
-    """As many as there are means, else what the first convolution takes."""
-    if request.mean:
-        return len(request.mean)
-    first = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
-    return first.in_channels if first is not None and first.groups == 1 else 3
-
-
-def _input_spec(request: ExportRequest, checkpoint: Checkpoint, spec: Spec, network: nn.Module) -> InputSpec:
-    known = checkpoint.metadata
-    size = (
-        request.input_size
-        or known.input_size
-        or (spec.architecture.input_size if spec.architecture else None)
-    )
-    if size is None:
-        raise UsageError(
-            "the input size is not known: --input-size HEIGHTxWIDTH, for example --input-size 512x1024"
-        )
-    channels = _input_channels(request, network)
-    given = {
-        "mean": request.mean or known.mean or _USUAL_MEAN.get(channels),
-        "std": request.std or known.std or _USUAL_STD.get(channels),
-        "colour_order": request.colour.upper() if request.colour else _USUAL_ORDER.get(channels, "ANY"),
-        "scale": request.scale or 1,
-    }
-    if given["mean"] is None or given["std"] is None:
-        raise UsageError(
-            f"the network takes {channels} channels: give --mean and --std, {channels} numbers each"
-        )
-    if given["scale"] == 255 and request.mean is None:
-        raise UsageError("--scale 255 needs the --mean and --std of such pixels, for example 0,0,0 and 1,1,1")
+def _split(taken: TakenOutput, request: ExportRequest) -> SplitNetwork:
     try:
-        return InputSpec.model_validate({"height": size[0], "width": size[1], **given})
-    except ValidationError as error:
-        raise UsageError(f"the network's input cannot be this: {first_problem(error)}") from error
+        return split_network(taken.captured, request.split, taken.values, request.threshold)
+    except SplitError as error:
+        nearest = nearest_cuts(taken.captured, request.split)
+        hint = f"\nNearest cuts that can be made: {nearest}" if nearest else ""
+        raise SplitError(f"{error}{hint}\nAll of them: --split list") from error
+
+
+def list_cuts(request: ExportRequest, progress: Callable[[str], None] = lambda _: None) -> list[PossibleCut]:
+    """Where the network of a request can be cut; nothing is written.
+
+    Raises:
+        As `export_bundle`, up to the capture.
+    """
+    _, _, taken, _, _ = _taken(request, progress)
+    return possible_cuts(taken.captured)
+
+
+def _input_of(request: ExportRequest, checkpoint: Checkpoint, loaded: LoadedNetwork) -> InputSpec:
+    known, architecture = checkpoint.metadata, loaded.spec.architecture
+    return describe_input(
+        loaded.network,
+        request.input_size or known.input_size or (architecture.input_size if architecture else None),
+        request.mean or known.mean,
+        request.std or known.std,
+        request.colour,
+        request.scale or 1,
+    )
+
+
+def _require_weights(loaded: LoadedNetwork, taken: TakenOutput) -> None:
+    """Raise where the output depends on weights that the checkpoint does not hold."""
+    used = {str(n.target) for n in taken.captured.graph.nodes if n.op == "get_attr"} & loaded.unloaded
+    if used:
+        raise CheckpointError(
+            f"the checkpoint holds none of these, and the output needs them: {', '.join(sorted(used)[:10])}"
+        )
 
 
 def _classes(request: ExportRequest, checkpoint: Checkpoint, count: int, spec: Spec) -> tuple[ClassSpec, ...]:

@@ -136,6 +136,7 @@ class Manifest(_Strict):
 
     ``no_head_graphs`` is the reason where ``head_graphs`` is None. ``unfit_backends`` compute
     otherwise than the network, as export found: name -> how; `auto` passes them over.
+    ``checkpoint_notes`` say what was unwrapped or left out.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -143,6 +144,7 @@ class Manifest(_Strict):
     architecture: Text
     checkpoint: Text
     checkpoint_sha256: Sha256
+    checkpoint_notes: tuple[Text, ...] = Field((), max_length=100)
     head_module: Text
     head_parameters: int = Field(gt=0, le=1 << 40)
     input: InputSpec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -71,8 +72,9 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     "--split",
     default="auto",
     show_default=True,
-    metavar="auto|MODULE",
-    help="Module where the trainable head starts; auto: the last layer with weights.",
+    metavar="auto|MODULE|list",
+    help="Module where the trainable head starts; auto: the last layers with weights. list shows where "
+    "the network can be cut, and writes nothing.",
 )
 @click.option(
     "--calibration",
@@ -152,8 +154,8 @@ def export(
     """
     require_exporter("export")
     from ocl_edge_app.cli.output import emit_json, stage_progress
-    from ocl_edge_app.cli.views import show_export
-    from ocl_edge_export.pipeline import ExportRequest, export_bundle
+    from ocl_edge_app.cli.views import show_cuts, show_export
+    from ocl_edge_export.pipeline import ExportRequest, export_bundle, list_cuts
 
     request = ExportRequest(
         checkpoint,
@@ -174,6 +176,14 @@ def export(
         int(scale) if scale else None,
         weights_key,
     )
+    if split == "list":
+        with stage_progress("export") as progress:
+            cuts = list_cuts(request, progress)
+        if json_path:
+            emit_json(json_path, {"cuts": [asdict(cut) for cut in cuts]})
+        if json_path != "-":
+            show_cuts(cuts)
+        return
     with stage_progress("export") as progress:
         bundle = export_bundle(request, progress)
     if json_path:

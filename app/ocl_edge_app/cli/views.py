@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from ocl_edge.bundle.manifest import OutputSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli.output import print_rows, print_table
+
+if TYPE_CHECKING:
+    from ocl_edge_export.cuts import PossibleCut
 
 
 def show_bundle(bundle: Bundle) -> None:
@@ -64,6 +70,24 @@ def show_parity(bundle: Bundle) -> None:
                 f"{100 * difference['class_disagreement']:.4f} %",
             ]
             for name, difference in parity["forms"].items()
+        ],
+    )
+
+
+def show_cuts(cuts: Sequence[PossibleCut]) -> None:
+    """Where a network can be cut."""
+    print_table(
+        "possible cuts, in order of execution",
+        ["head starts at", "weights", "features MB a frame", "compute", ""],
+        [
+            [
+                cut.module,
+                f"{cut.parameters:,}",
+                f"{cut.features_mb:.2f}",
+                f"{100 * cut.compute:.1f} %",
+                "auto" if cut.taken else "",
+            ]
+            for cut in cuts
         ],
     )
 
