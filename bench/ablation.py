@@ -29,17 +29,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import FormSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.method.methods import METHODS
 from ocl_edge.method.norms import DEFAULT_PRIOR, Prior
-from ocl_edge.network.forms import FormName, GraphName
+from ocl_edge.network.forms import FormName
 from ocl_edge_app.evaluation.corruption import parse_corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, read_label_space
 from ocl_edge_app.evaluation.protocol import evaluate_stream
-from ocl_edge_runtime.backends.base import Backend
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
-from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+from ocl_edge_runtime.session.segmenter import Backbone
 from ocl_edge_runtime.sources import ImageSource
 
 STREAMS = (
@@ -92,8 +91,8 @@ class Pass:
     def trains_backbone(self) -> bool:
         return METHODS[self.method].needs_pytorch_backbone
 
-    def options(self) -> EngineOptions:
-        return EngineOptions(
+    def options(self) -> SessionOptions:
+        return SessionOptions(
             self.method,
             "pair",
             "torch" if self.trains_backbone else "onnxruntime",
@@ -152,14 +151,11 @@ def priors() -> Iterator[Pass]:
 
 
 class Remembered:
-    """A backend that keeps the features of every input it has seen, for one stream."""
+    """A backbone that keeps the features of every input it has seen, for one stream."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend, self.name = backend, backend.name
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
         self.outputs: dict[str, dict[str, Tensor]] = {}
-
-    def describe(self) -> Mapping[GraphName, FormSpec]:
-        return self.backend.describe()
 
     def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         digest = hashlib.blake2b(form.encode())
@@ -168,12 +164,9 @@ class Remembered:
         key = digest.hexdigest()
         if key not in self.outputs:
             self.outputs[key] = {
-                name: value.clone() for name, value in self.backend.infer(form, inputs).items()
+                name: value.clone() for name, value in self.backbone.infer(form, inputs).items()
             }
         return self.outputs[key]
-
-    def close(self) -> None:
-        self.backend.close()
 
 
 def run_passes(passes: list[Pass], bundle: Bundle, data: Path, results: Path) -> None:
@@ -193,13 +186,13 @@ def run_passes(passes: list[Pass], bundle: Bundle, data: Path, results: Path) ->
             str(camvid / sequence / "images"), camvid / sequence / "labels", item.limit
         )
         frames = replace(frames, pairs=frames.pairs[item.every // 2 :: item.every])
-        engine = Engine(bundle, item.options())
+        session = open_session(bundle, item.options())
         if not item.trains_backbone:
             if remembered is None or stream != item.stream:
-                remembered = Remembered(engine._backend)
-            engine._backend, stream = remembered, item.stream
+                remembered = Remembered(session.segmenter.backbone)
+            session.segmenter.backbone, stream = remembered, item.stream
         start = time.perf_counter()
-        result = evaluate_stream(engine, frames, space, parse_corruption(corruption))
+        result = evaluate_stream(session, frames, space, parse_corruption(corruption))
         line = {
             **asdict(item),
             "bundle": network_of(bundle),
@@ -207,7 +200,7 @@ def run_passes(passes: list[Pass], bundle: Bundle, data: Path, results: Path) ->
             "miou": result.miou,
             "iou": result.iou,
             "frame_miou": [None if v is None else round(v, 3) for v in result.frame_miou],
-            "weights_distance": engine.weights.distance_from_source(),
+            "weights_distance": session.weights.distance_from_source(),
         }
         append(results, line)
         print(
@@ -328,24 +321,24 @@ def measure_times(bundle: Bundle, data: Path, rounds: int) -> None:
     images = [
         frame.image for frame in ImageSource(str(data / "camvid" / STREAMS[0].split("/")[0] / "images"), 8)
     ]
-    engines = {
-        "frozen, one view": Engine(bundle, EngineOptions("frozen", backend="onnxruntime", threads=1)),
-        "frozen": Engine(bundle, EngineOptions("frozen", "pair", "onnxruntime", threads=1)),
-        "norm": Engine(bundle, EngineOptions("norm", backend="onnxruntime", threads=1)),
-        "ocl-head": Engine(bundle, EngineOptions("ocl-head", backend="onnxruntime", threads=1)),
-        "ocl-head, openvino": Engine(bundle, EngineOptions("ocl-head", backend="openvino", threads=1)),
-        "ocl-norm": Engine(bundle, EngineOptions("ocl-norm", threads=1)),
-        "ocl-full": Engine(bundle, EngineOptions("ocl-full", threads=1)),
+    sessions = {
+        "frozen, one view": open_session(bundle, SessionOptions("frozen", backend="onnxruntime", threads=1)),
+        "frozen": open_session(bundle, SessionOptions("frozen", "pair", "onnxruntime", threads=1)),
+        "norm": open_session(bundle, SessionOptions("norm", backend="onnxruntime", threads=1)),
+        "ocl-head": open_session(bundle, SessionOptions("ocl-head", backend="onnxruntime", threads=1)),
+        "ocl-head, openvino": open_session(bundle, SessionOptions("ocl-head", backend="openvino", threads=1)),
+        "ocl-norm": open_session(bundle, SessionOptions("ocl-norm", threads=1)),
+        "ocl-full": open_session(bundle, SessionOptions("ocl-full", threads=1)),
     }
     for backend, every in (("onnxruntime", 1), ("onnxruntime", 8), ("openvino", 1), ("openvino", 8)):
-        engines[f"realtime, every {every}, {backend}"] = RealtimeEngine(
-            bundle, EngineOptions(backend=backend, threads=1), RealtimeOptions(1, every)
+        sessions[f"realtime, every {every}, {backend}"] = open_session(
+            bundle, SessionOptions(backend=backend, threads=1), RealtimeOptions(1, every)
         )
-    times: dict[str, list[float]] = {name: [] for name in engines}
+    times: dict[str, list[float]] = {name: [] for name in sessions}
     for index in range(rounds + 1):
-        for name, engine in engines.items():
+        for name, session in sessions.items():
             start = time.perf_counter()
-            engine.step(images[index % len(images)])
+            session.step(images[index % len(images)])
             times[name].append(1e3 * (time.perf_counter() - start))
     full = np.mean(times["ocl-full"][1:])
     print(f"{'method':32}{'mean ms/frame':>14}{'10 % to 90 %':>16}{'of ocl-full':>13}")

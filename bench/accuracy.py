@@ -20,32 +20,33 @@ from PIL import Image
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.sources import ImageSource
 
 ROWS = {
-    "frozen, single view": EngineOptions("frozen", "single"),
-    "frozen, flip-averaged": EngineOptions("frozen", "pair"),
-    "norm (paper mode)": EngineOptions("norm"),
-    "ocl-head (paper mode)": EngineOptions("ocl-head"),
+    "frozen, single view": SessionOptions("frozen", "single"),
+    "frozen, flip-averaged": SessionOptions("frozen", "pair"),
+    "norm (paper mode)": SessionOptions("norm"),
+    "ocl-head (paper mode)": SessionOptions("ocl-head"),
 }
 
 
-def evaluate(bundle: Bundle, options: EngineOptions, data: Path, sequence: str) -> tuple[float, float]:
+def evaluate(bundle: Bundle, options: SessionOptions, data: Path, sequence: str) -> tuple[float, float]:
     """mIoU in percent over the labelled classes, and seconds a frame, decoding left out."""
     classes = json.loads((data / "camvid" / "classes.json").read_text())
     to_camvid = json.loads((data / "camvid" / "from_cityscapes.json").read_text())["to_camvid"]
     matrix = ConfusionMatrix(len(classes["classes"]), classes["ignore_index"], np.array(to_camvid))
-    engine = Engine(bundle, options)
+    session = open_session(bundle, options)
     frames = ImageSource(str(data / "camvid" / sequence / "images"))
     seconds = 0.0
     for frame in frames:
         start = time.perf_counter()
-        mask = engine.step(frame.image).mask
+        mask = session.step(frame.image).mask
         seconds += time.perf_counter() - start
         labels = data / "camvid" / sequence / "labels" / f"{frame.name}.png"
         matrix.add(mask, np.array(Image.open(labels)))
-    engine.close()
+    session.close()
     return 100 * matrix.miou(), seconds / len(frames)
 
 
@@ -69,7 +70,7 @@ def main() -> None:
         print(f"{'row':34}{'backend':14}{'mIoU %':>8}{'ms/frame':>10}")
         for name, options in ROWS.items():
             for backend in arguments.backends.split(","):
-                chosen = EngineOptions(options.method, options.views, backend)
+                chosen = SessionOptions(options.method, options.views, backend)
                 miou, seconds = evaluate(bundle, chosen, arguments.data, arguments.sequence)
                 print(f"{name:34}{backend:14}{miou:8.2f}{1000 * seconds:10.0f}", flush=True)
 

@@ -20,8 +20,9 @@ import torch
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.timings import mask_latency_ms
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
-from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.sources import ImageSource
 
 BLOCK = 8
@@ -34,12 +35,12 @@ MODES: dict[str, RealtimeOptions | None] = {
 }
 
 
-def open_engine(bundle: Bundle, realtime: RealtimeOptions | None, threads: int | None) -> Engine:
+def open_mode(bundle: Bundle, realtime: RealtimeOptions | None, threads: int | None) -> Session:
     if realtime is None:
-        return Engine(bundle, EngineOptions("frozen", threads=threads))
-    engine = RealtimeEngine(bundle, EngineOptions(threads=threads), realtime)
-    engine.warm_up()
-    return engine
+        return open_session(bundle, SessionOptions("frozen", threads=threads))
+    session = open_session(bundle, SessionOptions(threads=threads), realtime)
+    session.warm_up()
+    return session
 
 
 def main() -> None:
@@ -68,25 +69,25 @@ def main() -> None:
 
 
 def measure(bundle: Bundle, images: list[np.ndarray], threads: int | None) -> None:
-    engines = {mode: open_engine(bundle, realtime, threads) for mode, realtime in MODES.items()}
+    sessions = {mode: open_mode(bundle, realtime, threads) for mode, realtime in MODES.items()}
     masks: dict[str, list[float]] = {mode: [] for mode in MODES}
     block_s: dict[str, list[float]] = {mode: [] for mode in MODES}
     updates = dict.fromkeys(MODES, 0)
     for first in range(0, len(images) - BLOCK + 1, BLOCK):
-        for mode, engine in engines.items() if first % (2 * BLOCK) else reversed(engines.items()):
+        for mode, session in sessions.items() if first % (2 * BLOCK) else reversed(sessions.items()):
             started, latencies, applied = time.perf_counter(), [], 0
             for image in images[first : first + BLOCK]:
-                result = engine.step(image)
+                result = session.step(image)
                 latencies.append(mask_latency_ms(result.timings_ms))
-                applied += result.adapted or (
-                    result.background is not None and result.background.update.applied
+                applied += result.verdict.applied or (
+                    result.background is not None and result.background.verdict.applied
                 )
             seconds = time.perf_counter() - started
-            landed = engine.settle()
+            landed = session.settle()
             if first:  # the first block warms up
                 masks[mode] += latencies
                 block_s[mode].append(seconds)
-                updates[mode] += applied + (landed is not None and landed.update.applied)
+                updates[mode] += applied + (landed is not None and landed.verdict.applied)
     header = (
         ("mask p50 ms", 12),
         ("p90", 8),
@@ -102,8 +103,8 @@ def measure(bundle: Bundle, images: list[np.ndarray], threads: int | None) -> No
         ratio = p50 / np.median(masks["frozen"])
         whole = np.median(block_s[mode]) / np.median(block_s["frozen"])
         print(f"{mode:26}{p50:12.1f}{p90:8.1f}{ratio:10.2f}{frame:10.1f}{whole:10.2f}{updates[mode]:9}")
-    for engine in engines.values():
-        engine.close()
+    for session in sessions.values():
+        session.close()
 
 
 if __name__ == "__main__":

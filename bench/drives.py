@@ -20,8 +20,8 @@ from ocl_edge_app.demo.comparison import BACKEND, THREADS, Score
 from ocl_edge_app.demo.world.drive import FRAMES_PER_S, STRETCHES, drive
 from ocl_edge_app.demo.world.measure import SHIPPED
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
-from ocl_edge_runtime.session.realtime import RealtimeEngine
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 
 
 def main() -> None:
@@ -32,12 +32,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     rows = {
-        "frozen": EngineOptions("frozen", backend=BACKEND, threads=THREADS),
-        "norms alone": EngineOptions("norm", backend=BACKEND, threads=THREADS),
-        "norms and head": EngineOptions(backend=BACKEND, threads=THREADS),
+        "frozen": SessionOptions("frozen", backend=BACKEND, threads=THREADS),
+        "norms alone": SessionOptions("norm", backend=BACKEND, threads=THREADS),
+        "norms and head": SessionOptions(backend=BACKEND, threads=THREADS),
     }
     for lr in arguments.lr:
-        rows[f"norms and head, lr {lr:g}"] = EngineOptions(lr=lr, backend=BACKEND, threads=THREADS)
+        rows[f"norms and head, lr {lr:g}"] = SessionOptions(lr=lr, backend=BACKEND, threads=THREADS)
     scores = {name: Score() for name in rows}
     with tempfile.TemporaryDirectory() as directory:
         bundle = export_bundle(ExportRequest(SHIPPED, Path(directory) / "bundle"))
@@ -51,19 +51,18 @@ def main() -> None:
 
 
 def add_drive(
-    bundle: Bundle, rows: dict[str, EngineOptions], scores: dict[str, Score], frames: int, seed: int
+    bundle: Bundle, rows: dict[str, SessionOptions], scores: dict[str, Score], frames: int, seed: int
 ) -> None:
-    """Run one drive through a new engine of each row."""
-    engines = {
-        name: Engine(bundle, options) if options.method == "frozen" else RealtimeEngine(bundle, options)
+    """Run one drive through a new session of each row."""
+    sessions = {
+        name: open_session(bundle, options, None if options.method == "frozen" else RealtimeOptions())
         for name, options in rows.items()
     }
     for frame in drive(frames, seed):
-        for name, engine in engines.items():
-            mask = engine.predict(frame.image, frame.index / FRAMES_PER_S)
-            scores[name].add(frame, engine.result(mask, engine.adapt()))
-    for engine in engines.values():
-        engine.close()
+        for name, session in sessions.items():
+            scores[name].add(frame, session.step(frame.image, frame.index / FRAMES_PER_S))
+    for session in sessions.values():
+        session.close()
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge_app.evaluation.corruption import parse_corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
-from ocl_edge_runtime.backends.base import Backend
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
-from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+from ocl_edge_runtime.session.segmenter import Backbone
 
 Image = NDArray[np.uint8]
 Counts = NDArray[np.int64]
@@ -152,21 +152,19 @@ def streams(rounds: int) -> dict[str, Stream]:
     return named
 
 
-class BreakableBackend:
-    """A backend that gives NaN where it is told to.
+class BreakableBackbone:
+    """A backbone that gives NaN where it is told to.
 
     Args:
-        backend: that works.
+        backbone: that works.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         self.broken_output = ""
-        self._backend = backend
-        self.name = backend.name
-        self.describe, self.close = backend.describe, backend.close
+        self._backbone = backbone
 
     def infer(self, form: FormName, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        outputs = self._backend.infer(form, inputs)
+        outputs = self._backbone.infer(form, inputs)
         broken = self.broken_output
         return {
             name: torch.full_like(tensor, torch.nan) if broken and name.startswith(broken) else tensor
@@ -176,7 +174,7 @@ class BreakableBackend:
 
 @dataclass(frozen=True)
 class Played:
-    """What one engine made of a stream: confusion of each scored shot, and why each update was or was not."""
+    """What one session made of a stream: confusion of each scored shot, what became of updates."""
 
     counts: Counts
     reasons: list[str]
@@ -188,10 +186,10 @@ class Footage:
     Args:
         bundle: that plays.
         camvid: the directory of both sequences.
-        options: of the engines that adapt.
+        options: of the sessions that adapt.
     """
 
-    def __init__(self, bundle: Bundle, camvid: Path, options: EngineOptions) -> None:
+    def __init__(self, bundle: Bundle, camvid: Path, options: SessionOptions) -> None:
         self.bundle = bundle
         self.options = options
         self.space: LabelSpace = read_label_space(
@@ -201,7 +199,7 @@ class Footage:
             name: LabelledFrames.find(str(camvid / name / "images"), camvid / name / "labels")
             for name in ("0001TP", "Seq05VD")
         }
-        self._frozen = Engine(bundle, EngineOptions("frozen", backend=options.backend, threads=1))
+        self._frozen = open_session(bundle, SessionOptions("frozen", backend=options.backend, threads=1))
         self._frozen_counts: dict[tuple[str, int, str], Counts] = {}
 
     def read(self, shot: Shot) -> tuple[Image, Image]:
@@ -225,18 +223,18 @@ class Footage:
         return np.stack(found)
 
     def play(self, stream: list[Shot], realtime: RealtimeOptions) -> Played:
-        engine = RealtimeEngine(self.bundle, self.options, realtime)
-        engine._backend = backend = BreakableBackend(engine._backend)
-        assert isinstance(engine.head, TrainableHead)
-        optimiser, rate = engine.head.optimizer.param_groups[0], engine.settings.lr
+        session = open_session(self.bundle, self.options, realtime)
+        session.segmenter.backbone = backend = BreakableBackbone(session.segmenter.backbone)
+        assert isinstance(session.weights, TrainableHead)
+        optimiser, rate = session.weights.optimizer.param_groups[0], session.setup.settings.lr
         counts, reasons = [], []
         for step, shot in enumerate(stream):
             image, labels = self.read(shot)
             change = (IMAGE_FAULTS | SAME_FRAME).get(shot.fault)
             optimiser["lr"] = 100 * rate if shot.fault == LR_TIMES_100 else rate
             backend.broken_output = NAN_OUTPUTS.get(shot.fault, "")
-            mask = engine.predict(change(image, step) if change else image, float(step))
-            reasons.append(engine.result(mask, engine.adapt()).reason)
+            mask = session.predict(change(image, step) if change else image, float(step))
+            reasons.append(session.adapt().reason.value)
             if shot.scored:
                 counts.append(self.counts(mask, labels))
         return Played(np.stack(counts), reasons)
@@ -270,9 +268,7 @@ def rows_of(name: str, stream: list[Shot], frozen: Counts, played: dict[str, Pla
         row: dict[str, Any] = {"stream": name, "stretch": stretch, "frozen": miou(frozen[here])}
         for mode, run in played.items():
             kinds = Counter(
-                reason.split(":")[0]
-                for reason, shot in zip(run.reasons, stream, strict=True)
-                if shot.stretch == stretch
+                reason for reason, shot in zip(run.reasons, stream, strict=True) if shot.stretch == stretch
             )
             row[mode] = {**against(run.counts[here], frozen[here]), "reasons": dict(kinds)}
         rows.append(row)
@@ -350,7 +346,7 @@ def main() -> None:
     if not path.exists():
         checkpoint = arguments.data / "models" / "espnetv2_s_2.0_city_1024x512.pth"
         export_bundle(ExportRequest(checkpoint, path, input_size=(384, 512)))
-    options = EngineOptions(
+    options = SessionOptions(
         backend=arguments.backend,
         prior=arguments.prior,
         lr=arguments.lr,
@@ -360,7 +356,7 @@ def main() -> None:
     footage = Footage(Bundle.open(path), arguments.data / "camvid", options)
     report = {
         "bundle": footage.bundle.identity,
-        "settings": RealtimeEngine(footage.bundle, options).settings.model_dump(),
+        "settings": options.settings_over(footage.bundle.manifest.adaptation).model_dump(),
         "rows": play_all(footage, arguments.results, arguments.rounds, arguments.only),
     }
     durable.write_json(arguments.results / "faults.json", report)

@@ -23,20 +23,20 @@ from numpy.typing import NDArray
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.network.forms import FORMS, FormName
-from ocl_edge_export.engines.form_inputs import inputs_of_form
+from ocl_edge_export.form_inputs import inputs_of_form
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.backends import open_backend
 
 FIRST_MASK = """
 import sys, time
 start = time.perf_counter()
-from ocl_edge.bundle.reading import Bundle
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
 from ocl_edge_runtime.sources import NoiseSource
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import SessionOptions
 imported = time.perf_counter()
-engine = Engine(Bundle.open(sys.argv[1]), EngineOptions(sys.argv[2], backend="onnxruntime"))
+session = open_session(Bundle.open(sys.argv[1]), SessionOptions(sys.argv[2], backend="onnxruntime"))
 frame = next(iter(NoiseSource(360, 480, 1)))
-engine.predict(frame.image)
+session.predict(frame.image)
 print(imported - start, time.perf_counter() - imported)
 """
 

@@ -24,9 +24,9 @@ from ocl_edge.method.head import Head, TrainableHead
 from ocl_edge.method.methods import ocl
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import open_backend
-from ocl_edge_runtime.session.engine import EngineOptions, HeadKind
-from ocl_edge_runtime.session.engine_head import EngineHead
-from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.session.backend_head import BackendHead
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import HeadKind, RealtimeOptions, SessionOptions
 
 KINDS: tuple[HeadKind, ...] = ("torch", "engine")
 STRIDE = RealtimeOptions().loss_stride
@@ -39,7 +39,7 @@ def head_works(bundle: Bundle, backend: str, threads: int) -> dict[str, dict[Hea
     settings, shape = bundle.manifest.adaptation, bundle.manifest.features[0]
     heads: dict[HeadKind, Head] = {
         "torch": TrainableHead(load_head(bundle), settings),
-        "engine": EngineHead(bundle, open_backend(bundle, backend, threads).backend, settings),
+        "engine": BackendHead(bundle, open_backend(bundle, backend, threads).backend, settings),
     }
     pair = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     watch = Stopwatch()
@@ -63,13 +63,13 @@ def frame_works(bundle: Bundle, backend: str, threads: int) -> dict[HeadKind, Wo
     images = np.random.default_rng(0).integers(0, 256, (4, 360, 480, 3), dtype=np.uint8)
 
     def frames(kind: HeadKind) -> Work:
-        engine = RealtimeEngine(
+        session = open_session(
             bundle,
-            EngineOptions(backend=backend, threads=threads, head=kind),
+            SessionOptions(backend=backend, threads=threads, head=kind),
             RealtimeOptions(adapt_every=1, statistics_limit=float("inf")),
         )
         turn = iter(range(1 << 30))
-        return lambda: engine.step(images[next(turn) % len(images)])
+        return lambda: session.step(images[next(turn) % len(images)])
 
     return {kind: frames(kind) for kind in KINDS}
 

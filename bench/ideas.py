@@ -37,7 +37,9 @@ from ocl_edge.network.tail import Tail
 from ocl_edge.timings import Stopwatch
 from ocl_edge_app.evaluation.corruption import parse_corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import SessionOptions
+from ocl_edge_runtime.session.session import Session
 
 Image = NDArray[np.uint8]
 PixelWeight = Callable[[Tensor], Tensor]
@@ -186,38 +188,38 @@ def read_stream(bundle: Bundle, camvid: Path, stream: str) -> list[Frame]:
     """All frames of a stream, with their features under the default prior."""
     sequence, weather = stream.split("/")
     found = LabelledFrames.find(str(camvid / sequence / "images"), camvid / sequence / "labels")
-    engine = Engine(bundle, EngineOptions("norm", backend="onnxruntime", threads=1))
+    session = open_session(bundle, SessionOptions("norm", backend="onnxruntime", threads=1))
     frames = []
     for index in range(len(found)):
         image, labels = found.read(index)
         image = parse_corruption(weather).apply(image, index)
-        frames.append(Frame(image, labels, features_of(engine, image)))
+        frames.append(Frame(image, labels, features_of(session, image)))
     return frames
 
 
-def features_of(engine: Engine, image: Image) -> list[Tensor]:
+def features_of(session: Session, image: Image) -> list[Tensor]:
     with torch.no_grad():
-        return [f.clone() for f in engine._features(engine._preprocessor.pair(image))]
+        return [f.clone() for f in session.segmenter.see(image).features]
 
 
 def norms_with(priors: Sequence[Prior], bundle: Bundle, space: LabelSpace, frames: list[Frame]) -> float:
     """Norms alone, with that of some priors which has the lowest OCL on the frame."""
-    engines = [
-        Engine(bundle, EngineOptions("norm", backend="onnxruntime", prior=prior, threads=1))
+    sessions = [
+        open_session(bundle, SessionOptions("norm", backend="onnxruntime", prior=prior, threads=1))
         for prior in priors
     ]
     matrix = space.matrix()
     for frame in frames:
         with torch.no_grad():
-            logits = [e.head.logits(features_of(e, frame.image)) for e in engines]
+            logits = [e.segmenter.see(frame.image).logits for e in sessions]
         best = min(logits, key=lambda z: float(output_contrastive_loss(*align_views(z))))
-        matrix.add(engines[0]._tail.mask(mean_of_views(best), *frame.image.shape[:2]), frame.labels)
+        matrix.add(sessions[0].segmenter.tail.mask(mean_of_views(best), *frame.image.shape[:2]), frame.labels)
     return 100 * matrix.miou()
 
 
 def half_size_view(half: Bundle, bundle: Bundle, space: LabelSpace, frames: list[Frame]) -> float:
     """The second view is the image at half the size; masks still average the image and its flip."""
-    small = Engine(half, EngineOptions("norm", backend="onnxruntime", threads=1))
+    small = open_session(half, SessionOptions("norm", backend="onnxruntime", threads=1))
     tail = Tail(bundle.manifest.align_corners).mask
     head, matrix, watch = trained(Idea("half"), bundle), space.matrix(), Stopwatch()
     for frame in frames:
@@ -236,16 +238,16 @@ def affine_at_low_rate(
     every: int, with_head: bool, bundle: Bundle, space: LabelSpace, frames: list[Frame]
 ) -> float:
     """OCL on the norms' weight and bias on every n-th frame, with or without the head on every frame."""
-    engine = Engine(bundle, EngineOptions("ocl-norm", threads=1))
-    weights, matrix, watch = engine.weights, space.matrix(), engine.watch
+    session = open_session(bundle, SessionOptions("ocl-norm", threads=1))
+    weights, matrix, watch = session.weights, space.matrix(), session.watch
     assert isinstance(weights, TrainableWeights)
-    engine.head = head = TrainableHead(load_head(bundle), bundle.manifest.adaptation)
+    session.segmenter.head = head = TrainableHead(load_head(bundle), bundle.manifest.adaptation)
     for index, frame in enumerate(frames):
         due = index % every == 0
         with torch.set_grad_enabled(due):  # the backbone's; the head's are always there
-            matrix.add(engine.predict(frame.image), frame.labels)
-        assert engine._pair is not None
-        features, logits = engine._pair
+            matrix.add(session.predict(frame.image), frame.labels)
+        assert session.seen is not None
+        features, logits = session.seen.features, session.seen.logits
         if due:
             adapt_step(weights, logits, ocl, watch)
             head.discard_gradients()

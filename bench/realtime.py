@@ -26,15 +26,16 @@ from numpy.typing import NDArray
 
 from ocl_edge import durable
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.method.guard import Signals
+from ocl_edge.method.verdict import Signals
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge.timings import mask_latency_ms
 from ocl_edge_app.evaluation.corruption import Corruption, parse_corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.records.state import StateStore
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
-from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+from ocl_edge_runtime.session.session import Session
 
 Image = NDArray[np.uint8]
 BACKEND = "onnxruntime"
@@ -58,31 +59,31 @@ REALTIME = {
 """Statistics and updates; updates as often as statistics where one number stands."""
 
 
-def open_engine(bundle: Bundle, mode: str, threads: int | None, backend: str) -> Engine:
-    options = EngineOptions("frozen" if mode == FROZEN else "ocl-head", backend=backend, threads=threads)
-    return RealtimeEngine(bundle, options, REALTIME[mode]) if mode in REALTIME else Engine(bundle, options)
+def open_mode(bundle: Bundle, mode: str, threads: int | None, backend: str) -> Session:
+    options = SessionOptions("frozen" if mode == FROZEN else "ocl-head", backend=backend, threads=threads)
+    return open_session(bundle, options, REALTIME.get(mode))
 
 
-def masks_of(engine: Engine, image: Image, index: int) -> dict[str, Image]:
+def masks_of(session: Session, image: Image, index: int) -> dict[str, Image]:
     """The mask of a frame; of paper mode also that of the unflipped view alone. Then the update."""
-    mask = engine.predict(image, float(index))
+    mask = session.predict(image, float(index))
     found = {"": mask}
-    if engine.views == "pair":
-        assert engine._pair is not None
-        _, logits = engine._pair
-        found[", one view"] = engine._tail.mask(logits[:1].detach(), *image.shape[:2])
-    engine.adapt()
+    if session.setup.views == "pair":
+        assert session.seen is not None
+        view = session.seen.logits[:1].detach()
+        found[", one view"] = session.segmenter.tail.mask(view, *image.shape[:2])
+    session.adapt()
     return found
 
 
 def score(
-    engine: Engine, frames: LabelledFrames, corruption: Corruption, space: LabelSpace
+    session: Session, frames: LabelledFrames, corruption: Corruption, space: LabelSpace
 ) -> dict[str, float]:
     """mIoU in percent over a stream, by view."""
     matrices: dict[str, ConfusionMatrix] = {}
     for index in range(len(frames)):
         image, labels = frames.read(index)
-        for view, mask in masks_of(engine, corruption.apply(image, index), index).items():
+        for view, mask in masks_of(session, corruption.apply(image, index), index).items():
             matrices.setdefault(view, space.matrix()).add(mask, labels)
     return {view: 100 * matrix.miou() for view, matrix in matrices.items()}
 
@@ -109,7 +110,7 @@ def accuracy(
             path = results / f"{name}.json"
             if not path.exists():
                 found = score(
-                    open_engine(bundle, mode, threads, backend), frames, parse_corruption(weather), space
+                    open_mode(bundle, mode, threads, backend), frames, parse_corruption(weather), space
                 )
                 durable.write_json(path, found, indent=None)
             scores |= {f"{mode}{view}": value for view, value in json.loads(path.read_text()).items()}
@@ -121,22 +122,22 @@ def accuracy(
 
 def latency(bundle: Bundle, data: Path, rounds: int, threads: int | None, backend: str) -> None:
     frames = LabelledFrames.find(str(data / "0001TP" / "images"), data / "0001TP" / "labels")
-    engines = {mode: open_engine(bundle, mode, threads, backend) for mode in (FROZEN, *REALTIME)}
-    masks: dict[str, list[float]] = {mode: [] for mode in engines}
-    totals: dict[str, list[float]] = {mode: [] for mode in engines}
+    sessions = {mode: open_mode(bundle, mode, threads, backend) for mode in (FROZEN, *REALTIME)}
+    masks: dict[str, list[float]] = {mode: [] for mode in sessions}
+    totals: dict[str, list[float]] = {mode: [] for mode in sessions}
     for index in range(rounds + 4):
         image, _ = frames.read(index % len(frames))
-        for mode in list(engines) if index % 2 else list(engines)[::-1]:
+        for mode in list(sessions) if index % 2 else list(sessions)[::-1]:
             started = time.perf_counter()
-            result = engines[mode].step(image)
+            result = sessions[mode].step(image)
             if index >= 4:
                 totals[mode].append(1000 * (time.perf_counter() - started))
                 masks[mode].append(mask_latency_ms(result.timings_ms))
-    reference = next(iter(engines))
+    reference = next(iter(sessions))
     print(
         f"{'mode':26}{'mask p50 ms':>12}{'p99':>8}{'p99/p50':>9}{'/ frozen':>10}{'frame mean / frozen':>21}"
     )
-    for mode in engines:
+    for mode in sessions:
         p50, p99 = np.percentile(masks[mode], (50, 99))
         ratio = p50 / np.median(masks[reference])
         whole = np.mean(totals[mode]) / np.mean(totals[reference])
@@ -144,12 +145,12 @@ def latency(bundle: Bundle, data: Path, rounds: int, threads: int | None, backen
 
 
 def state(bundle: Bundle, data: Path) -> None:
-    engine = RealtimeEngine(bundle, EngineOptions(backend=BACKEND), RealtimeOptions(1, 1))
+    session = open_session(bundle, SessionOptions(backend=BACKEND), RealtimeOptions(1, 1))
     frames = LabelledFrames.find(str(data / "0001TP" / "images"), data / "0001TP" / "labels", 3)
     for index in range(3):
-        engine.step(frames.read(index)[0])
+        session.step(frames.read(index)[0])
     with tempfile.TemporaryDirectory() as directory:
-        store, times = StateStore(Path(directory), engine), []
+        store, times = StateStore(Path(directory), session), []
         for _ in range(100):
             started = time.perf_counter()
             store.save()
@@ -166,14 +167,14 @@ def guard_signals(bundle: Bundle, data: Path, limit: int | None, threads: int | 
     print("|---" * (len(names) + 4) + "|")
     for sequence, weather in STREAMS:
         frames = LabelledFrames.find(str(data / sequence / "images"), data / sequence / "labels", limit)
-        engine, corruption = open_engine(bundle, "every frame", threads, backend), parse_corruption(weather)
+        session, corruption = open_mode(bundle, "every frame", threads, backend), parse_corruption(weather)
         signals, undone = [], 0
         for index in range(len(frames)):
-            engine.predict(corruption.apply(frames.read(index)[0], index), float(index))
-            decision = engine.result(np.empty(0, np.uint8), engine.adapt()).decision
-            undone += decision is not None and decision.action != "commit"
-            if decision is not None and decision.signals is not None:
-                signals.append(decision.signals)
+            session.predict(corruption.apply(frames.read(index)[0], index), float(index))
+            verdict = session.adapt()
+            undone += verdict.undone
+            if verdict.signals is not None:
+                signals.append(verdict.signals)
         largest = [f"{max(getattr(each, name) for each in signals):.3f}" for name in names]
         least = f"{min(each.entropy_ratio for each in signals):.3f}"
         cells = [f"{sequence} {weather}", str(len(frames)), *largest, least, str(undone)]

@@ -26,11 +26,11 @@ from PIL import Image
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_runtime.loop import RunReport, run_stream
 from ocl_edge_runtime.records.journal import OLDER_FILES, Journal
-from ocl_edge_runtime.records.keeper import Keeper
+from ocl_edge_runtime.records.run_records import RunRecords
 from ocl_edge_runtime.records.state import StateStore
-from ocl_edge_runtime.session.engine import EngineOptions
 from ocl_edge_runtime.session.frames import Frame, FrameResult
-from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from ocl_edge_runtime.sinks.files import MaskSink
 from ocl_edge_runtime.sources import ImageSource
 
@@ -121,28 +121,28 @@ class Gauge:
 
 
 def soak(bundle: Bundle, frames: int, work: Path) -> tuple[RunReport, Gauge]:
-    engine = RealtimeEngine(
+    session = open_session(
         bundle,
-        EngineOptions(
+        SessionOptions(
             backend="onnxruntime", threads=1, lr=0.05
         ),  # high enough that the guard has something to do
         RealtimeOptions(norm_every=4, adapt_every=1, period_s=1.0, statistics_limit=1e9),
     )
-    engine.warm_up()
+    session.warm_up()
     (work / "frames").mkdir()
     write_frames(work / "frames", bundle.manifest.input.height, bundle.manifest.input.width)
     gauge, count = Gauge(), itertools.count()
     with Journal(work / "run.jsonl", JOURNAL_BYTES) as journal:
-        keeper = Keeper(journal, StateStore(work / "state", engine), 0.0, fail)
+        records = RunRecords(journal, StateStore(work / "state", session), 0.0, fail)
 
         def after(frame: Frame, result: FrameResult) -> None:
-            keeper.after_frame(frame, result)
+            records.after_frame(frame, result)
             number = next(count)
             if number % SAMPLE_EVERY == 0:
                 gauge.sample(number)
 
-        report = run_stream(engine, Looped(work / "frames", frames), [MaskSink(work / "masks")], after)
-        keeper.finish()
+        report = run_stream(session, Looped(work / "frames", frames), [MaskSink(work / "masks")], after)
+        records.finish()
     return report, gauge
 
 
@@ -169,7 +169,7 @@ def measured(bundle: Bundle, frames: int) -> Soak:
         threads=threads,
         journal_bytes=sum(journals),
         latency_ms=(first, last),
-        reasons=report.reasons,
+        reasons=report.told_reasons(),
     )
 
 

@@ -9,23 +9,23 @@ from ocl_edge._version import __version__
 from ocl_edge.errors import OclEdgeError
 
 if TYPE_CHECKING:
-    from ocl_edge_runtime.session.realtime import RealtimeEngine
+    from ocl_edge_runtime.session.session import Session
 
 __all__ = ["OclEdgeError", "__version__", "open"]
 
 
-def open(bundle: Path | str, **options: Any) -> RealtimeEngine:  # noqa: A001
+def open(bundle: Path | str, **options: Any) -> Session:  # noqa: A001
     """Open a bundle for use inside a program of your own, in realtime mode.
 
-        engine = ocl_edge.open("bundle", period_s=0.1)
-        result = engine.step(image)      # uint8 [H, W, 3] RGB in, result.mask uint8 [H, W] out
+        with ocl_edge.open("bundle", period_s=0.1) as session:
+            result = session.step(image)      # uint8 [H, W, 3] RGB in, result.mask uint8 [H, W] out
 
-    To publish the mask before the update: ``mask = engine.predict(image)``, then
-    ``engine.adapt()``. An engine belongs to one thread at a time; open one for each thread.
+    To publish the mask before the update: ``mask = session.predict(image)``, then
+    ``session.adapt()``. A session belongs to one thread at a time; open one for each stream.
 
     Args:
         bundle: directory from ``ocl-edge export``.
-        **options: fields of `EngineOptions` (method, backend, prior, lr, restoration, seed,
+        **options: fields of `SessionOptions` (method, backend, prior, lr, restoration, seed,
             threads, head) and of `RealtimeOptions` (norm_every, adapt_every, period_s, update, tau_s, ...).
 
     Raises:
@@ -36,17 +36,17 @@ def open(bundle: Path | str, **options: Any) -> RealtimeEngine:  # noqa: A001
 
     from ocl_edge.bundle.reading import Bundle
     from ocl_edge.errors import UsageError
-    from ocl_edge_runtime.session.engine import EngineOptions
-    from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
+    from ocl_edge_runtime.session.opening import open_session
+    from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 
-    groups = {kind: {f.name for f in fields(kind)} for kind in (EngineOptions, RealtimeOptions)}
+    groups = {kind: {f.name for f in fields(kind)} for kind in (SessionOptions, RealtimeOptions)}
     unknown = options.keys() - set().union(*groups.values())
     if unknown:
         known = sorted(set().union(*groups.values()))
         raise UsageError(f"unknown options: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     chosen = {kind: {k: v for k, v in options.items() if k in names} for kind, names in groups.items()}
-    return RealtimeEngine(
+    return open_session(
         Bundle.open(bundle),
-        EngineOptions(**chosen[EngineOptions]),
+        SessionOptions(**chosen[SessionOptions]),
         RealtimeOptions(**chosen[RealtimeOptions]),
     )

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ocl_edge.timings import STAGES, Span, Stopwatch, mask_latency_ms
 from ocl_edge_runtime.memory import peak_mib
-from ocl_edge_runtime.session.engine import Engine
 from ocl_edge_runtime.session.frames import Frame
+from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.sinks import Sink
 from ocl_edge_runtime.statistics import Distribution
 
@@ -21,7 +22,7 @@ DEFAULT_WARMUP = 5
 
 @dataclass
 class Recording:
-    """Spans of every measured frame of one engine, in order."""
+    """Spans of every measured frame of one session, in order."""
 
     frames: list[list[Span]] = field(default_factory=list)
 
@@ -57,8 +58,8 @@ class Profile:
         off: frozen network, single view.
         on: paper mode.
         peak_before_mib: peak resident memory before the first frame.
-        peak_off_mib: after the frozen engine's warm-up.
-        peak_on_mib: at the end, both engines loaded.
+        peak_off_mib: after the frozen session's warm-up.
+        peak_on_mib: at the end, both sessions loaded.
     """
 
     off: Recording
@@ -104,14 +105,14 @@ class Profile:
 
 
 def run_profile(
-    off: Engine,
-    on: Engine,
+    off: Session,
+    on: Session,
     frames: Iterable[Frame],
     sinks: tuple[Sink, ...] = (),
     warmup: int = DEFAULT_WARMUP,
     on_frame: Callable[[], None] = lambda: None,
 ) -> Profile:
-    """Run both engines over the same frames, alternating which goes first.
+    """Run both sessions over the same frames, alternating which goes first.
 
     The first ``warmup`` frames are run and not recorded.
     """
@@ -130,13 +131,13 @@ def run_profile(
     return Profile(*recordings, before, frozen, peak_mib())
 
 
-def _measure(engine: Engine, frame: Frame, sinks: tuple[Sink, ...]) -> list[Span]:
-    mask = engine.predict(frame.image)
-    for sink in sinks:
-        sink.emit(frame, mask)
-    engine.watch.lap("emit")
-    engine.adapt()
-    return _with_decode(engine.watch, frame.decode_ms)
+def _measure(session: Session, frame: Frame, sinks: tuple[Sink, ...]) -> list[Span]:
+    def emit(mask: NDArray[np.uint8]) -> None:
+        for sink in sinks:
+            sink.emit(frame, mask)
+
+    session.step(frame.image, emit=emit)
+    return _with_decode(session.watch, frame.decode_ms)
 
 
 def _with_decode(watch: Stopwatch, decode_ms: float) -> list[Span]:

@@ -12,6 +12,7 @@ from onnx.external_data_helper import set_external_data
 from torch import Tensor, fx
 
 from ocl_edge.errors import CaptureError
+from ocl_edge.network.form_tensors import input_shapes, output_shapes
 from ocl_edge.network.forms import FormName, build_form, distinct_form, list_norms
 from ocl_edge_export.capture import LARGEST_BATCH, quiet_exporter
 
@@ -23,28 +24,8 @@ SHARED_FROM_BYTES = 1024
 ALIGNMENT_BYTES = 64
 
 
-def input_names(form: FormName) -> list[str]:
-    return {
-        "plain": ["image"],
-        "modulated": ["image", "norm_vectors"],
-        "measured": ["image", "anchor_statistics", "anchor_weight"],
-    }[form]
-
-
-def output_names(form: FormName, features: int) -> list[str]:
-    names = [f"features_{index}" for index in range(features)]
-    return [*names, "statistics"] if form == "measured" else names
-
-
-def example_inputs(backbone: fx.GraphModule, form: FormName, image: Tensor) -> tuple[Tensor, ...]:
-    """Inputs of the right shape: zeros everywhere but in the image."""
-    channels = sum(norm.channels for norm in list_norms(backbone))
-    packed = torch.zeros(2, channels)
-    return {"plain": (image,), "modulated": (image, packed), "measured": (image, packed, packed[:1])}[form]
-
-
 def export_form(
-    backbone: fx.GraphModule, form: FormName, image: Tensor, features: int, stat_rows: int
+    backbone: fx.GraphModule, form: FormName, image: Tensor, features: list[list[int]], stat_rows: int
 ) -> onnx.ModelProto:
     """One form as an ONNX model with a free batch size, norms unfolded, opset `OPSET`.
 
@@ -54,7 +35,7 @@ def export_form(
         backbone: plain backbone from `split_network`.
         form: which one.
         image: float32 [2, 3, H, W]; fixes height and width.
-        features: how many feature tensors the backbone hands on.
+        features: shapes of the feature tensors that the backbone hands on, without the batch.
         stat_rows: `measured` samples every n-th row.
 
     Raises:
@@ -62,7 +43,9 @@ def export_form(
     """
     form = distinct_form(form, list_norms(backbone))
     module = build_form(backbone, form, stat_rows)
-    inputs = example_inputs(backbone, form, image)
+    channels = sum(norm.channels for norm in list_norms(backbone))
+    names = input_shapes(form, (image.shape[1], image.shape[2], image.shape[3]), channels)
+    inputs = (image, *(torch.zeros(shape) for name, shape in names.items() if name != "image"))
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     shapes = ({0: batch}, *({} for _ in inputs[1:]))
     try:
@@ -74,8 +57,8 @@ def export_form(
                 opset_version=OPSET,
                 optimize=False,
                 verbose=False,
-                input_names=input_names(form),
-                output_names=output_names(form, features),
+                input_names=list(names),
+                output_names=list(output_shapes(form, features, channels)),
             )
     except Exception as error:
         raise CaptureError(f"the {form} form cannot be written as ONNX: {error}") from error

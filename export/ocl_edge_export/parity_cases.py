@@ -10,8 +10,8 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from ocl_edge.method.norms import DEFAULT_PRIOR, SourceNorms, prior_of_channels
+from ocl_edge.network.form_tensors import INPUTS
 from ocl_edge.network.forms import FORMS, FormName, build_form, distinct_form, list_norms, source_tensors
-from ocl_edge_export.onnx_forms import input_names
 from ocl_edge_export.split import SplitNetwork
 
 
@@ -97,7 +97,7 @@ def _cases_of(
     prior = prior_of_channels([norm.channels for norm in norms], DEFAULT_PRIOR)
 
     def inputs(form: FormName, *packed: Tensor) -> dict[str, Tensor]:
-        return dict(zip(input_names(distinct_form(form, norms)), (images, *packed), strict=True))
+        return dict(zip(INPUTS[distinct_form(form, norms)], (images, *packed), strict=True))
 
     yield Case("plain", "plain", inputs("plain"), *of_network)
     if all_forms:

@@ -19,6 +19,7 @@ from ocl_edge.bundle.reading import Bundle
 from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
 from ocl_edge.errors import CaptureError, CheckpointError, SplitError, UsageError
 from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.network.form_tensors import input_shapes, output_shapes
 from ocl_edge.network.forms import FORMS, FormName, distinct_form, list_norms, source_tensors
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.network.programs import load_program, save_program
@@ -32,7 +33,7 @@ from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
 from ocl_edge_export.learning_rate import scaled_rate, squared_gradient_norm
 from ocl_edge_export.lowering import lower_adaptive_pooling
 from ocl_edge_export.network_input import describe_input
-from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, input_names, output_names, write_forms
+from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, write_forms
 from ocl_edge_export.parity import Tolerances, check_parity
 from ocl_edge_export.sample_images import noise_images, read_images
 from ocl_edge_export.split import SplitNetwork, split_network
@@ -216,7 +217,7 @@ def _write_forms(
     models = {}
     for form in FORMS:
         progress(f"write {form} form")
-        models[form] = export_form(lowered, form, image, len(split.features), stat_rows)
+        models[form] = export_form(lowered, form, image, split.features, stat_rows)
     write_forms(models, directory)
 
 
@@ -309,20 +310,11 @@ def _form_spec(
 ) -> FormSpec:
     norms = list_norms(backbone)
     channels = sum(norm.channels for norm in norms)
-    packed = (2, channels)
-    shapes = {
-        "image": (-1, frame.channels, frame.height, frame.width),
-        "norm_vectors": packed,
-        "anchor_statistics": packed,
-        "anchor_weight": (1, channels),
-        "statistics": packed,
-        **{f"features_{index}": (-1, *shape) for index, shape in enumerate(features)},
-    }
     distinct = distinct_form(form, norms)
+    inputs = input_shapes(distinct, (frame.channels, frame.height, frame.width), channels)
+    outputs = output_shapes(distinct, features, channels)
     return FormSpec(
         file=form_file(form),
-        inputs=tuple(TensorSpec(name=name, shape=shapes[name]) for name in input_names(distinct)),
-        outputs=tuple(
-            TensorSpec(name=name, shape=shapes[name]) for name in output_names(distinct, len(features))
-        ),
+        inputs=tuple(TensorSpec(name=name, shape=shape) for name, shape in inputs.items()),
+        outputs=tuple(TensorSpec(name=name, shape=shape) for name, shape in outputs.items()),
     )

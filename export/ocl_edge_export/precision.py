@@ -22,8 +22,8 @@ from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BuildError
 from ocl_edge.network.forms import FormName
 from ocl_edge.tensorrt.key import Precision
-from ocl_edge_export.engines.form_inputs import inputs_of_form
 from ocl_edge_export.float32_nodes import constant_values, fold_batch_norms, names_of_float32_nodes
+from ocl_edge_export.form_inputs import inputs_of_form
 
 LOW_TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 LARGEST_INLINE_BYTES = 1 << 30

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ocl_edge.errors import FrameError, UsageError
-from ocl_edge.image_files import SUFFIXES, decode_image, in_natural_order
+from ocl_edge.images import SUFFIXES, decode_image, image_files
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
 
 AT_MOST = 4
@@ -46,8 +46,7 @@ def choose_images(directory: Path, at_most: int = AT_MOST) -> list[Path]:
     Raises:
         UsageError: no directory, or no images.
     """
-    found = directory.glob("*") if directory.is_dir() else ()
-    files = in_natural_order(file for file in found if file.suffix.lower() in SUFFIXES)
+    files = image_files(directory) if directory.is_dir() else []
     if not files:
         raise UsageError(f"--calibration {directory}: no images ({', '.join(SUFFIXES)}) there")
     return [

@@ -169,7 +169,7 @@ class Manifest(_Strict):
     @field_validator("parity")
     @classmethod
     def _parity_can_be_shown(cls, value: dict[str, Any]) -> dict[str, Any]:
-        Parity.model_validate(value)
+        Parity.model_validate(value, strict=True)
         return value
 
     @field_validator("classes")

@@ -187,7 +187,8 @@ def load_tail(bundle: Bundle) -> Tail:
         BundleError: PyTorch cannot load the captured tail.
     """
     captured = load_program(bundle.file("tail.pt2")) if "tail.pt2" in bundle.manifest.files else None
-    return Tail(bundle.manifest.align_corners, captured)
+    of_probabilities = bundle.manifest.output.values == "probabilities"
+    return Tail(bundle.manifest.align_corners, captured, of_probabilities)
 
 
 def load_norms(bundle: Bundle) -> SourceNorms:

@@ -9,16 +9,15 @@ little to do with the frozen one, confidence or weights that run away.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ocl_edge.errors import require
+from ocl_edge.method.verdict import Reason, Signals, Verdict, Violation
 from ocl_edge.method.weights import AdaptedWeights
-
-Action = Literal["commit", "roll back", "freeze", "reset"]
 
 
 @dataclass(frozen=True)
@@ -67,45 +66,19 @@ class GuardLimits:
             require(whole, f"the guard's {name}", "a whole number from 1", count)
 
 
-@dataclass(frozen=True)
-class Signals:
-    """Adapted head against frozen head on the same features; `Guard.judge` adds the step."""
-
-    disagreement: float
-    share_gain: float
-    entropy_ratio: float
-    drift: float
-    step: float = 0.0
-
-    def violation(self, limits: GuardLimits) -> str | None:
-        """The first limit that is broken, in words; NaN breaks every limit."""
-        if not self.step <= limits.step:
-            return f"one step moved the weights by {100 * self.step:.0f} %"
-        if not self.drift <= limits.drift:
-            return f"weights are {100 * self.drift:.0f} % away from the source"
-        if not self.disagreement <= limits.disagreement:
-            return f"{100 * self.disagreement:.0f} % of the pixels disagree with the frozen head"
-        if not self.share_gain <= limits.share_gain:
-            return f"a class gained {100 * self.share_gain:.0f} % of the pixels"
-        if not 1 / limits.entropy_ratio <= self.entropy_ratio <= limits.entropy_ratio:
-            return f"entropy is {self.entropy_ratio:.2f} times the frozen head's"
-        return None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the guard did and why; ``signals`` are None where there was nothing to look at."""
-
-    action: Action
-    reason: str
-    signals: Signals | None = None
-
-    def as_dict(self) -> dict[str, object]:
-        return {
-            "action": self.action,
-            "reason": self.reason,
-            "signals": self.signals and asdict(self.signals),
-        }
+def violation_of(signals: Signals, limits: GuardLimits) -> Violation | None:
+    """The first limit that is broken; NaN breaks every limit."""
+    if not signals.step <= limits.step:
+        return Violation.STEP
+    if not signals.drift <= limits.drift:
+        return Violation.DRIFT
+    if not signals.disagreement <= limits.disagreement:
+        return Violation.DISAGREEMENT
+    if not signals.share_gain <= limits.share_gain:
+        return Violation.SHARE_GAIN
+    if not 1 / limits.entropy_ratio <= signals.entropy_ratio <= limits.entropy_ratio:
+        return Violation.ENTROPY_RATIO
+    return None
 
 
 def compare_heads(adapted: Tensor, frozen: Tensor, drift: float) -> Signals:
@@ -156,22 +129,22 @@ class Guard:
         self.frozen_for -= 1
         return False
 
-    def judge(self, signals: Signals) -> Decision:
+    def judge(self, update: Verdict, signals: Signals) -> Verdict:
         """Keep the update that was just made, or undo it."""
         signals = replace(signals, step=self._weights.step_length(self._before))
-        violation = signals.violation(self.limits)
-        self._strikes.append(violation is not None)
-        if violation is None:
-            self._snapshots.append(self._weights.snapshot())
-            return Decision("commit", "within all limits", signals)
-        return self._undo(violation, signals)
+        violation = violation_of(signals, self.limits)
+        if violation is not None:
+            return self._undo(replace(update, signals=signals, cause=violation))
+        self._strikes.append(False)
+        self._snapshots.append(self._weights.snapshot())
+        return replace(update, signals=signals)
 
-    def reject(self, reason: str) -> Decision:
+    def reject(self, update: Verdict) -> Verdict:
         """Undo an update that could not even be judged, for example because it was not finite."""
-        self._strikes.append(True)
-        return self._undo(reason, None)
+        return self._undo(replace(update, cause=update.reason))
 
-    def _undo(self, violation: str, signals: Signals | None) -> Decision:
+    def _undo(self, update: Verdict) -> Verdict:
+        self._strikes.append(True)
         self.rollbacks += 1
         if sum(self._strikes) >= self.limits.strikes:
             self._strikes.clear()
@@ -179,13 +152,13 @@ class Guard:
             self._weights.reset()
             self.resets += 1
             self.frozen_for = self.limits.freeze_frames
-            return Decision("freeze", f"{violation}; strike {self.limits.strikes}: source weights", signals)
+            return replace(update, reason=Reason.STOPPED, strikes=self.limits.strikes)
         if not self._snapshots:
             self._weights.reset()
-            return Decision("reset", f"{violation}; no good snapshot: source weights", signals)
+            return replace(update, reason=Reason.RESET)
         # the newest snapshot led here: go back one further each time
         self._weights.load(self._snapshots.pop())
-        return Decision("roll back", violation, signals)
+        return replace(update, reason=Reason.ROLLED_BACK)
 
     def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Snapshots as tensors ``snapshot.INDEX.NAME``, and counters."""

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ocl_edge.method.pixel_grid import is_pointwise
 from ocl_edge.method.settings import AdaptationDefaults
-from ocl_edge.method.step import Loss, Update, adapt_step
+from ocl_edge.method.step import Loss, adapt_step
+from ocl_edge.method.verdict import Verdict
 from ocl_edge.method.weights import AdaptedWeights, TrainableWeights
 from ocl_edge.timings import Stopwatch
 
@@ -26,13 +28,24 @@ class Head(AdaptedWeights):
         """As `logits`, with the source weights and without gradients."""
 
     @abstractmethod
-    def adapt(self, features: Sequence[Tensor], loss_of: Loss, watch: Stopwatch) -> Update:
+    def is_pointwise(self, features: Sequence[Sequence[int]]) -> bool:
+        """Whether it takes features of any height and width, pixel by pixel.
+
+        Args:
+            features: shape [F, h, w] of each of its inputs.
+        """
+
+    @abstractmethod
+    def adapt(
+        self, features: Sequence[Tensor], loss_of: Loss, watch: Stopwatch, logits: Tensor | None = None
+    ) -> Verdict:
         """One step of gradient descent on a view pair, then restoration.
 
         Args:
             features: of the image and its flip, each [2, F, h, w].
             loss_of: see `ocl_edge.method.step.adapt_step`.
             watch: receives the laps of the step.
+            logits: of these features and weights, with gradients, where they are there already.
 
         Returns:
             What happened. A loss or gradient that is not finite leaves the weights, the
@@ -61,8 +74,13 @@ class TrainableHead(TrainableWeights, Head):
     def source_logits(self, features: Sequence[Tensor]) -> Tensor:
         return only_output(torch.func.functional_call(self.module, self.source, tuple(features)))
 
-    def adapt(self, features: Sequence[Tensor], loss_of: Loss, watch: Stopwatch) -> Update:
-        return adapt_step(self, self.logits(features), loss_of, watch)
+    def is_pointwise(self, features: Sequence[Sequence[int]]) -> bool:
+        return is_pointwise(self.logits, features)
+
+    def adapt(
+        self, features: Sequence[Tensor], loss_of: Loss, watch: Stopwatch, logits: Tensor | None = None
+    ) -> Verdict:
+        return adapt_step(self, self.logits(features) if logits is None else logits, loss_of, watch)
 
 
 def only_output(output: Tensor | Sequence[Tensor]) -> Tensor:

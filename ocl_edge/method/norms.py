@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ocl_edge.method.verdict import Reason, Verdict
+
 Prior = tuple[float, float]
 """Weight of the source statistics at the first and at the last norm, linear in between."""
 
@@ -107,7 +109,7 @@ def statistics_distance(statistics: Tensor, reference: Tensor) -> float:
     return float((shift + 0.5 * (var / reference_var).log().abs()).mean())
 
 
-def why_refused(statistics: Tensor, source: Tensor, limit: float) -> str | None:
+def why_refused(statistics: Tensor, source: Tensor, limit: float) -> Verdict | None:
     """Why nothing may be learned from a frame's statistics; None where they are near enough.
 
     Args:
@@ -116,4 +118,4 @@ def why_refused(statistics: Tensor, source: Tensor, limit: float) -> str | None:
         limit: largest `statistics_distance`.
     """
     distance = statistics_distance(statistics, source)
-    return None if distance <= limit else f"statistics refused: {distance:.2f} away from the source's"
+    return None if distance <= limit else Verdict(Reason.STATISTICS_TOO_FAR, distance=distance)

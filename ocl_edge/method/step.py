@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge.method.weights import TrainableWeights
 from ocl_edge.timings import Stopwatch
 
 Loss = Callable[[Tensor, Tensor, AdaptationDefaults], Tensor]
-
-
-@dataclass(frozen=True)
-class Update:
-    """The outcome of one adaptation: the loss before it, whether it was applied, and why not."""
-
-    loss: float | None
-    applied: bool
-    reason: str
 
 
 def align_views(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +38,7 @@ def views_for_the_tail(logits: Tensor, of_probabilities: bool) -> Tensor:
     return torch.cat(align_views(logits.detach())) if of_probabilities else mean_of_views(logits)
 
 
-def adapt_step(weights: TrainableWeights, logits: Tensor, loss_of: Loss, watch: Stopwatch) -> Update:
+def adapt_step(weights: TrainableWeights, logits: Tensor, loss_of: Loss, watch: Stopwatch) -> Verdict:
     """One step of gradient descent on a view pair, then restoration (OCL paper, section 3).
 
     Args:
@@ -63,14 +54,14 @@ def adapt_step(weights: TrainableWeights, logits: Tensor, loss_of: Loss, watch: 
     value = loss.item()
     watch.lap("loss")
     if not math.isfinite(value):
-        return Update(value, False, "the loss is not finite")
+        return Verdict(Reason.LOSS_NOT_FINITE, value)
     loss.backward()  # type: ignore[no-untyped-call]
     watch.lap("backward")
     if not weights.gradients_are_finite():
         weights.discard_gradients()
-        return Update(value, False, "a gradient is not finite")
+        return Verdict(Reason.GRADIENT_NOT_FINITE, value)
     weights.step()
     watch.lap("step")
     weights.restore_toward_source()
     watch.lap("restore")
-    return Update(value, True, "adapted")
+    return Verdict(Reason.ADAPTED, value)

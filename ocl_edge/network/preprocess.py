@@ -12,6 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ocl_edge.errors import FrameError
+from ocl_edge.network.sampling import SampledAxis
+
+REDUCED = 4
+"""From so many frame pixels a network pixel on, reading the pixels that count takes less time than all."""
 
 MOST_PIXELS = 1 << 26
 """Of an image, or a network's input: 8192 x 8192."""
@@ -76,6 +80,32 @@ class InputSpec(BaseModel):
         return len(self.mean)
 
 
+class _Taps:
+    """What the bilinear resize of frames of one size reads, and where it works.
+
+    Attributes:
+        frame_size: height and width.
+        rows: the row above each of the network's rows, then the one below each, [2h].
+        columns: the column left and right of each of the network's columns, as positions in a row of
+            the frame's bytes, all red ones first, two of [3w].
+        across: weight of the right one, float32 [3w].
+        down: of the row below, float32 [h, 1].
+    """
+
+    def __init__(self, frame_size: tuple[int, ...], size: tuple[int, int]) -> None:
+        y, x = (
+            SampledAxis.ask_pytorch(*sides, align_corners=False)
+            for sides in zip(frame_size, size, strict=True)
+        )
+        self.frame_size = frame_size
+        self.rows = np.concatenate((y.low, y.high))
+        self.columns = [(3 * side + np.arange(3)[:, None]).reshape(-1) for side in (x.low, x.high)]
+        self.across, self.down = torch.from_numpy(x.far).repeat(3), torch.from_numpy(y.far)[:, None]
+        self.of_rows = np.empty((2 * size[0], 3 * frame_size[1]), np.uint8)
+        self.of_columns = np.empty((2 * size[0], 3 * size[1]), np.uint8)
+        self.floats = torch.empty(2, *self.of_columns.shape)
+
+
 class Preprocessor:
     """Resizes (bilinear, no antialiasing) and normalises frames into buffers of its own.
 
@@ -90,6 +120,7 @@ class Preprocessor:
         self.scale = spec.scale / (255 * std)
         self.shift = -torch.tensor(spec.mean).view(1, -1, 1, 1) / std
         self._views = torch.empty(2, spec.channels, *self.size)
+        self._taps: _Taps | None = None
 
     def single(self, image: NDArray[np.uint8]) -> Tensor:
         """One view: uint8 [H, W, 3] RGB -> float32 [1, C, h, w].
@@ -101,16 +132,35 @@ class Preprocessor:
             FrameError: another dtype or shape, or an empty image.
         """
         check_image(image, self.spec.channels)
-        if not (image.flags.writeable and image.flags.c_contiguous):  # what torch.from_numpy insists on
-            image = image.copy()
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-        if pixels.shape[2:] != self.size:
-            pixels = F.interpolate(pixels, self.size, mode="bilinear", align_corners=False)
+        reduced = image.shape[0] * image.shape[1] >= REDUCED * self.size[0] * self.size[1]
+        if reduced and image.shape[2] == 3:
+            pixels = self._sampled(image)
+        else:
+            if not (image.flags.writeable and image.flags.c_contiguous):  # what torch.from_numpy insists on
+                image = image.copy()
+            pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+            if pixels.shape[2:] != self.size:
+                pixels = F.interpolate(pixels, self.size, mode="bilinear", align_corners=False)
         if self.spec.colour_order == "BGR":
             pixels = pixels.flip(1)
         elif self.spec.channels == 1 and pixels.shape[1] == 3:
             pixels = (pixels * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
         return torch.addcmul(self.shift, pixels, self.scale, out=self._views[:1])
+
+    def _sampled(self, image: NDArray[np.uint8]) -> Tensor:
+        """The resize of a large frame, [1, 3, h, w]: it reads the four pixels around each of its own."""
+        if self._taps is None or self._taps.frame_size != image.shape[:2]:
+            self._taps = _Taps(image.shape[:2], self.size)
+        taps, (height, width) = self._taps, self.size
+        # into buffers, as new memory takes as long as the arithmetic; "clip" writes straight into them
+        rows = image.reshape(len(image), -1).take(taps.rows, 0, taps.of_rows, "clip")
+        for columns, floats in zip(taps.columns, taps.floats, strict=True):
+            rows.take(columns, 1, taps.of_columns, "clip")
+            floats.copy_(torch.from_numpy(taps.of_columns))
+        left, right = taps.floats
+        along_rows = torch.lerp(left, right, taps.across, out=left)
+        resized = torch.lerp(along_rows[:height], along_rows[height:], taps.down, out=right[:height])
+        return resized.view(1, height, 3, width).transpose(1, 2)
 
     def pair(self, image: NDArray[np.uint8]) -> Tensor:
         """The view pair, image and horizontal flip: float32 [2, C, h, w]. Otherwise as `single`."""

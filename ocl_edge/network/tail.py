@@ -8,10 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ocl_edge.network.bilinear_argmax import BilinearArgmax
+from ocl_edge.network.sampling import rounded_as_known
 
 RESIZE = torch.ops.aten.upsample_bilinear2d.out  # what F.interpolate calls, into a given buffer
 MOST_CLASSES = 256  # a mask has 8 bits
 CHUNK_BYTES = 16 * 2**20
+ENLARGED = 2
+"""From so many mask pixels a logit on, looking for edges first takes less time than resizing everything."""
 
 
 class _Buffers:
@@ -35,29 +41,72 @@ class Tail:
     Args:
         align_corners: how the bilinear resize samples.
         module: the captured tail, None where there is nothing but the resize.
+        of_probabilities: it gives probabilities, which are averaged over views as such.
     """
 
-    def __init__(self, align_corners: bool, module: nn.Module | None = None) -> None:
+    def __init__(
+        self, align_corners: bool, module: nn.Module | None = None, of_probabilities: bool = False
+    ) -> None:
+        self.of_probabilities = of_probabilities
         self.align_corners = align_corners
         self.module = module
         self._buffers: _Buffers | None = None
+        self._by_edges: tuple[tuple[int, ...], BilinearArgmax] | None = None
 
     @torch.no_grad()
     def mask(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
         """Class indices: float32 [1, C, h, w] -> uint8 [height, width]; the first of equals wins.
 
         Several views [N, C, h, w], aligned, are averaged after the captured tail.
-
-        Bit for bit the argmax of the resized logits, a few classes at a time: those of all
-        classes at the frame's size, 166 MB for 20 classes at 1080p, are never held at once.
-        Only the resize is PyTorch's. A comparison is so short that waiting for a second
-        thread on a busy core takes longer than the comparison.
+        Bit for bit the argmax of the logits that PyTorch resizes. Frames that are much larger
+        than the logits are interpolated at the edges between classes alone (`BilinearArgmax`).
         The caller owns the mask.
         """
         if self.module is not None:
             logits = self.module(logits)[0]
         if len(logits) > 1:
             logits = logits.mean(0, keepdim=True)
+        if logits.is_cuda:
+            return self._everywhere_on_gpu(logits, height, width)
+        mask = None
+        if height * width >= ENLARGED * logits[0, 0].numel() and rounded_as_known(logits, height, width):
+            mask = self._at_edges(logits, height, width)
+        return self.everywhere(logits, height, width) if mask is None else mask
+
+    def _at_edges(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8] | None:
+        key = (*logits.shape[2:], height, width)
+        if self._by_edges is None or self._by_edges[0] != key:
+            size = (logits.shape[2], logits.shape[3])
+            self._by_edges = key, BilinearArgmax(size, (height, width), self.align_corners)
+        return self._by_edges[1].mask(logits[0].numpy())
+
+    def _everywhere_on_gpu(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
+        """As `everywhere`, in the memory where the logits are; only the mask comes to the host."""
+        size = [height, width]
+        at_once = max(1, CHUNK_BYTES // (4 * height * width))
+        best = winner = None
+        for first in range(0, logits.shape[1], at_once):
+            chunk = logits[:, first : first + at_once]
+            if list(chunk.shape[2:]) != size:
+                chunk = F.interpolate(chunk, size, mode="bilinear", align_corners=self.align_corners)
+            scores, classes = chunk[0].max(0)
+            classes = (classes + first).to(torch.uint8)
+            if best is None or winner is None:
+                best, winner = scores, classes
+                continue
+            winner = torch.where(scores > best, classes, winner)
+            best = torch.maximum(best, scores)
+        assert winner is not None
+        mask: NDArray[np.uint8] = winner.cpu().numpy()
+        return mask
+
+    def everywhere(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
+        """Resize all logits, a few classes at a time.
+
+        Those of all classes at the frame's size, 166 MB for 20 classes at 1080p, are never held at
+        once. A comparison is so short that waiting for a second thread on a busy core takes longer
+        than the comparison.
+        """
         classes = logits.shape[1]
         if self._buffers is None or self._buffers.key != (classes, height, width):
             self._buffers = _Buffers(classes, height, width)

@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ocl_edge.errors import FrameError, SourceError
+from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge.timings import mask_latency_ms, update_ms
-from ocl_edge_runtime.session.engine import Engine
-from ocl_edge_runtime.session.frames import IN_BACKGROUND, Frame, FrameResult
-from ocl_edge_runtime.session.updates import Outcome
+from ocl_edge_runtime.session.frames import Frame, FrameResult, Landed
+from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.sinks import Sink
 from ocl_edge_runtime.sources import Source
 from ocl_edge_runtime.statistics import Distribution
@@ -31,12 +34,12 @@ class RunReport:
     Attributes:
         frames: how many masks were emitted.
         skipped: frames that could not be read or used.
-        dropped: frames that arrived while the engine was busy, and were passed over.
+        dropped: frames that arrived while the session was busy, and were passed over.
         late: masks that missed the deadline.
         updates: updates that were applied.
         stopped: whether a signal ended the run early.
         source_failure: how a live source failed, None where it did not.
-        reasons: why updates were or were not applied, without details -> how often.
+        reasons: what became of the updates -> how often.
         latency_ms: from the decoded frame to its mask, per recent frame (`RECENT_FRAMES`).
         update_ms: time of the update, per recent frame that was adapted on.
         losses: the loss before each recent update; may hold values that are not finite.
@@ -50,7 +53,7 @@ class RunReport:
     updates: int = 0
     stopped: bool = False
     source_failure: str | None = None
-    reasons: dict[str, int] = field(default_factory=dict)
+    reasons: dict[Reason, int] = field(default_factory=dict)
     latency_ms: list[float] = field(default_factory=list)
     update_ms: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
@@ -71,24 +74,26 @@ class RunReport:
         self.frames += 1
         self.late += result.late
         _append(self.latency_ms, mask_latency_ms(result.timings_ms))
-        if result.reason != IN_BACKGROUND:
-            self._count(result.reason, result.loss, result.adapted, result.timings_ms)
+        if result.verdict.reason is not Reason.IN_BACKGROUND:
+            self._count(result.verdict, result.timings_ms)
         if result.background is not None:
-            self.add_outcome(result.background)
+            self.add_landed(result.background)
 
-    def add_outcome(self, outcome: Outcome) -> None:
+    def add_landed(self, landed: Landed) -> None:
         """Add a background update that was taken in."""
-        update = outcome.update
-        self._count(update.reason, update.loss, update.applied, outcome.timings_ms)
+        self._count(landed.verdict, landed.timings_ms)
 
-    def _count(self, reason: str, loss: float | None, applied: bool, timings_ms: dict[str, float]) -> None:
-        kind = reason.partition(":")[0]
-        self.reasons[kind] = self.reasons.get(kind, 0) + 1
-        if loss is not None:
-            _append(self.losses, loss)
-        if applied:
+    def _count(self, verdict: Verdict, timings_ms: dict[str, float]) -> None:
+        self.reasons[verdict.reason] = self.reasons.get(verdict.reason, 0) + 1
+        if verdict.loss is not None:
+            _append(self.losses, verdict.loss)
+        if verdict.applied:
             self.updates += 1
             _append(self.update_ms, update_ms(timings_ms))
+
+    def told_reasons(self) -> dict[str, int]:
+        """`reasons` by their names."""
+        return {reason.value: count for reason, count in self.reasons.items()}
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -102,7 +107,7 @@ class RunReport:
             "source_failure": self.source_failure,
             "seconds": self.seconds,
             "mean_loss": self.mean_loss,
-            "reasons": self.reasons,
+            "reasons": self.told_reasons(),
             "latency_ms": Distribution.of(self.latency_ms).as_dict() if self.latency_ms else None,
             "update_ms": Distribution.of(self.update_ms).as_dict() if self.update_ms else None,
             "losses": self.losses,
@@ -116,16 +121,16 @@ def _append(recent: list[float], value: float) -> None:
 
 
 def run_stream(
-    engine: Engine,
+    session: Session,
     source: Source,
     sinks: Sequence[Sink],
     on_frame: Callable[[Frame, FrameResult], None] = lambda *_: None,
     deadline_s: float | None = None,
-    on_settled: Callable[[Outcome], None] = lambda _: None,
+    on_settled: Callable[[Landed], None] = lambda _: None,
 ) -> RunReport:
-    """Run every frame of a source through an engine.
+    """Run every frame of a source through a session.
 
-    A frame's mask reaches all sinks before the engine updates on it. SIGINT and SIGTERM
+    A frame's mask reaches all sinks before the session updates on it. SIGINT and SIGTERM
     end the run after the current frame. A mask is late if it is emitted more than
     ``deadline_s`` after its frame arrived, on the clock of `time.monotonic`. A live source
     that fails ends the run like its last frame would; the report says so. A background update
@@ -139,25 +144,14 @@ def run_stream(
     start = time.perf_counter()
     with stop_signal(source.stop) as stopped:
         try:
-            for frame in source:
-                try:
-                    mask = engine.predict(frame.image, frame.captured_at)
-                except FrameError as error:
-                    source.skip(frame.name, str(error))
-                    continue
-                for sink in sinks:
-                    sink.emit(frame, mask)
-                engine.watch.lap("emit")
-                late = deadline_s is not None and time.monotonic() > frame.captured_at + deadline_s
-                result = replace(engine.result(mask, engine.adapt()), late=late)
-                result.timings_ms["decode"] = frame.decode_ms
+            for frame, result in play(session, source, sinks, deadline_s):
                 report.add(result)
                 on_frame(frame, result)
         except SourceError as error:
             report.source_failure = str(error)
-        last = engine.settle()
+        last = session.settle()
         if last is not None:
-            report.add_outcome(last)
+            report.add_landed(last)
             on_settled(last)
         report.stopped = stopped()
     report.seconds = time.perf_counter() - start
@@ -165,6 +159,29 @@ def run_stream(
     if not report.frames and not report.stopped and not report.source_failure:
         raise FrameError(f"none of the {source.skipped} frames could be used")
     return report
+
+
+def play(
+    session: Session, source: Source, sinks: Sequence[Sink], deadline_s: float | None = None
+) -> Iterator[tuple[Frame, FrameResult]]:
+    """The loop: predict, emit, adapt, frame after frame; see `Session.step`."""
+    emitted_at = 0.0
+
+    def emit(mask: NDArray[np.uint8]) -> None:
+        nonlocal emitted_at
+        for sink in sinks:
+            sink.emit(frame, mask)
+        emitted_at = time.monotonic()
+
+    for frame in source:
+        try:
+            result = session.step(frame.image, frame.captured_at, emit)
+        except FrameError as error:
+            source.skip(frame.name, str(error))
+            continue
+        late = deadline_s is not None and emitted_at > frame.captured_at + deadline_s
+        timings = {**result.timings_ms, "decode": frame.decode_ms}
+        yield frame, replace(result, late=late, timings_ms=timings)
 
 
 @contextmanager

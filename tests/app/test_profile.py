@@ -8,7 +8,8 @@ import pytest
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.timings import MASK_STAGES, UPDATE_STAGES
 from ocl_edge_app.profile import run_profile
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.sources import NoiseSource
 from ocl_edge_runtime.statistics import Distribution
 
@@ -29,16 +30,16 @@ def test_percentiles_interpolate_between_ranks() -> None:
 
 
 def test_both_engines_see_the_same_frames_and_every_stage_adds_up(small_bundle: Bundle) -> None:
-    off, on = Engine(small_bundle, EngineOptions("frozen")), Engine(small_bundle)
+    off, on = open_session(small_bundle, SessionOptions("frozen")), open_session(small_bundle)
     seen: dict[str, list[bytes]] = {"frozen": [], "ocl-head": []}
-    for engine in (off, on):
-        predict = engine.predict
+    for session in (off, on):
+        predict = session.predict
 
-        def recorded(image, predict=predict, mode=engine.method.name):  # type: ignore[no-untyped-def]
+        def recorded(image, arrived_at=None, predict=predict, mode=session.setup.method.name):  # type: ignore[no-untyped-def]
             seen[mode].append(image.tobytes())
             return predict(image)
 
-        engine.predict = recorded  # type: ignore[method-assign]
+        session.predict = recorded  # type: ignore[method-assign]
     profile = run_profile(off, on, NoiseSource(40, 50, 9), warmup=2)
     assert len(profile.off.frames) == len(profile.on.frames) == 7
     assert seen["frozen"] == seen["ocl-head"]
@@ -57,7 +58,7 @@ def test_both_engines_see_the_same_frames_and_every_stage_adds_up(small_bundle: 
 
 
 def test_the_trace_has_one_event_a_span_without_overlap(small_bundle: Bundle) -> None:
-    off, on = Engine(small_bundle, EngineOptions("frozen")), Engine(small_bundle)
+    off, on = open_session(small_bundle, SessionOptions("frozen")), open_session(small_bundle)
     profile = run_profile(off, on, NoiseSource(40, 50, 4), warmup=0)
     trace = profile.trace()["traceEvents"]
     events = [e for e in trace if e["ph"] == "X"]

@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ocl_edge.bundle.reading import Bundle
+from ocl_edge.method.verdict import Reason
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge_app.demo.world.drive import FIRST_DRIVE_SEED, FRAMES_PER_S, DriveFrame, record
 from ocl_edge_app.demo.world.measure import SHIPPED
 from ocl_edge_app.demo.world.scene import Scene
 from ocl_edge_app.demo.world.weather import NIGHT, RAIN, Weather
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
-from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+from ocl_edge_runtime.session.session import Session
 
 BEFORE, FAULTY, AFTER = 6, 8, 20
 TOLERANCE = 0.01  # mIoU
@@ -59,8 +61,8 @@ def night() -> list[DriveFrame]:
 
 @pytest.fixture(scope="module")
 def frozen(demo_bundle: Bundle, rain: list[DriveFrame]) -> float:
-    engine = Engine(demo_bundle, EngineOptions("frozen", threads=1))
-    return miou([(engine.predict(frame.image), frame.labels) for frame in rain[-AFTER:]])
+    session = open_session(demo_bundle, SessionOptions("frozen", threads=1))
+    return miou([(session.predict(frame.image), frame.labels) for frame in rain[-AFTER:]])
 
 
 def miou(pairs: list[tuple[Pixels, Pixels]]) -> float:
@@ -93,11 +95,11 @@ def resized(image: Pixels, step: int) -> Pixels:
 class NanBackend:
     """A backend whose outputs of one kind are NaN while ``broken``."""
 
-    def __init__(self, engine: RealtimeEngine, kind: str) -> None:
+    def __init__(self, session: Session, kind: str) -> None:
         self.broken = False
         self._kind = kind
-        self._infer = engine._backend.infer
-        engine._backend.infer = self.infer  # type: ignore[method-assign]
+        self._infer = session.segmenter.backbone.infer
+        session.segmenter.backbone.infer = self.infer  # type: ignore[method-assign]
 
     def infer(self, form: str, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         outputs = self._infer(form, inputs)  # type: ignore[arg-type]
@@ -110,11 +112,11 @@ class NanBackend:
 
 @dataclass
 class Outcome:
-    """mIoU of the frames after the fault, why updates in the fault were or were not applied, the engine."""
+    """mIoU of the frames after the fault, why updates in the fault were or were not applied, the session."""
 
     miou: float
-    kinds: Counter[str]
-    engine: RealtimeEngine
+    kinds: Counter[Reason]
+    session: Session
 
 
 def play(
@@ -128,33 +130,33 @@ def play(
     **realtime: object,
 ) -> Outcome:
     options = RealtimeOptions(every, every, **realtime)  # type: ignore[arg-type]
-    engine = RealtimeEngine(bundle, EngineOptions(threads=1), options)
-    backend, optimiser = NanBackend(engine, nan), engine.head.optimizer.param_groups[0]
-    rate, kinds, after = optimiser["lr"], Counter[str](), []
+    session = open_session(bundle, SessionOptions(threads=1), options)
+    backend, optimiser = NanBackend(session, nan), session.weights.optimizer.param_groups[0]
+    rate, kinds, after = optimiser["lr"], Counter[Reason](), []
     for step, frame in enumerate(frames):
         broken = BEFORE <= step < len(frames) - AFTER
         backend.broken = broken
         optimiser["lr"] = rate * lr_times if broken else rate
         image = change(frame.image, step) if broken else frame.image
-        mask = engine.predict(image, 0.1 * step)
+        mask = session.predict(image, 0.1 * step)
         assert mask.shape == image.shape[:2]
-        reason = engine.result(mask, engine.adapt()).reason
+        reason = session.adapt().reason
         if broken:
-            kinds[reason.partition(":")[0]] += 1
+            kinds[reason] += 1
         elif step > BEFORE:
             after.append((mask, frame.labels))
-    return Outcome(miou(after), kinds, engine)
+    return Outcome(miou(after), kinds, session)
 
 
 def holds(outcome: Outcome, frozen: float) -> None:
-    tensors, _ = outcome.engine.export_state()
+    tensors, _ = outcome.session.export_state()
     assert all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point())
     assert outcome.miou > frozen - TOLERANCE
 
 
 REFUSED = {
-    "black": (lambda image, _step: np.zeros_like(image), "the frame is blank"),
-    "white": (lambda image, _step: np.full_like(image, 255), "the frame is blank"),
+    "black": (lambda image, _step: np.zeros_like(image), Reason.BLANK),
+    "white": (lambda image, _step: np.full_like(image, 255), Reason.BLANK),
 }
 USED: dict[str, Callable[[Pixels, int], Pixels]] = {
     "half covered": half_covered,
@@ -170,7 +172,7 @@ def test_frames_that_show_nothing_teach_nothing(
     change, reason = REFUSED[fault]
     outcome = play(demo_bundle, rain, change, every=every)
     assert outcome.kinds[reason] >= FAULTY // every
-    assert outcome.kinds["adapted"] == 0
+    assert outcome.kinds[Reason.ADAPTED] == 0
     holds(outcome, frozen)
 
 
@@ -190,7 +192,7 @@ def test_a_bad_view_does_no_lasting_harm(
     demo_bundle: Bundle, rain: list[DriveFrame], frozen: float, fault: str, every: int
 ) -> None:
     outcome = play(demo_bundle, rain, USED[fault], every=every)
-    assert outcome.kinds["adapted"] > 0 or every > 1  # there the lagging vectors may refuse it all
+    assert outcome.kinds[Reason.ADAPTED] > 0 or every > 1  # there the lagging vectors may refuse it all
     holds(outcome, frozen)
 
 
@@ -206,22 +208,22 @@ def test_a_frozen_scene_under_sensor_noise_does_no_lasting_harm(
 ) -> None:
     still = rain[:BEFORE] + [rain[BEFORE - 1]] * 50 + rain[BEFORE + FAULTY :]
     outcome = play(demo_bundle, still, sensor_noise)
-    assert outcome.kinds["adapted"] > 0
+    assert outcome.kinds[Reason.ADAPTED] > 0
     holds(outcome, frozen)
 
 
 @pytest.mark.parametrize("every", [1, 4])
 @pytest.mark.parametrize(
     ("kind", "reason"),
-    [("features", "the backbone's output is not finite"), ("statistics", "statistics refused")],
+    [("features", Reason.FEATURES_NOT_FINITE), ("statistics", Reason.STATISTICS_TOO_FAR)],
 )
 def test_nan_from_a_backend_is_undone_by_nothing_but_the_next_frame(
-    demo_bundle: Bundle, rain: list[DriveFrame], frozen: float, kind: str, reason: str, every: int
+    demo_bundle: Bundle, rain: list[DriveFrame], frozen: float, kind: str, reason: Reason, every: int
 ) -> None:
     outcome = play(demo_bundle, rain, nan=kind, every=every)
     assert outcome.kinds[reason] >= FAULTY // every
-    assert outcome.kinds["adapted"] == 0
-    assert outcome.engine.guard.rollbacks == 0  # it was not the head's fault
+    assert outcome.kinds[Reason.ADAPTED] == 0
+    assert outcome.session.updates.learner.guard.rollbacks == 0  # it was not the head's fault
     holds(outcome, frozen)
 
 
@@ -230,7 +232,7 @@ def test_sudden_changes_of_the_world(
     demo_bundle: Bundle, rain: list[DriveFrame], night: list[DriveFrame], frozen: float, every: int
 ) -> None:
     outcome = play(demo_bundle, rain[:BEFORE] + night + rain[BEFORE + FAULTY :], every=every)
-    assert outcome.kinds["adapted"] > 0 or every > 1
+    assert outcome.kinds[Reason.ADAPTED] > 0 or every > 1
     holds(outcome, frozen)
 
 
@@ -238,7 +240,7 @@ def test_a_learning_rate_a_thousand_times_too_high_collapses_without_the_guard_a
     demo_bundle: Bundle, rain: list[DriveFrame], frozen: float
 ) -> None:
     guarded = play(demo_bundle, rain, lr_times=1000)
-    assert guarded.engine.guard.rollbacks > 0
+    assert guarded.session.updates.learner.guard.rollbacks > 0
     holds(guarded, frozen)
     unguarded = play(demo_bundle, rain, lr_times=1000, guarded=False)
     assert unguarded.miou < frozen - 0.05
@@ -248,28 +250,28 @@ def test_weights_that_became_nan_are_replaced(
     demo_bundle: Bundle, rain: list[DriveFrame], frozen: float
 ) -> None:
     """As after a flipped bit in memory: the features are fine, the loss is not."""
-    engine = RealtimeEngine(demo_bundle, EngineOptions(threads=1), RealtimeOptions(1, 1))
+    session = open_session(demo_bundle, SessionOptions(threads=1), RealtimeOptions(1, 1))
     after = []
     for step, frame in enumerate(rain):
         if step == BEFORE:
             with torch.no_grad():
-                next(iter(engine.head.parameters.values())).view(-1)[0] = torch.nan
-        result = engine.step(frame.image)
+                next(iter(session.weights.parameters.values())).view(-1)[0] = torch.nan
+        result = session.step(frame.image)
         if step == BEFORE:
-            assert result.reason == "roll back: the loss is not finite"
+            assert str(result.verdict) == "roll back: the loss is not finite"
         elif step > BEFORE:
-            assert "not finite" not in result.reason
+            assert "not finite" not in str(result.verdict)
         if step >= BEFORE + FAULTY:
             after.append((result.mask, frame.labels))
     assert miou(after) > frozen
-    assert engine.guard.rollbacks == 1
+    assert session.updates.learner.guard.rollbacks == 1
 
 
 def test_many_rounds_of_the_same_frames(demo_bundle: Bundle, rain: list[DriveFrame]) -> None:
     """The last of ten rounds is no worse than frozen on the same frames."""
     few = rain[::3]
-    engine = RealtimeEngine(demo_bundle, EngineOptions(threads=1), RealtimeOptions(1, 1))
-    plain = Engine(demo_bundle, EngineOptions("frozen", threads=1))
+    session = open_session(demo_bundle, SessionOptions(threads=1), RealtimeOptions(1, 1))
+    plain = open_session(demo_bundle, SessionOptions("frozen", threads=1))
     for _ in range(10):
-        last = [(engine.step(frame.image).mask, frame.labels) for frame in few]
+        last = [(session.step(frame.image).mask, frame.labels) for frame in few]
     assert miou(last) > miou([(plain.predict(frame.image), frame.labels) for frame in few])

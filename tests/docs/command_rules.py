@@ -155,6 +155,18 @@ def read_requirements(words: Words) -> None:
             assert wanted.extras <= extras.keys(), f"{word}: pyproject.toml has the extras {sorted(extras)}"
 
 
+def find_tests(words: Words) -> None:
+    """The paths that a pytest command names exist; ``-k`` is a word of a file or test under them."""
+    arguments = words[words.index("pytest") + 1 :]
+    word = arguments.pop(arguments.index("-k") + 1) if "-k" in arguments else ""
+    paths = [ROOT / argument for argument in arguments if not argument.startswith("-")]
+    assert paths
+    for path in paths:
+        assert path.exists(), path
+        files = [path] if path.is_file() else [*path.rglob("*.py"), *(ROOT / "docs").glob("*.md")]
+        assert any(word in file.stem or word in file.read_text(encoding="utf-8") for file in files), word
+
+
 def accept(words: Words) -> None:
     """The rule's pattern is the whole command."""
 
@@ -171,9 +183,14 @@ RULES = (
     Rule(r"^ocl-edge export ", export),
     Rule(r"^ocl-edge ", run_ocl_edge),
     Rule(r"^python examples/minimal_loop", run_script),
-    Rule(r"^python (bench/|-m ocl_edge\.demo\.)", parse_script, "takes minutes, some need footage"),
+    Rule(
+        r"^python (bench/|scripts/|-m ocl_edge_app\.demo\.)", parse_script, "takes minutes, some need footage"
+    ),
+    Rule(r"^\.venv/bin/python -m pytest ", find_tests, "would run tests inside a test"),
     Rule(r"^make( |$)", plan_make, "sets up an environment, or runs all tests"),
+    Rule(r"^pip install pre-commit$", accept, "needs the network; no part of ours needs it"),
     Rule(r"^pip install ", read_requirements, "needs the network"),
+    Rule(r"^pre-commit install$", accept, "changes the clone's hooks"),
     Rule(r"^python3 -m venv --system-site-packages venv$", accept, "makes an environment"),
     Rule(r"^\. venv/bin/activate$", accept, "enters an environment"),
     Rule(r"^scp -r bundle frames robot:$", accept, "needs a robot"),

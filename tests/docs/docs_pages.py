@@ -12,7 +12,11 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")))
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")),
+)
 
 SHELL = ("", "sh", "bash")
 """Blocks of these languages, and indented ones, hold commands and nothing else."""
@@ -98,6 +102,16 @@ def links(page: str) -> list[str]:
         if span.type in ("link_open", "image")
     ]
     return found + re.findall(r'(?:src|srcset|href)="([^"]+)"', text)
+
+
+def prose(page: str) -> list[str]:
+    """Running text and cells of tables, Markdown included; no headings, no code."""
+    tokens = _PARSER.parse(read(page))
+    return [
+        " ".join(token.content.split())
+        for previous, token in pairwise(tokens)
+        if token.type == "inline" and previous.type != "heading_open"
+    ]
 
 
 def headings(page: str) -> list[str]:

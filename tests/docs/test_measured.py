@@ -30,6 +30,21 @@ def test_the_readme_has_the_numbers_of_the_ablation(ablation: dict[str, Any]) ->
     readme = next(t for t in tables("README.md") if t.header[:2] == ["stream", "frozen"])
     for index, cell in enumerate(("frozen", "norm", "norm + OCL head + restoration")):
         assert [row[index + 1] for row in readme.rows] == columns[cell]
-    *all_weights, last, mean = (score.split(" ")[0] for score in columns["norm + OCL all + restoration"])
-    words = " ".join(read("README.md").split())
+
+
+def test_the_measurements_have_the_published_method_of_the_ablation() -> None:
+    of_cells = next(t for t in tables("docs/ablation.md") if t.header[0] == "cell")
+    (row,) = (row[1:] for row in of_cells.rows if row[0] == "norm + OCL all + restoration")
+    *all_weights, last, mean = (score.split(" ")[0] for score in row)
+    words = " ".join(read("docs/measurements.md").split())
     assert f"has {', '.join(all_weights)} and {last}, on the mean of the corruptions {mean}," in words
+
+
+def test_the_readme_has_the_times_of_the_measurements() -> None:
+    modes = next(t for t in tables("docs/measurements.md") if t.header[0] == "mode")
+    (row,) = (row for row in modes.rows if row[0] == "realtime, statistics and update on every frame")
+    words = " ".join(read("README.md").split())
+    assert (
+        f"takes {row[1]} times as long as a frozen one, and a whole frame with its update {row[3]} times"
+        in words
+    )

@@ -26,8 +26,8 @@ from ocl_edge.tensorrt.flavours import FlavourName
 from ocl_edge.tensorrt.key import EngineKey, EngineRecord, Here, graph_hashes
 from ocl_edge.tensorrt.store import StoredEngine, store_engine, user_cache
 from ocl_edge_runtime.backends.engine_device import Buffer, Enqueue
-from ocl_edge_runtime.backends.lane import Lane
 from ocl_edge_runtime.backends.tensorrt_engines import EngineLibrary
+from ocl_edge_runtime.backends.update_stream import UpdateStream
 
 MAGIC = b"fake engine "
 STREAM = 0xABC0
@@ -206,7 +206,7 @@ class HostDevice:
     """`EngineDevice` in host memory; ``binds`` says whether tensors are bound where they lie."""
 
     torch_device = torch.device("cpu")
-    lane = Lane()
+    update_stream = UpdateStream()
 
     def __init__(self, can_capture: bool = True, binds: bool = True) -> None:
         self.can_capture, self.binds = can_capture, binds

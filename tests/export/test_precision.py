@@ -18,8 +18,8 @@ from ocl_edge.errors import BuildError, ParityError, UsageError
 from ocl_edge.network.forms import FORMS, FormName
 from ocl_edge.scoring.labels import read_label_space
 from ocl_edge_export.engines import precision_gate
-from ocl_edge_export.engines.form_inputs import inputs_of_form
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels
+from ocl_edge_export.form_inputs import inputs_of_form
 from ocl_edge_export.gate_runners import run_onnx
 from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances
 from ocl_edge_export.precision import to_sixteen_bits, write_converted
@@ -168,7 +168,7 @@ def test_labels_of_other_classes_are_compared_through_the_map(bundle: Bundle, tm
     (tmp_path / "map.json").write_text(json.dumps(class_map.tolist()))
     (tmp_path / "classes.json").write_text(json.dumps({"classes": ["a", "b", "c"], "ignore_index": 3}))
     space = read_label_space(bundle.manifest, tmp_path / "map.json", tmp_path / "classes.json")
-    images, finish = noise_images(bundle.manifest.input), precision_gate._Finish(bundle)
+    images, finish = noise_images(bundle.manifest.input), precision_gate.MaskMaker(bundle)
     wrong = tmp_path / "plain.fp16.onnx"
     model = onnx.load(bundle.file("backbone.plain.onnx"))
     weight = next(tensor for tensor in model.graph.initializer if tensor.name == "right.weight")

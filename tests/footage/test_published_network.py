@@ -11,7 +11,8 @@ from PIL import Image
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.scoring.metrics import ConfusionMatrix
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.sources import ImageSource
 
 pytestmark = pytest.mark.footage
@@ -23,13 +24,13 @@ def bundle(published_bundle: Bundle) -> Bundle:
     return published_bundle
 
 
-def miou(bundle: Bundle, options: EngineOptions, data: Path) -> float:
+def miou(bundle: Bundle, options: SessionOptions, data: Path) -> float:
     mapping = json.loads((data / "camvid" / "from_cityscapes.json").read_text())["to_camvid"]
     matrix = ConfusionMatrix(11, 11, np.array(mapping))
-    engine = Engine(bundle, options)
+    session = open_session(bundle, options)
     for frame in ImageSource(str(data / "camvid" / "0001TP" / "images"), limit=FRAMES):
         labels = np.array(Image.open(data / "camvid" / "0001TP" / "labels" / f"{frame.name}.png"))
-        matrix.add(engine.step(frame.image).mask, labels)
+        matrix.add(session.step(frame.image).mask, labels)
     return 100 * matrix.miou()
 
 
@@ -46,7 +47,7 @@ def test_export_recognises_it_and_passes_the_gate_on_real_frames(bundle: Bundle)
 
 
 def test_onnxruntime_equals_pytorch_and_adaptation_gains(bundle: Bundle, data: Path) -> None:
-    frozen = {b: miou(bundle, EngineOptions("frozen", "pair", b), data) for b in ("torch", "onnxruntime")}
+    frozen = {b: miou(bundle, SessionOptions("frozen", "pair", b), data) for b in ("torch", "onnxruntime")}
     assert frozen["onnxruntime"] == pytest.approx(frozen["torch"], abs=0.05)
-    norms = miou(bundle, EngineOptions("norm", backend="onnxruntime"), data)
+    norms = miou(bundle, SessionOptions("norm", backend="onnxruntime"), data)
     assert norms > frozen["onnxruntime"] + 4

@@ -19,8 +19,9 @@ from PIL import Image
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import FrameError, OutputError, UsageError
 from ocl_edge_runtime.loop import run_stream
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
 from ocl_edge_runtime.session.frames import Frame
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.sinks import open_sink, open_sinks
 from ocl_edge_runtime.sinks.files import write_png
 from ocl_edge_runtime.sources import ImageSource, repeated
@@ -65,10 +66,10 @@ def test_bad_images_are_reported_skipped_and_counted(
     skipped: dict[str, str] = {}
     source = ImageSource(str(mixed), on_skip=skipped.__setitem__)
     sink = open_sink(f"masks:{tmp_path / 'out'}", small_bundle.manifest)
-    report = run_stream(Engine(small_bundle), source, [sink])
+    report = run_stream(open_session(small_bundle), source, [sink])
     assert (report.frames, report.skipped, report.updates) == (6, 5, 6)
     assert skipped["frame_00b.png"] == "is empty"
-    assert skipped["frame_02b.png"].startswith("is no image of a known format")
+    assert skipped["frame_02b.png"].startswith("is not an image of a known format")
     assert "cannot be decoded" in skipped["frame_01b.png"]
     assert "mode 'F'" in skipped["frame_03b.tiff"]
     assert "8-bit" in skipped["frame_04b.png"]
@@ -78,19 +79,19 @@ def test_bad_images_are_reported_skipped_and_counted(
 def test_nothing_usable_is_an_error(small_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"")
     with pytest.raises(FrameError, match="none of the 1 frames"):
-        run_stream(Engine(small_bundle), ImageSource(str(tmp_path)), [])
+        run_stream(open_session(small_bundle), ImageSource(str(tmp_path)), [])
 
 
 def test_masks_are_class_indices_at_the_frames_size(
     small_bundle: Bundle, frames: Path, tmp_path: Path
 ) -> None:
     sinks = [open_sink(f"{kind}:{tmp_path / kind}", small_bundle.manifest) for kind in ("masks", "overlay")]
-    run_stream(Engine(small_bundle, EngineOptions("frozen")), ImageSource(str(frames)), sinks)
-    engine = Engine(small_bundle, EngineOptions("frozen"))
+    run_stream(open_session(small_bundle, SessionOptions("frozen")), ImageSource(str(frames)), sinks)
+    session = open_session(small_bundle, SessionOptions("frozen"))
     for index in range(6):
         with Image.open(tmp_path / "masks" / f"frame_{index:02d}.png") as mask:
             assert mask.mode == "L"
-            assert np.array_equal(np.array(mask), engine.step(random_image(index)).mask)
+            assert np.array_equal(np.array(mask), session.step(random_image(index)).mask)
         with Image.open(tmp_path / "overlay" / f"frame_{index:02d}.png") as overlay:
             assert (overlay.mode, overlay.size) == ("RGB", (50, 40))
     assert not [f for f in (tmp_path / "masks").iterdir() if "partial" in f.name]
@@ -98,19 +99,19 @@ def test_masks_are_class_indices_at_the_frames_size(
 
 def test_the_mask_is_out_before_the_update(small_bundle: Bundle, frames: Path) -> None:
     order: list[str] = []
-    engine = Engine(small_bundle)
-    adapt = engine.adapt
+    session = open_session(small_bundle)
+    adapt = session.adapt
 
     class Recorder:
         def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
-            order.append(f"mask {frame.index} {engine.head.weights_sha256()[:8]}")
+            order.append(f"mask {frame.index} {session.weights.weights_sha256()[:8]}")
 
     def recorded():  # type: ignore[no-untyped-def]
         order.append("update")
         return adapt()
 
-    engine.adapt = recorded  # type: ignore[method-assign]
-    run_stream(engine, ImageSource(str(frames), limit=3), [Recorder()])
+    session.adapt = recorded  # type: ignore[method-assign]
+    run_stream(session, ImageSource(str(frames), limit=3), [Recorder()])
     assert [entry.split()[0] for entry in order] == ["mask", "update"] * 3
     assert len({entry for entry in order if entry != "update"}) == 3
 
@@ -190,7 +191,7 @@ def test_repeating_goes_on_and_ends_where_nothing_can_be_read(frames: Path, tmp_
 
 def test_the_report_counts_seconds_and_means_what_is_finite(small_bundle: Bundle, frames: Path) -> None:
     start = time.perf_counter()
-    report = run_stream(Engine(small_bundle), ImageSource(str(frames)), [])
+    report = run_stream(open_session(small_bundle), ImageSource(str(frames)), [])
     assert sum(report.latency_ms + report.update_ms) / 1e3 < report.seconds < time.perf_counter() - start
     assert report.mean_loss == pytest.approx(np.mean(report.losses))
     report.losses += [float("nan"), float("inf")]
@@ -207,7 +208,7 @@ def test_a_signal_finishes_the_frame_and_reports(
                 os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
-    report = run_stream(Engine(small_bundle), ImageSource(str(frames)), [Stopper()])
+    report = run_stream(open_session(small_bundle), ImageSource(str(frames)), [Stopper()])
     assert report.stopped
     assert (report.frames, report.updates) == (3, 3)
     assert signal.getsignal(number) is before
@@ -226,7 +227,9 @@ def test_a_signal_among_unreadable_frames_ends_the_run_there(
         if len(seen) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    report = run_stream(Engine(small_bundle), ImageSource(str(directory), on_skip=stop_at_the_third), [])
+    report = run_stream(
+        open_session(small_bundle), ImageSource(str(directory), on_skip=stop_at_the_third), []
+    )
     assert report.stopped
     assert (report.frames, report.skipped) == (3, 3)
 
@@ -239,8 +242,8 @@ def test_late_masks_are_counted_on_the_real_clock(small_bundle: Bundle, frames: 
             if frame.index in (1, 4):
                 time.sleep(0.6)
 
-    engine = Engine(small_bundle, EngineOptions("frozen"))
-    engine.step(random_image(0))
-    report = run_stream(engine, ImageSource(str(frames)), [Slow()], deadline_s=0.5)
+    session = open_session(small_bundle, SessionOptions("frozen"))
+    session.step(random_image(0))
+    report = run_stream(session, ImageSource(str(frames)), [Slow()], deadline_s=0.5)
     assert report.late == 2
     assert report.late_share == report.as_dict()["late_share"] == pytest.approx(1 / 3)

@@ -44,12 +44,12 @@ def test_a_section_without_commands_is_an_error(script: ModuleType) -> None:
         script.commands_of(README, "Tryit")
 
 
-def test_the_readme_has_the_sections_and_they_install_and_run_the_demo(script: ModuleType) -> None:
+def test_the_readme_sets_up_demo_and_tests_by_make_and_installs_by_pip(script: ModuleType) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [bool(script.commands_of(text, section)) for section in script.SECTIONS] == [True, True]
-    first = script.commands_of(text, script.SECTIONS[0])
-    assert first[0].startswith("pip install ")
-    assert first[-1] == "ocl-edge demo"
+    try_it, install = (script.commands_of(text, section) for section in script.SECTIONS)
+    assert try_it == ["make demo", "make test"]
+    assert install[0].startswith("pip install ")
+    assert install[-1] == "ocl-edge doctor"
 
 
 def test_only_path_and_pips_index_settings_remain(
@@ -86,3 +86,5 @@ def test_a_command_that_fails_fails_the_script(
     (tmp_path / "machine").mkdir()
     with pytest.raises(SystemExit, match="'Try it': the last command above failed with 3"):
         script.follow("Try it", tmp_path / "machine")
+    (tmp_path / "another").mkdir()
+    assert script.follow("Try it", tmp_path / "another", "python -c 'raise SystemExit(3)'") > 0

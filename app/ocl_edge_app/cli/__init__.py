@@ -14,14 +14,14 @@ from ocl_edge.errors import OclEdgeError
 from ocl_edge.plain_text import plain, plain_lines
 
 VERBS = {
-    "demo": "See it work: a drawn drive, nothing to download.",
-    "export": "Checkpoint -> verified bundle.",
-    "build": "Bundle -> TensorRT engines, for this device or others.",
+    "demo": "Show adaptation on a drawn drive; downloads nothing.",
+    "export": "Turn a checkpoint into a verified bundle.",
+    "build": "Compile a bundle into TensorRT engines.",
     "run": "Segment a stream and adapt to it.",
-    "profile": "Where each millisecond of a frame goes.",
-    "evaluate": "What adaptation gains on labelled footage.",
+    "profile": "Show where each millisecond of a frame goes.",
+    "evaluate": "Measure what adaptation gains on labelled footage.",
     "inspect": "Print a bundle and verify every file.",
-    "doctor": "What this machine can run, and why not the rest.",
+    "doctor": "List what this machine can run, and why not the rest.",
 }
 
 EPILOG = """
@@ -83,7 +83,7 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         said = io.StringIO()
         error.show(file=said)
-        click.echo("\n".join(map(plain, said.getvalue().splitlines())), err=True)
+        click.echo("\n".join(plain(line.expandtabs(4)) for line in said.getvalue().splitlines()), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)

@@ -49,56 +49,73 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
     return targets
 
 
-@click.command(epilog=EXAMPLES, short_help="Bundle -> TensorRT engines, for this device or others.")
+@click.command(epilog=EXAMPLES, short_help="Compile a bundle into TensorRT engines.")
 @bundle_argument
 @click.option(
     "--backend",
     "flavour",
     required=True,
     type=click.Choice(FLAVOURS),
-    help="tensorrt builds on the device for the device; tensorrt-rtx also ahead of time, without a GPU.",
+    help="tensorrt builds on the device, for that device; tensorrt-rtx can also build elsewhere, without a "
+    "GPU.",
 )
 @click.option(
     "--forms",
     callback=parse_forms,
     default=FORMS,
     show_default=True,
-    help="Which to compile; head and head_step are for run --head engine, always in float32.",
+    help="Graphs to compile. run --head engine also needs head and head_step; they stay float32.",
 )
 @click.option(
     "--targets",
     callback=parse_targets,
     metavar="sm86,sm89",
-    help="Compute capabilities (tensorrt-rtx). Default: this machine's GPU.",
+    help="Compute capabilities to build for (tensorrt-rtx). Default: this machine's GPU.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
     default="fp32",
     show_default=True,
-    help="Inside the engine; inputs, outputs, norm vectors and statistics stay float32.",
-)
-@click.option("--input-size", callback=parse_size, metavar="HxW", help="Checked against the bundle's.")
-@click.option(
-    "--min-batch", type=click.IntRange(min=1), default=1, show_default=True, help="Smallest that is taken."
+    help="Precision inside the engine; inputs, outputs, norm vectors and statistics stay float32.",
 )
 @click.option(
-    "--opt-batch", type=click.IntRange(min=1), default=1, show_default=True, help="The one it is tuned for."
+    "--input-size", callback=parse_size, metavar="HxW", help="Fail unless the bundle has this size."
 )
 @click.option(
-    "--max-batch", type=click.IntRange(min=1), default=2, show_default=True, help="Largest; 2: a view pair."
+    "--min-batch",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Smallest batch the engine accepts.",
 )
-@click.option("--workspace-mib", type=click.IntRange(min=1), metavar="N", help="Scratch memory to plan with.")
+@click.option(
+    "--opt-batch",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Batch the engine is tuned for.",
+)
+@click.option(
+    "--max-batch",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Largest batch; a view pair is 2.",
+)
+@click.option(
+    "--workspace-mib", type=click.IntRange(min=1), metavar="N", help="Limit of the builder's scratch memory."
+)
 @click.option("--tf32", is_flag=True, help="Let float32 layers compute in TensorFloat-32.")
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of images: value ranges (int8), and what the precision gate compares on.",
+    help="Directory of images for the precision gate and for int8's value ranges. Default: noise.",
 )
 @click.option(
     "--labels",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of 8-bit class maps named as the images: the gate also compares mIoU.",
+    help="Directory of 8-bit class maps with the images' names; the gate then also compares mIoU.",
 )
 @label_map_option
 @label_classes_option
@@ -109,17 +126,27 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
     default=1800,
     show_default=True,
     metavar="S",
-    help="Seconds for each engine.",
+    help="Seconds that one engine may take.",
 )
-@click.option("--rebuild", is_flag=True, help="Build also where a valid engine is there.")
-@click.option("--dry-run", is_flag=True, help="Say what would be built, and build nothing.")
+@click.option("--rebuild", is_flag=True, help="Rebuild even if a valid engine exists.")
+@click.option(
+    "--trust-engines",
+    is_flag=True,
+    help="Let the engines that came with the bundle run here, as if built here. An engine is code.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan and build nothing.")
 @json_option
 def build(
-    bundle: Path, json_path: str | None, dry_run: bool, input_size: tuple[int, int] | None, **asked: Any
+    bundle: Path,
+    json_path: str | None,
+    trust_engines: bool,
+    dry_run: bool,
+    input_size: tuple[int, int] | None,
+    **asked: Any,
 ) -> None:
-    """Compile the forms of BUNDLE into engines, each in a process of its own.
+    """Compile the forms of BUNDLE into TensorRT engines, each in its own process.
 
-    A valid engine that is there already is kept.
+    Valid engines that were built here are kept. With --trust-engines nothing is built.
     """
     from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.output import emit_json, note, stage_progress
@@ -129,6 +156,9 @@ def build(
     request = BuildRequest(**asked)
     opened = Bundle.open(bundle)
     _check_size(opened, input_size)
+    if trust_engines:
+        _trust_engines(opened)
+        return
     if dry_run:
         _show_plan(opened, request, plan_build(opened, request), json_path)
         return
@@ -141,6 +171,15 @@ def build(
         emit_json(json_path, {"bundle": str(bundle), "engines": [_as_dict(engine) for engine in engines]})
     if json_path != "-":
         _show(engines)
+
+
+def _trust_engines(bundle: Bundle) -> None:
+    from ocl_edge.tensorrt.store import trust_engines
+    from ocl_edge_app.cli.output import print_rows
+
+    taken = trust_engines(bundle)
+    rows = {f"{engine.path.parent.name}/{engine.path.name}": engine.record.sha256 for engine in taken}
+    print_rows("engines that may run from now on", rows or {"none": "all that are there may run already"})
 
 
 def _check_size(bundle: Bundle, size: tuple[int, int] | None) -> None:

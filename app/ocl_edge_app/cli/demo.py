@@ -25,16 +25,16 @@ Examples:
 """
 
 SEED = 0
-"""Of the drive: one street, the first."""
+"""Seed of the drive: the first street."""
 
 
-@click.command(epilog=EXAMPLES, short_help="See it work: a drawn drive, nothing to download.")
+@click.command(epilog=EXAMPLES, short_help="Show adaptation on a drawn drive; downloads nothing.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     default="ocl-edge-demo",
     show_default=True,
-    help="Directory for the results; an earlier demo there is replaced.",
+    help="Directory for the results; replaces an earlier demo there.",
 )
 @click.option(
     "--frames",
@@ -43,15 +43,15 @@ SEED = 0
     show_default=True,
     help="Length of the drive, ten frames a second.",
 )
-@click.option("--force", is_flag=True, help="Write beside other files that lie in --out.")
+@click.option("--force", is_flag=True, help="Write even if --out holds other files; they stay.")
 @json_option
 @quiet_option
 def demo(out: Path, frames: int, force: bool, json_path: str | None) -> None:
-    """Drive from a clear day into fog, rain, dusk and night, frozen and adapting.
+    """Compare a frozen and an adapting network on a drawn drive from day into night.
 
-    Exports a small network that was trained on drawn streets by day and ships with ocl-edge,
-    runs it over one drawn drive with exact labels, and compares. Takes a minute or two on a
-    processor. Writes a report, a video, masks, and a bundle and frames for the other verbs.
+    The network is small, ships with ocl-edge and was trained on drawn streets by day. The drive
+    passes through fog, rain and dusk and has exact labels. The demo takes a minute or two on a CPU
+    and writes a report, a video, masks, and a bundle, frames and labels for the other verbs.
     """
     from ocl_edge_app.cli.options import command_line, require_exporter, use_threads
     from ocl_edge_app.cli.output import emit_json
@@ -106,7 +106,7 @@ def _bar(stage: str, frames: int) -> Iterator[Callable[[str], None]]:
 
 def _show(comparison: Comparison, out: Path, seconds: float) -> None:
     from ocl_edge_app.cli.output import print_rows, print_table, print_words
-    from ocl_edge_app.demo.comparison import speed_in_words, verdict
+    from ocl_edge_app.demo.comparison import gains_in_words, speed_in_words
     from ocl_edge_app.demo.products import contents
 
     numbers = comparison.as_dict()
@@ -119,7 +119,7 @@ def _show(comparison: Comparison, out: Path, seconds: float) -> None:
             for name, s in scores.items()
         ],
     )
-    print_words(*verdict(comparison.gains()))
+    print_words(*gains_in_words(comparison.gains()))
     print_words()
     times = {
         "frozen: image to mask": numbers["latency_ms"]["frozen"],

@@ -14,10 +14,10 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES, short_help="What this machine can run, and why not the rest.")
+@click.command(epilog=EXAMPLES, short_help="List what this machine can run, and why not the rest.")
 @json_option
 def doctor(json_path: str | None) -> None:
-    """Print the machine, the libraries and the usable backends, and what to do next."""
+    """List the machine, the libraries, every backend and why it is unusable, and the next step."""
     from ocl_edge_app.cli.output import emit_json, print_rows
     from ocl_edge_app.doctor.machine import describe_machine
 

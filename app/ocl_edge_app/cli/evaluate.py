@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from ocl_edge.bundle.reading import Bundle
     from ocl_edge.errors import FrameError
     from ocl_edge.method.norms import Prior
-    from ocl_edge_app.evaluation.grid import Cell, Evaluation, Row
+    from ocl_edge_app.evaluation.grid import Evaluation, Trial
+    from ocl_edge_app.evaluation.summary import Row
     from ocl_edge_app.report.evaluated import Evaluated
-    from ocl_edge_runtime.session.engine import EngineOptions
+    from ocl_edge_runtime.session.options import SessionOptions
 
 EXAMPLES = """
 \b
@@ -43,15 +44,15 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES, short_help="What adaptation gains on labelled footage.")
+@click.command(epilog=EXAMPLES, short_help="Measure what adaptation gains on labelled footage.")
 @bundle_argument
-@click.option("--frames", required=True, metavar="DIR|GLOB", help="Images, taken in order of name.")
+@click.option("--frames", required=True, metavar="DIR|GLOB", help="Images, read in order of name.")
 @click.option(
     "--labels",
     required=True,
     type=click.Path(path_type=Path),
-    help="Directory of 8-bit class maps, NAME.png for each frame. A frame without one is an error; "
-    "a map without a frame is not read.",
+    help="Directory of 8-bit class maps, NAME.png for each frame. A frame without a map is an error; "
+    "a map without a frame is ignored.",
 )
 @label_map_option
 @label_classes_option
@@ -59,47 +60,56 @@ Examples:
     "--methods",
     default="frozen,norm,ocl-head",
     show_default=True,
-    help="Any of frozen, norm, ocl-head, ocl-norm, ocl-full, tent, tent-head.",
+    help="Methods to compare: frozen, norm, ocl-head, ocl-norm, ocl-full, tent, tent-head.",
 )
 @click.option(
     "--views",
     type=click.Choice(["single", "pair"]),
     default="pair",
     show_default=True,
-    help="Views of the frozen network; methods that adapt always average the pair.",
+    help="Views of the frozen network; adapting methods always average the pair.",
 )
 @click.option(
     "--corruption",
     "corruptions",
     multiple=True,
     metavar="NAME:SEVERITY",
-    help="A stream of these frames, corrupted; clean = as they are (default). May be repeated.",
+    help="Evaluate on these frames with a synthetic corruption; clean leaves them as they are (default). "
+    "Repeatable.",
 )
 @backend_option
 @prior_option
-@click.option("--lr", type=FiniteRange(min=0), help="Learning rate of every method. Default: each its own.")
-@click.option("--restoration", type=FiniteRange(0, 1), help="Likewise.")
-@click.option("--seeds", default="0", show_default=True, help="Seeds of the restoration, as in 0,1,2.")
+@click.option(
+    "--lr", type=FiniteRange(min=0), help="Learning rate of every method. Default: each method's own."
+)
+@click.option(
+    "--restoration",
+    type=FiniteRange(0, 1),
+    help="Restoration probability of every method. Default: each method's own.",
+)
+@click.option(
+    "--seeds", default="0", show_default=True, help="Random seeds for stochastic restoration, e.g. 0,1,2."
+)
 @click.option(
     "--rounds",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Passes in a row: does it forget or collapse? The last one counts, mIoU of each is shown.",
+    help="Passes over the frames in a row, to see forgetting or collapse. The last pass counts.",
 )
 @click.option(
     "--stream-fps",
     type=FiniteRange(min=0, min_open=True),
-    help="Frames arrive at this rate; while a method is busy they get its latest mask that is ready.",
+    help="Let frames arrive at this rate; a frame that finds the method busy gets its latest mask.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many frames.")
+@click.option("--limit", type=click.IntRange(min=1), help="Stop after this many frames.")
 @threads_option
 @click.option(
     "--json",
     "json_path",
     callback=parse_json,
     metavar="FILE",
-    help="Results as JSON, written after every pass; a killed evaluation goes on from it. "
+    help="Write the results as JSON after every pass; a killed evaluation resumes from this file. "
     "- is standard output.",
 )
 @html_option
@@ -125,11 +135,11 @@ def evaluate(
     json_path: str | None,
     html_path: Path | None,
 ) -> None:
-    """Run methods over labelled frames and compare them: online, no prediction sees its own update."""
+    """Run methods over labelled frames and compare them. Each mask is scored before its own update."""
     from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.options import use_threads
     from ocl_edge_app.cli.output import emit_json, note
-    from ocl_edge_app.evaluation import grid
+    from ocl_edge_app.evaluation import grid, summary
     from ocl_edge_app.evaluation.corruption import parse_corruption
     from ocl_edge_app.evaluation.labelled import LabelledFrames, read_label_palette, read_label_space
     from ocl_edge_app.report.evaluated import Evaluated
@@ -145,8 +155,8 @@ def evaluate(
         note(doubt)
     chosen = _options(methods, views, backend, (prior, lr, restoration), seeds, threads)
     chosen = _with_backend(opened, chosen, threads)
-    cells = [
-        grid.Cell(options, options.settings_over(opened.manifest.adaptation), stream, rounds, stream_fps)
+    trials = [
+        grid.Trial(options, options.settings_over(opened.manifest.adaptation), stream, rounds, stream_fps)
         for stream in streams
         for options in chosen
     ]
@@ -156,19 +166,19 @@ def evaluate(
         Path(json_path) if json_path and json_path != "-" else None,
     )
     evaluation.resume()
-    waiting = sum(cell.key(evaluation.context) not in evaluation.cells for cell in cells)
-    if waiting < len(cells):
-        note(f"{len(cells) - waiting} of {len(cells)} passes are finished in {json_path} already")
-    with _announce(len(cells), waiting * rounds * len(labelled)) as on_cell:
-        grid.run_cells(evaluation, opened, labelled, space, cells, on_cell, _once_a_file())
-    groups = grid.grouped(evaluation, cells)
-    rows = grid.summarise(groups, space)
+    waiting = sum(trial.key(evaluation.context) not in evaluation.cells for trial in trials)
+    if waiting < len(trials):
+        note(f"{len(trials) - waiting} of {len(trials)} passes are finished in {json_path} already")
+    with _announce(len(trials), waiting * rounds * len(labelled)) as on_trial:
+        grid.run_trials(evaluation, opened, labelled, space, trials, on_trial, _once_a_file())
+    groups = summary.grouped(evaluation, trials)
+    rows = summary.summarise(groups, space)
     evaluation.facts["rows"] = [asdict(row) for row in rows]
     evaluation.save()
     if html_path:
         by_name = {str(stream): stream for stream in streams}
         evaluated = Evaluated(network_name(opened), groups, by_name, labelled, space, palette)
-        _write_html(html_path, evaluated, opened, cells, evaluation)
+        _write_html(html_path, evaluated, opened, trials, evaluation)
     if json_path == "-":
         emit_json("-", evaluation.content())
     else:
@@ -182,10 +192,10 @@ def _options(
     overrides: tuple[Prior | None, float | None, float | None],
     seeds: str,
     threads: int | None,
-) -> list[EngineOptions]:
+) -> list[SessionOptions]:
     from ocl_edge.errors import UsageError
     from ocl_edge.method.methods import find_method
-    from ocl_edge_runtime.session.engine import EngineOptions
+    from ocl_edge_runtime.session.options import SessionOptions
 
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
@@ -195,7 +205,7 @@ def _options(
         raise UsageError(f"--seeds {seeds}: expected numbers from 0 to {SEEDS.stop - 1}")
     chosen = [find_method(name.strip()) for name in methods.split(",")]
     return [
-        EngineOptions(
+        SessionOptions(
             method.name,
             views if method.name == "frozen" else None,  # type: ignore[arg-type]
             "torch" if method.needs_pytorch_backbone else backend,
@@ -208,7 +218,7 @@ def _options(
     ]
 
 
-def _with_backend(bundle: Bundle, chosen: list[EngineOptions], threads: int | None) -> list[EngineOptions]:
+def _with_backend(bundle: Bundle, chosen: list[SessionOptions], threads: int | None) -> list[SessionOptions]:
     """The options with the backend that ``auto`` takes here: a pass of another one is another pass."""
     from ocl_edge_runtime.backends import open_backend
 
@@ -236,40 +246,40 @@ def _once_a_file() -> Callable[[Path, FrameError], None]:
 
 
 @contextmanager
-def _announce(passes: int, frames: int) -> Iterator[Callable[[Cell, bool], Callable[[float], None]]]:
+def _announce(passes: int, frames: int) -> Iterator[Callable[[Trial, bool], Callable[[float], None]]]:
     """A line for each pass, and on a terminal a bar over all frames of all passes."""
     from ocl_edge_app.cli.output import frame_progress, note
 
     started = 0
     with frame_progress(frames) as progress:
 
-        def on_cell(cell: Cell, done: bool) -> Callable[[float], None]:
+        def on_trial(trial: Trial, done: bool) -> Callable[[float], None]:
             nonlocal started
             started += 1
-            words = f"{cell.options.method} on {cell.corruption}, seed {cell.options.seed}"
+            words = f"{trial.options.method} on {trial.corruption}, seed {trial.options.seed}"
             note(f"[{started}/{passes}] {words}{': finished before' if done else ''}")
             return lambda miou: progress(f"{words}: {miou:.1f} %")
 
-        yield on_cell
+        yield on_trial
 
 
 def _write_html(
-    path: Path, evaluated: Evaluated, bundle: Bundle, cells: list[Cell], evaluation: Evaluation
+    path: Path, evaluated: Evaluated, bundle: Bundle, trials: list[Trial], evaluation: Evaluation
 ) -> None:
     from ocl_edge_app.cli.options import command_line
     from ocl_edge_app.report import write_page
     from ocl_edge_app.report.evaluate_report import evaluate_page
     from ocl_edge_app.report.what_ran import what_ran
 
-    frames, fps = evaluated.frames.pairs, cells[0].stream_fps
+    frames, fps = evaluated.frames.pairs, trials[0].stream_fps
     settings = {
         "frames": f"{len(frames)}, {frames[0][0].name} to {frames[-1][0].name}",
-        "seeds": ", ".join(str(seed) for seed in dict.fromkeys(cell.options.seed for cell in cells)),
-        "rounds": str(cells[0].rounds),
+        "seeds": ", ".join(str(seed) for seed in dict.fromkeys(trial.options.seed for trial in trials)),
+        "rounds": str(trials[0].rounds),
         "stream": f"{fps:g} frames a second" if fps else "waits for the method",
     }
-    for cell in cells:
-        content = evaluation.cells[cell.key(evaluation.context)]
+    for trial in trials:
+        content = evaluation.cells[trial.key(evaluation.context)]
         numbers = ", ".join(f"{name} {value}" for name, value in content["settings"].items())
         settings[content["method"]] = f"{content['backend']}, {numbers}"
     write_page(evaluate_page(evaluated, what_ran(command_line(), bundle, settings)), path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ocl_edge_app.cli.options import quiet_option, require_exporter
+from ocl_edge_app.cli.options import parse_json, quiet_option, require_exporter
 
 EXAMPLES = """
 \b
@@ -48,25 +48,26 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     return int(value)
 
 
-@click.command(epilog=EXAMPLES, short_help="Checkpoint -> verified bundle.")
+@click.command(epilog=EXAMPLES, short_help="Turn a checkpoint into a verified bundle.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the new bundle.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory for the new bundle.")
 @click.option(
     "--arch",
     metavar="SPEC",
-    help="espnetv2:scale=2.0,classes=20, or your own code: path/to/file.py:function:key=value,... "
-    "Default: what the checkpoint says of itself, else recognised from its tensors.",
+    help="Architecture: espnetv2:scale=2.0,classes=20, or your code, path/to/file.py:function:key=value,... "
+    "Default: named by the checkpoint, else recognised from its tensors.",
 )
 @click.option(
     "--input-size",
     callback=parse_size,
     metavar="HxW",
-    help="Height and width of the network's input, in pixels.",
+    help="Height and width of the network's input in pixels. Default: the checkpoint's, else the "
+    "architecture's.",
 )
 @click.option(
     "--classes",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Class names: JSON list, JSON with 'classes' and 'palette_rgb', or a name a line.",
+    help="Class names: a JSON list, JSON with 'classes' and 'palette_rgb', or one name per line.",
 )
 @click.option(
     "--split",
@@ -79,7 +80,7 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of images for the parity gate and the scale of the learning rate; without it, noise.",
+    help="Directory of images for the parity gate and the learning rate's scale. Default: noise.",
 )
 @click.option(
     "--stat-rows",
@@ -87,7 +88,7 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     metavar="all|N",
     default="8",
     show_default=True,
-    help="Rows that the measured form takes statistics from: all, or every N-th.",
+    help="Rows the measured form takes statistics from: all, or every N-th.",
 )
 @click.option(
     "--colour",
@@ -126,7 +127,13 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     help="Where in CHECKPOINT the weights lie, for example model_ema. Default: they are looked for.",
 )
 @click.option("--trust-pickle", is_flag=True, help="Load a pickled module. Runs code from the file.")
-@click.option("--json", "json_path", metavar="FILE", help="Write a summary as JSON; - is standard output.")
+@click.option(
+    "--json",
+    "json_path",
+    callback=parse_json,
+    metavar="FILE",
+    help="Write the manifest as JSON to this file; - is standard output.",
+)
 @quiet_option
 def export(
     checkpoint: Path,
@@ -148,9 +155,9 @@ def export(
     trust_pickle: bool,
     json_path: str | None,
 ) -> None:
-    """Split CHECKPOINT into backbone and head, write every form, and check them against the network.
+    """Split CHECKPOINT into a backbone and a head and write them as a bundle.
 
-    Nothing is written unless every exported form agrees with the original network.
+    The bundle is written only if every exported form agrees with the original network.
     """
     require_exporter("export")
     from ocl_edge_app.cli.output import emit_json, stage_progress

@@ -20,7 +20,7 @@ Examples:
 @bundle_argument
 @json_option
 def inspect(bundle: Path, json_path: str | None) -> None:
-    """Print what a bundle holds, and compare the sha256 of every file with its manifest."""
+    """Print the contents of BUNDLE and compare every file's sha256 with the manifest."""
     from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.output import emit_json
     from ocl_edge_app.cli.views import show_bundle

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ocl_edge.plain_text import HIDDEN, without_secrets_of
 from ocl_edge_runtime.backends import BACKENDS
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 LONGEST_COMMAND = 80
 SEEDS = range(2**32)
 QUIET = "ocl_edge.quiet"
+SOURCE_OPTION = "--source-option"
+HARMLESS = ("video_size", "framerate", "input_format", "pixel_format", "rtsp_transport", "fflags", "flags")
+"""Settings of FFmpeg's input whose values may be shown; others may be passphrases, headers or cookies."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -48,24 +53,24 @@ class PriorType(click.ParamType):  # type: ignore[type-arg]
 prior_option = click.option(
     "--prior",
     type=PriorType(),
-    help="Weight of the source statistics, 0 to 1: of all norms, or of the first and the last; "
-    "1 = frozen norms. Default: the bundle's.",
+    help="Weight of the trained norm statistics, 0 to 1. One number is for all norms; FIRST:LAST rises "
+    "from the first norm to the last. 1 freezes the norms. Default: the bundle's.",
 )
 label_map_option = click.option(
     "--label-map",
     type=click.Path(path_type=Path),
-    help="JSON list: the label class of every class of the network.",
+    help="JSON list with one label class for each class of the network.",
 )
 label_classes_option = click.option(
     "--label-classes",
     type=click.Path(path_type=Path),
-    help="JSON with 'classes' and 'ignore_index' of the labels. Default: the network's own, 255.",
+    help="JSON with the labels' 'classes' and 'ignore_index'. Default: the network's classes, and 255.",
 )
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
 
 def _refuse_early(path: Path) -> None:
-    """What could not be written after hours of work."""
+    """Refuse a file that could not be written after hours of work."""
     if not path.parent.is_dir():
         raise click.BadParameter(f"there is no directory {path.parent}; make it first")
     if path.is_dir() or not os.access(path.parent, os.W_OK):
@@ -80,7 +85,7 @@ def parse_html(_ctx: click.Context, _param: click.Parameter, value: Path | None)
 
 
 def parse_json(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """Likewise, or ``-``."""
+    """A file that can be written, or ``-``."""
     if value not in (None, "-"):
         _refuse_early(Path(value))
     return value
@@ -91,7 +96,7 @@ json_option = click.option(
     "json_path",
     callback=parse_json,
     metavar="FILE",
-    help="Write the results as JSON; - is standard output.",
+    help="Write the results as JSON to this file; - is standard output.",
 )
 html_option = click.option(
     "--html",
@@ -106,17 +111,18 @@ backend_option = click.option(
     default="auto",
     show_default=True,
     type=click.Choice(["auto", *BACKENDS]),
-    help="What runs the backbone; auto takes the fastest that works here.",
+    help="Library that runs the backbone; auto takes the fastest that works here.",
 )
 head_option = click.option(
     "--head",
     default="torch",
     show_default=True,
     type=click.Choice(["torch", "engine"]),
-    help="What runs and trains the head: PyTorch, or the backend, as graphs (convolutional heads, OCL).",
+    help="torch runs and trains the head in PyTorch; engine does both in the backend, as graphs "
+    "(convolutional heads with the OCL only).",
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads of one operator. Default: all cores."
+    "--threads", type=click.IntRange(min=1), help="CPU threads for one operator. Default: all cores."
 )
 
 
@@ -128,7 +134,7 @@ def quiet_option(command: Command) -> Command:
         is_flag=True,
         expose_value=False,
         callback=_remember_quiet,
-        help="Print errors only, and what --json - asks for.",
+        help="Print errors only, and the JSON of --json -.",
     )(command)
 
 
@@ -143,12 +149,25 @@ def is_quiet() -> bool:
 
 
 def command_line() -> str:
-    """The command that runs, as it was typed; a long one has a line for each option."""
-    words = [shlex.quote(word) for word in click.get_current_context().find_root().obj]
+    """The command that runs, as it was typed, without secrets; a long one has a line for each option."""
+    words = [shlex.quote(word) for word in _without_secrets(click.get_current_context().find_root().obj)]
     line = " ".join(words)
     if len(line) <= LONGEST_COMMAND:
         return line
     return "".join(f" \\\n    {word}" if word.startswith("--") else f" {word}" for word in words).strip()
+
+
+def _without_secrets(words: list[str]) -> Iterator[str]:
+    """The words of a command as they may be shown."""
+    for before, word in zip(["", *words], words, strict=False):
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        hides = SOURCE_OPTION in (before, option)
+        yield f"{option}{equals}{_harmless(value) if hides and value else without_secrets_of(value)}"
+
+
+def _harmless(setting: str) -> str:
+    name = setting.partition("=")[0]
+    return setting if name in HARMLESS else f"{name}={HIDDEN}"
 
 
 def adaptation_options(command: Command) -> Command:
@@ -156,19 +175,20 @@ def adaptation_options(command: Command) -> Command:
     options = (
         prior_option,
         click.option(
-            "--lr", type=FiniteRange(min=0), help="Learning rate. Default: the method's or bundle's."
+            "--lr", type=FiniteRange(min=0), help="Learning rate. Default: the method's, else the bundle's."
         ),
         click.option(
             "--restoration",
             type=FiniteRange(0, 1),
-            help="Probability that a weight returns to its source value after a step. Default: likewise.",
+            help="Probability that a weight returns to its trained value after a step. "
+            "Default: the method's, else the bundle's.",
         ),
         click.option(
             "--seed",
             type=click.IntRange(SEEDS.start, SEEDS.stop - 1),
             default=0,
             show_default=True,
-            help="Of the restoration.",
+            help="Random seed for stochastic restoration.",
         ),
     )
     for option in reversed(options):

@@ -21,7 +21,7 @@ from ocl_edge_app.cli.options import (
 if TYPE_CHECKING:
     from ocl_edge.method.norms import Prior
     from ocl_edge_app.profile import Profile
-    from ocl_edge_runtime.session.engine import Engine
+    from ocl_edge_runtime.session.session import Session
 
 EXAMPLES = """
 \b
@@ -32,16 +32,26 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES, short_help="Where each millisecond of a frame goes.")
+@click.command(epilog=EXAMPLES, short_help="Show where each millisecond of a frame goes.")
 @bundle_argument
-@click.option("--source", metavar="DIR|IMAGE|GLOB", help="Frames to measure on. Default: noise.")
-@click.option("--frames", type=click.IntRange(min=1), default=50, show_default=True, help="Frames measured.")
-@click.option("--warmup", type=click.IntRange(min=0), default=5, show_default=True, help="Frames run before.")
+@click.option(
+    "--source", metavar="DIR|IMAGE|GLOB", help="Frames to measure on; a short source repeats. Default: noise."
+)
+@click.option(
+    "--frames", type=click.IntRange(min=1), default=50, show_default=True, help="Frames to measure."
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    help="Frames to run first, unmeasured.",
+)
 @backend_option
 @head_option
 @adaptation_options
 @threads_option
-@click.option("--trace", metavar="FILE", help="Write a Chrome trace, to open in Perfetto.")
+@click.option("--trace", metavar="FILE", help="Write a Chrome trace for Perfetto.")
 @json_option
 @html_option
 @quiet_option
@@ -61,10 +71,9 @@ def profile(
     json_path: str | None,
     html_path: Path | None,
 ) -> None:
-    """Measure every stage of a frame, adaptation on against off, frames interleaved.
+    """Measure every stage of a frame with adaptation on and off, frame by frame in turn.
 
-    Off is the frozen network on a single view; on is paper mode. A source with fewer
-    frames than asked for is repeated.
+    Off is the frozen network on a single view; on is paper mode.
     """
     from itertools import islice
 
@@ -72,7 +81,8 @@ def profile(
     from ocl_edge_app.cli.options import use_threads
     from ocl_edge_app.cli.output import emit_json, frame_progress, note
     from ocl_edge_app.profile import run_profile
-    from ocl_edge_runtime.session.engine import Engine, EngineOptions
+    from ocl_edge_runtime.session.opening import open_session
+    from ocl_edge_runtime.session.options import SessionOptions
     from ocl_edge_runtime.sources import ImageSource, NoiseSource, repeated
 
     use_threads(threads)
@@ -83,29 +93,27 @@ def profile(
         if source
         else NoiseSource(size.height, size.width, min(frames + warmup, 32))
     )
-    off = Engine(opened, EngineOptions("frozen", None, backend, threads=threads, head=head))
-    adapting = EngineOptions("ocl-head", None, backend, prior, lr, restoration, seed, threads, head=head)
-    on = Engine(opened, adapting)
+    frozen = SessionOptions("frozen", None, backend, threads=threads, head=head)
+    adapting = SessionOptions("ocl-head", None, backend, prior, lr, restoration, seed, threads, head=head)
     wanted = islice(repeated(stream), frames + warmup)
-    with frame_progress(frames + warmup) as progress:
+    with (
+        open_session(opened, frozen) as off,
+        open_session(opened, adapting) as on,
+        frame_progress(frames + warmup) as progress,
+    ):
         result = run_profile(off, on, wanted, (), warmup, lambda: progress(""))
     if trace:
         emit_json(trace, result.trace())
     if json_path:
-        facts = {
-            "bundle": opened.identity,
-            "backend": on.backend_name,
-            "head": head,
-            "source": source or "noise",
-        }
-        emit_json(json_path, {**facts, **result.as_dict()})
+        ran = {"bundle": opened.identity, "backend": on.setup.backend_name, "head": head}
+        emit_json(json_path, {**ran, "source": source or "noise", **result.as_dict()})
     if html_path:
         _write_html(html_path, on, result, source or "noise")
     if json_path != "-":
-        _show(result, on.backend_name)
+        _show(result, on.setup.backend_name)
 
 
-def _write_html(path: Path, on: Engine, result: Profile, source: str) -> None:
+def _write_html(path: Path, on: Session, result: Profile, source: str) -> None:
     from ocl_edge_app.cli.options import command_line
     from ocl_edge_app.report import write_page
     from ocl_edge_app.report.profile_report import profile_page

@@ -21,11 +21,8 @@ from ocl_edge_app.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ocl_edge.bundle.reading import Bundle
     from ocl_edge.method.norms import Prior
     from ocl_edge.tensorrt.key import Precision
-    from ocl_edge_runtime.session.engine import Engine, EngineOptions
-    from ocl_edge_runtime.session.realtime import RealtimeOptions
 
 EXAMPLES = """
 \b
@@ -61,9 +58,10 @@ def parse_rate(
 
 def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     pairs = [value.partition("=") for value in values]
-    for value, (name, equals, _) in zip(values, pairs, strict=True):
+    for name, equals, _ in pairs:
         if not (name and equals):
-            raise click.BadParameter(f"expected NAME=VALUE, got {value!r}")
+            # not the value, which may be a secret
+            raise click.BadParameter("expected NAME=VALUE, for example video_size=1280x720")
     return {name: value for name, _, value in pairs}
 
 
@@ -73,37 +71,38 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     "--source",
     required=True,
     metavar="DIR|IMAGE|GLOB|VIDEO|CAMERA|URL",
-    help="Image files in order of name; a video file; a camera, /dev/video0; a stream, rtsp://... "
-    "A camera or stream never waits: the newest frame wins.",
+    help="Image files (read in order of name), a video file, a camera (/dev/video0) or a stream "
+    "(rtsp://...). A camera or stream never waits: the newest frame wins.",
 )
 @click.option(
     "--mode",
     type=click.Choice(["realtime", "paper", "frozen"]),
     default="realtime",
     show_default=True,
-    help="realtime: one view, updates where there is time, guarded; paper: two views and an update "
-    "on every frame, as published; frozen: never adapt.",
+    help="realtime shows one view and makes guarded updates when there is time; paper shows two views and "
+    "updates on every frame, as published; frozen never adapts.",
 )
 @click.option(
     "--method",
     metavar="NAME",
-    help="What adapts: ocl-head (default), norm, tent-head; in paper mode also ocl-norm, ocl-full, tent.",
+    help="Adaptation method: ocl-head (default), norm or tent-head; paper mode also takes ocl-norm, "
+    "ocl-full and tent.",
 )
 @click.option(
     "--views",
     type=click.Choice(["single", "pair"]),
-    help="pair: average the logits of the image and its flip. Paper mode always does, realtime never; "
-    "frozen: single.",
+    help="pair averages the logits of the image and its flip. Paper mode always does, realtime mode never; "
+    "frozen mode takes single unless asked.",
 )
 @backend_option
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
-    help="Which TensorRT engine to use (default: the newest that is valid here), or how openvino "
-    "computes (fp32, bf16).",
+    help="Precision of the TensorRT engine to use (default: the newest valid one), or of openvino's "
+    "arithmetic (fp32, bf16).",
 )
 @click.option(
-    "--no-build", is_flag=True, help="Refuse, rather than build, where no TensorRT engine is valid here."
+    "--no-build", is_flag=True, help="Fail if no valid TensorRT engine exists, instead of building one."
 )
 @head_option
 @adaptation_options
@@ -112,16 +111,16 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     "sinks",
     multiple=True,
     metavar="KIND:DIR",
-    help="masks:DIR writes PNGs of class indices, overlay:DIR pictures. May be repeated.",
+    help="masks:DIR writes class indices as PNGs, overlay:DIR writes pictures. Repeatable.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many frames.")
+@click.option("--limit", type=click.IntRange(min=1), help="Stop after this many frames.")
 @click.option(
     "--norm-every",
     default="1",
     show_default=True,
     callback=parse_interval,
     metavar="N|auto",
-    help="Realtime: measure norm statistics on every N-th frame; auto: where the deadline allows it.",
+    help="Realtime mode: measure norm statistics on every N-th frame; auto, if the deadline allows it.",
 )
 @click.option(
     "--adapt-every",
@@ -129,15 +128,15 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     show_default=True,
     callback=parse_interval,
     metavar="N|auto",
-    help="Realtime: update on every N-th frame; auto: as often as there is time.",
+    help="Realtime mode: update on every N-th frame; auto updates as often as there is time.",
 )
 @click.option(
     "--update",
     type=click.Choice(["inline", "background"]),
     default="inline",
     show_default=True,
-    help="Realtime: update after the mask, before the next frame; or on a worker's thread beside the "
-    "frames, where a core is free. A busy worker skips.",
+    help="Realtime mode: inline updates after the mask and before the next frame; background updates in a "
+    "worker thread, which needs a free core and skips frames while busy.",
 )
 @click.option(
     "--statistics-limit",
@@ -145,20 +144,21 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     default=0.55,
     show_default=True,
     metavar="DISTANCE",
-    help="Realtime: do not learn from a frame whose norm statistics are farther from the source's; the "
-    "journal has the distance of each that was refused.",
+    help="Realtime mode: do not learn from frames whose norm statistics are farther than this from the "
+    "trained ones. The journal holds the distance of each refused frame.",
 )
 @click.option(
     "--fps",
     metavar="FPS|own",
     callback=parse_rate,
-    help="Play files at this rate, as a camera would: the newest frame wins. own: a video at its own "
+    help="Play files at this rate, as a camera would: the newest frame wins. own plays a video at its own "
     "rate. A camera is asked for this rate.",
 )
 @click.option(
     "--deadline-ms",
     type=click.FloatRange(min=0, min_open=True),
-    help="Time between frames. Default: from --fps, or from the camera or stream; else there is none.",
+    help="Milliseconds between frames. Default: from --fps, else from the camera or stream, else no "
+    "deadline.",
 )
 @click.option(
     "--source-timeout",
@@ -166,7 +166,7 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="A camera or stream that is silent for longer has failed: the run ends, saves, and exits with 1.",
+    help="A camera or stream that stays silent for longer has failed: the run saves and exits with 1.",
 )
 @click.option(
     "--reconnect",
@@ -174,7 +174,7 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     default=0.0,
     show_default=True,
     metavar="SECONDS",
-    help="For so long a lost camera or stream is opened again, with growing pauses.",
+    help="Keep reopening a lost camera or stream for this long, with growing pauses.",
 )
 @click.option(
     "--source-option",
@@ -182,41 +182,43 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     multiple=True,
     callback=parse_settings,
     metavar="NAME=VALUE",
-    help="Of FFmpeg's input, for a camera or stream: video_size=1280x720, input_format=mjpeg. May be "
-    "repeated.",
+    help="FFmpeg input option, e.g. video_size=1280x720. Repeatable.",
 )
 @click.option(
-    "--journal", type=click.Path(path_type=Path), help="Append every decision to a JSON-lines file."
+    "--journal", type=click.Path(path_type=Path), help="Append every decision to this JSON-lines file."
 )
 @click.option(
-    "--state", type=click.Path(path_type=Path), help="Realtime: keep what was learned in this directory."
+    "--state",
+    type=click.Path(path_type=Path),
+    help="Realtime mode: keep the learned state in this directory.",
 )
 @click.option(
     "--save-every",
     type=click.FloatRange(min=0),
     default=10.0,
     show_default=True,
-    help="Seconds between two saves of the state; it is saved at the end, too.",
+    help="Seconds between saves of the state; the end of the run saves, too.",
 )
 @click.option(
     "--resume",
     type=click.Choice(["no", "yes", "auto"]),
     default="no",
     show_default=True,
-    help="Go on from the saved state; auto: a missing or damaged one means the source weights.",
+    help="yes resumes the saved state and fails if there is none; auto starts from the trained weights if "
+    "the state is missing or damaged.",
 )
 @click.option(
     "--record-schedule",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Realtime: write down every decision that time made, so that the run can be replayed.",
+    help="Realtime mode: record every decision that depended on time, for a replay.",
 )
 @click.option(
     "--replay-schedule",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Realtime: play a recorded run again, from the same files and state, to the same weights bit "
-    "for bit; fails if they differ.",
+    help="Realtime mode: replay a recorded run from the same files and state; fails unless the weights end "
+    "the same bit for bit.",
 )
 @threads_option
 @json_option
@@ -257,10 +259,10 @@ def run(
     json_path: str | None,
     html_path: Path | None,
 ) -> None:
-    """Segment every frame of a source; adapt to it after each mask is out.
+    """Segment every frame of a source, and adapt after each mask is out.
 
-    A frame that cannot be read is reported, skipped and counted. Where a camera or stream fails, what
-    was learned is saved and the summary printed before the exit with 1.
+    Unreadable frames are reported, counted and skipped. If a camera or stream fails, the run saves what
+    it learned, prints its summary and exits with 1.
     """
     from ocl_edge.bundle.reading import Bundle
     from ocl_edge.errors import SourceError
@@ -270,47 +272,49 @@ def run(
     from ocl_edge_app.cli.options import use_threads
     from ocl_edge_app.cli.output import emit_json, frame_progress, note
     from ocl_edge_runtime.loop import run_stream
-    from ocl_edge_runtime.session.engine import EngineOptions
-    from ocl_edge_runtime.session.realtime import RealtimeOptions
-    from ocl_edge_runtime.session.schedule import RecordedSchedule, ScheduledSource
-    from ocl_edge_runtime.session.scheduler import RealClock
+    from ocl_edge_runtime.records.tape import Tape
+    from ocl_edge_runtime.session.opening import open_session
+    from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
     from ocl_edge_runtime.sinks import open_sinks
-    from ocl_edge_runtime.sources import SourceOptions, open_source
+    from ocl_edge_runtime.sources import SourceOptions
 
     _check(mode, method, state, resume, update, record_schedule, replay_schedule, fps)
     use_threads(threads)
     recorder = hooks.recorder(html_path)
-    chosen = SourceOptions(limit, fps, source_timeout, reconnect, source_options)
-    frames = open_source(source, chosen, RealClock(), hooks.on_skip(recorder), note)
-    played = RecordedSchedule.read(replay_schedule) if replay_schedule else None
-    if played:
-        frames = ScheduledSource(frames, played)
+    tape = Tape.read(replay_schedule) if replay_schedule else None
     opened = Bundle.open(bundle)
     name = "frozen" if mode == "frozen" else method or "ocl-head"
-    options = EngineOptions(name, views, backend, prior, lr, restoration, seed, threads, precision, head)
-    ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
-    deadline_s = deadline_ms / 1000 if deadline_ms else (1 / frames.rate if frames.rate else None)
-    realtime = RealtimeOptions(
-        norm_every, adapt_every, deadline_s, statistics_limit=statistics_limit, update=update
-    )
-    engine = _open_engine(opened, mode, options, realtime)
-    for backend_name, reason in engine.passed_over.items():
-        note(f"backend {backend_name} passed over: {reason}")
-    outlets = open_sinks(sinks, opened.manifest, frames.files)
-    with ExitStack() as stack:
-        stack.callback(frames.close)
-        keeper = stack.enter_context(hooks.keeping(engine, journal, state, save_every, resume))
-        scheduled = stack.enter_context(hooks.scheduled(engine, record_schedule, played))
-        progress = stack.enter_context(frame_progress(frames.total))
-        each = hooks.each_frame(keeper, scheduled, progress, recorder)
-        report = run_stream(engine, frames, outlets, each, deadline_s, keeper.settled)
-    if json_path:
-        emit_json(json_path, {**engine.facts(), **report.as_dict()})
-    if html_path and recorder:
-        summary.write_html(html_path, engine, report, recorder, deadline_s)
-    if json_path != "-":
-        summary.show(engine, report)
-    engine.close()
+    options = SessionOptions(name, views, backend, prior, lr, restoration, seed, threads, precision, head)
+    chosen = SourceOptions(limit, fps, source_timeout, reconnect, source_options)
+    with ExitStack() as everything:
+        frames = everything.enter_context(hooks.open_frames(source, chosen, tape, recorder))
+        ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
+        deadline_s = deadline_ms / 1000 if deadline_ms else (1 / frames.rate if frames.rate else None)
+        realtime = RealtimeOptions(
+            norm_every, adapt_every, deadline_s, statistics_limit=statistics_limit, update=update
+        )
+        session = everything.enter_context(
+            open_session(opened, options, realtime if mode == "realtime" else None)
+        )
+        if mode == "realtime":
+            session.warm_up()
+        for backend_name, reason in session.setup.passed_over.items():
+            note(f"backend {backend_name} passed over: {reason}")
+        outlets = [
+            everything.enter_context(sink) for sink in open_sinks(sinks, opened.manifest, frames.files)
+        ]
+        with ExitStack() as running:
+            records = running.enter_context(hooks.records(session, journal, state, save_every, resume))
+            taped = running.enter_context(hooks.taped(session, record_schedule, tape))
+            progress = running.enter_context(frame_progress(frames.total))
+            each = hooks.each_frame(records, taped, progress, recorder)
+            report = run_stream(session, frames, outlets, each, deadline_s, records.settled)
+        if json_path:
+            emit_json(json_path, {**session.facts(), **report.as_dict()})
+        if html_path and recorder:
+            summary.write_html(html_path, session, report, recorder, deadline_s)
+        if json_path != "-":
+            summary.show(session, report)
     if report.source_failure:
         raise SourceError(report.source_failure)
 
@@ -337,14 +341,3 @@ def _check(
         raise UsageError(f"background updates and schedules are for realtime mode, not --mode {mode}")
     if replay and fps is not None:
         raise UsageError("a replay takes every frame's time from the schedule; leave out --fps")
-
-
-def _open_engine(bundle: Bundle, mode: str, options: EngineOptions, realtime: RealtimeOptions) -> Engine:
-    from ocl_edge_runtime.session.engine import Engine
-    from ocl_edge_runtime.session.realtime import RealtimeEngine
-
-    if mode != "realtime":
-        return Engine(bundle, options)
-    engine = RealtimeEngine(bundle, options, realtime)
-    engine.warm_up()
-    return engine

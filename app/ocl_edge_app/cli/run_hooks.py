@@ -1,4 +1,4 @@
-"""What ``ocl-edge run`` does beside each frame: journal, state, schedule, report."""
+"""What ``ocl-edge run`` does beside each frame: journal, state, tape, report."""
 
 from __future__ import annotations
 
@@ -9,62 +9,68 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ocl_edge_app.report.recorder import RunRecorder
-    from ocl_edge_runtime.records.keeper import Keeper
-    from ocl_edge_runtime.session.engine import Engine
+    from ocl_edge_runtime.records.run_records import RunRecords
+    from ocl_edge_runtime.records.tape import Tape
     from ocl_edge_runtime.session.frames import Frame, FrameResult
-    from ocl_edge_runtime.session.schedule import RecordedSchedule
+    from ocl_edge_runtime.session.session import Session
+    from ocl_edge_runtime.sources import Source, SourceOptions
+
+
+def open_frames(text: str, options: SourceOptions, tape: Tape | None, recorder: RunRecorder | None) -> Source:
+    """The source of a run: of a replay only the frames that the tape names."""
+    from ocl_edge_app.cli.output import note
+    from ocl_edge_runtime.clock import RealClock
+    from ocl_edge_runtime.sources import open_source
+    from ocl_edge_runtime.sources.chosen import ChosenFrames
+
+    frames = open_source(text, options, RealClock(), on_skip(recorder), note)
+    return ChosenFrames(frames, list(tape.frames), tape.path) if tape else frames
 
 
 @contextmanager
-def keeping(
-    engine: Engine, journal: Path | None, state: Path | None, save_every: float, resume: str
-) -> Iterator[Keeper]:
+def records(
+    session: Session, journal: Path | None, state: Path | None, save_every: float, resume: str
+) -> Iterator[RunRecords]:
     """Journal and state, kept up to date by what is yielded; the state is saved at exit, after errors too."""
     from ocl_edge.errors import OutputError
     from ocl_edge_app.cli.output import note
     from ocl_edge_runtime.records.journal import Journal
-    from ocl_edge_runtime.records.keeper import Keeper
+    from ocl_edge_runtime.records.run_records import RunRecords
     from ocl_edge_runtime.records.state import StateStore
-    from ocl_edge_runtime.session.realtime import RealtimeEngine
 
     with ExitStack() as stack:
         log = stack.enter_context(Journal(journal)) if journal else None
-        store = StateStore(state, engine) if state and isinstance(engine, RealtimeEngine) else None
+        store = StateStore(state, session) if state else None
         if store and resume != "no":
             done = store.resume("set aside" if resume == "auto" else "refuse")
             note(done)
             if log:
                 log.write("resume", result=done)
-        keeper = Keeper(log, store, save_every, note)
+        kept = RunRecords(log, store, save_every, note)
         try:
-            yield keeper
+            yield kept
         except Exception:
             with suppress(OutputError):  # the error before is the one to tell
-                keeper.finish()
+                kept.finish()
             raise
-        keeper.finish()
+        kept.finish()
 
 
 @contextmanager
-def scheduled(
-    engine: Engine, record: Path | None, played: RecordedSchedule | None
+def taped(
+    session: Session, record: Path | None, tape: Tape | None
 ) -> Iterator[Callable[[Frame, FrameResult], None]]:
-    """Record or replay a schedule: what to call after each frame; the end is compared at exit.
+    """Record or replay a run: what to call after each frame; the end is compared at exit.
 
     A recording that cannot be written ends; the run goes on.
     """
     from ocl_edge.errors import OutputError
     from ocl_edge_app.cli.output import note
-    from ocl_edge_runtime.session.realtime import RealtimeEngine
-    from ocl_edge_runtime.session.schedule import ScheduleRecorder
+    from ocl_edge_runtime.records.tape import TapeWriter
 
-    if not isinstance(engine, RealtimeEngine) or not (record or played):
-        yield lambda _frame, _result: None
-        return
     with ExitStack() as stack:
-        if played:
-            played.prepare(engine)
-        recorder = stack.enter_context(ScheduleRecorder(record, engine)) if record else None
+        replay = tape.play_in(session) if tape else None
+        writer = stack.enter_context(TapeWriter(record, session)) if record else None
 
         def tried(write: Callable[[], None]) -> None:
             try:
@@ -72,11 +78,11 @@ def scheduled(
             except OutputError as error:
                 note(f"{error}; the run goes on, the recording is cut off there")
 
-        yield lambda frame, result: tried(lambda: recorder.frame(frame, result)) if recorder else None
-        if recorder:
-            tried(recorder.finish)
-        if played:
-            note(played.check_end(engine))
+        yield lambda frame, result: tried(lambda: writer.frame(frame, result)) if writer else None
+        if writer:
+            tried(writer.finish)
+        if replay:
+            note(replay.check_end())
 
 
 def recorder(html_path: Path | None) -> RunRecorder | None:
@@ -99,16 +105,16 @@ def on_skip(recorder: RunRecorder | None) -> Callable[[str, str], None]:
 
 
 def each_frame(
-    keeper: Keeper,
-    scheduled: Callable[[Frame, FrameResult], None],
+    records: RunRecords,
+    taped: Callable[[Frame, FrameResult], None],
     progress: Callable[[str], None],
     recorder: RunRecorder | None,
 ) -> Callable[[Frame, FrameResult], None]:
     from ocl_edge.timings import mask_latency_ms
 
     def each(frame: Frame, result: FrameResult) -> None:
-        keeper.after_frame(frame, result)
-        scheduled(frame, result)
+        records.after_frame(frame, result)
+        taped(frame, result)
         if recorder:
             recorder.frame(frame, result)
         progress(f"{mask_latency_ms(result.timings_ms):.0f} ms")

@@ -8,34 +8,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ocl_edge_app.report.recorder import RunRecorder
     from ocl_edge_runtime.loop import RunReport
-    from ocl_edge_runtime.session.engine import Engine
+    from ocl_edge_runtime.session.session import Session
 
 
 def write_html(
-    path: Path, engine: Engine, report: RunReport, recorder: RunRecorder, deadline_s: float | None
+    path: Path, session: Session, report: RunReport, recorder: RunRecorder, deadline_s: float | None
 ) -> None:
     from ocl_edge_app.cli.options import command_line
     from ocl_edge_app.report import write_page
     from ocl_edge_app.report.run_report import run_page
     from ocl_edge_app.report.what_ran import settings_of, what_ran
 
-    ran = what_ran(command_line(), engine.bundle, settings_of(engine))
-    write_page(run_page(engine, report, recorder, ran, deadline_s and 1000 * deadline_s), path)
+    ran = what_ran(command_line(), session.bundle, settings_of(session))
+    write_page(run_page(session, report, recorder, ran, deadline_s and 1000 * deadline_s), path)
 
 
-def show(engine: Engine, report: RunReport) -> None:
+def show(session: Session, report: RunReport) -> None:
     from ocl_edge_app.cli.output import print_rows
-    from ocl_edge_runtime.session.realtime import RealtimeEngine
     from ocl_edge_runtime.statistics import Distribution
 
+    setup = session.setup
     latency = Distribution.of(report.latency_ms) if report.latency_ms else None
     rows: dict[str, object] = {
         "frames": f"{report.frames} ({report.skipped} skipped, {report.dropped} dropped, "
         f"{report.late} late = {100 * report.late_share:.0f} %)"
         + (", stopped by a signal" if report.stopped else ""),
-        "method": f"{engine.method.name}, {'view pair' if engine.views == 'pair' else 'single view'}",
-        "backend": engine.backend_name + (f": {engine.chosen_because}" if engine.chosen_because else ""),
-        "head": "PyTorch" if engine.head_kind == "torch" else "in the backend",
+        "method": f"{setup.method.name}, {'view pair' if setup.views == 'pair' else 'single view'}",
+        "backend": setup.backend_name + (f": {setup.chosen_because}" if setup.chosen_because else ""),
+        "head": "PyTorch" if setup.options.head == "torch" else "in the backend",
     }
     if report.seconds:
         rows["speed"] = f"{report.frames / report.seconds:.2f} frames/s, from file to update"
@@ -43,14 +43,13 @@ def show(engine: Engine, report: RunReport) -> None:
         rows["mask latency"] = f"p50 {latency.p50:.1f} ms, p90 {latency.p90:.1f} ms, p99 {latency.p99:.1f} ms"
     if report.update_ms:
         update = Distribution.of(report.update_ms)
-        in_background = isinstance(engine, RealtimeEngine) and engine.realtime.update == "background"
-        when = "in the background" if in_background else "after the mask"
+        when = "in the background" if setup.updates_in_background else "after the mask"
         rows["update"] = f"p50 {update.p50:.1f} ms, p90 {update.p90:.1f} ms, {when}"
-    if engine.method.loss is not None and report.reasons:
-        rows["updates"] = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
+    if setup.trains and report.reasons:
+        rows["updates"] = ", ".join(f"{count} {reason}" for reason, count in report.told_reasons().items())
     if report.losses:
         rows["loss"] = (
             f"mean {report.mean_loss:.4f}, first {report.losses[0]:.4f}, last {report.losses[-1]:.4f}"
         )
-        rows["weights"] = f"{100 * engine.weights.distance_from_source():.1f} % away from the source"
+        rows["weights"] = f"{100 * session.weights.distance_from_source():.1f} % away from the source"
     print_rows("run", rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from ocl_edge.timings import mask_latency_ms, update_ms
 from ocl_edge_app.demo.world.classes import CLASSES
 from ocl_edge_app.demo.world.drive import FRAMES_PER_S, DriveFrame
 from ocl_edge_app.report.what_ran import settings_of
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
 from ocl_edge_runtime.session.frames import FrameResult
-from ocl_edge_runtime.session.realtime import RealtimeEngine
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from ocl_edge_runtime.statistics import Distribution
 
 BACKEND = "onnxruntime"
@@ -76,7 +76,7 @@ class Comparison:
         frames: of the drive.
         frozen: the network as it was trained.
         adapted: realtime mode, every mask before the update on its frame.
-        facts: of the adapting engine: bundle, method, backend, settings.
+        facts: of the adapting session: bundle, method, backend, settings.
         settings: the same in words, for the report.
     """
 
@@ -93,7 +93,7 @@ class Comparison:
     @property
     def outcomes(self) -> dict[str, int]:
         """What came of each frame's update -> how often; details of one frame are left out."""
-        return dict(Counter(result.reason.partition(":")[0] for result in self.adapted.results))
+        return dict(Counter(result.verdict.reason.value for result in self.adapted.results))
 
     def gains(self) -> dict[str, float]:
         """Points of mIoU that adaptation adds in each stretch."""
@@ -153,27 +153,25 @@ def compare(
         frames: of the drive, in order.
         on_frame: called after each frame with a few words.
     """
-    comparison = Comparison(frames)
-    frozen = Engine(bundle, EngineOptions("frozen", backend=BACKEND, threads=THREADS))
-    adapting = RealtimeEngine(bundle, EngineOptions(backend=BACKEND, threads=THREADS))
-    for _ in range(WARM_UP_RUNS):
-        frozen.step(frames[0].image)
-    adapting.warm_up()
-    for frame in frames:
-        comparison.frozen.add(frame, frozen.step(frame.image))
-        mask = adapting.predict(frame.image, frame.index / FRAMES_PER_S)
-        result = adapting.result(mask, adapting.adapt())
-        comparison.adapted.add(frame, result)
-        pair = (100 * score.frame_miou[-1] for score in comparison.scores.values())
-        on_frame("{}: mIoU {:.0f} frozen, {:.0f} adapted".format(frame.stretch, *pair))
-    comparison.facts = {"mode": "realtime", **adapting.facts()}
-    comparison.settings = settings_of(adapting)
-    for engine in (frozen, adapting):
-        engine.close()
+    comparison, options = Comparison(frames), SessionOptions(backend=BACKEND, threads=THREADS)
+    with (
+        open_session(bundle, replace(options, method="frozen")) as frozen,
+        open_session(bundle, options, RealtimeOptions()) as adapting,
+    ):
+        for _ in range(WARM_UP_RUNS):
+            frozen.step(frames[0].image)
+        adapting.warm_up()
+        for frame in frames:
+            comparison.frozen.add(frame, frozen.step(frame.image))
+            comparison.adapted.add(frame, adapting.step(frame.image, frame.index / FRAMES_PER_S))
+            pair = (100 * score.frame_miou[-1] for score in comparison.scores.values())
+            on_frame("{}: mIoU {:.0f} frozen, {:.0f} adapted".format(frame.stretch, *pair))
+        comparison.facts = {"mode": "realtime", **adapting.facts()}
+        comparison.settings = settings_of(adapting)
     return comparison
 
 
-def verdict(gains: dict[str, float]) -> list[str]:
+def gains_in_words(gains: dict[str, float]) -> list[str]:
     """What adaptation does in each stretch, in words; where it does not help they say so."""
     said = {name: f"{name} ({gain:+.1f})" for name, gain in gains.items()}
     better = [said[name] for name, gain in gains.items() if gain >= NOTICEABLE]

@@ -7,7 +7,8 @@ from itertools import groupby
 
 import numpy as np
 
-from ocl_edge_app.demo.comparison import Comparison, Score, speed_in_words, verdict
+from ocl_edge.method.verdict import words_of_guard
+from ocl_edge_app.demo.comparison import Comparison, Score, gains_in_words, speed_in_words
 from ocl_edge_app.demo.world.classes import CLASSES, PALETTE
 from ocl_edge_app.demo.world.drive import FRAMES_PER_S, TURNING
 from ocl_edge_app.report import (
@@ -53,7 +54,7 @@ def demo_page(comparison: Comparison, ran: Section, beside: Mapping[str, str]) -
         "A drawn drive, frozen and adapting",
         lead=f"{len(comparison.frames)} frames from a clear day into fog, rain, dusk and night. The network "
         "was trained by day; every number is computed from its masks and the exact labels. "
-        + " ".join(verdict(comparison.gains())),
+        + " ".join(gains_in_words(comparison.gains())),
         tiles=_tiles(comparison),
         sections=[
             Section("Accuracy", _accuracy(comparison)),
@@ -69,7 +70,7 @@ def demo_page(comparison: Comparison, ran: Section, beside: Mapping[str, str]) -
 def _tiles(comparison: Comparison) -> list[Tile]:
     numbers = comparison.as_dict()
     whole, latency = numbers["whole"], numbers["latency_ms"]
-    kept = sum(result.adapted for result in comparison.adapted.results)
+    kept = sum(result.verdict.applied for result in comparison.adapted.results)
     undone = len(_undone(comparison))
     tiles = [
         Tile(
@@ -231,7 +232,7 @@ def _updates(comparison: Comparison) -> list[Block]:
 def _undone(comparison: Comparison) -> list[list[str | Cell | None]]:
     """Frame, action and reason of every update that the guard did not keep."""
     return [
-        [f"{frame.index}, {frame.stretch}", result.decision.action, result.decision.reason]
+        [f"{frame.index}, {frame.stretch}", result.verdict.reason.value, words_of_guard(result.verdict)]
         for frame, result in zip(comparison.frames, comparison.adapted.results, strict=True)
-        if result.decision is not None and result.decision.action != "commit"
+        if result.verdict.undone
     ]

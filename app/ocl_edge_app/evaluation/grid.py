@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ocl_edge import durable
 from ocl_edge._version import __version__
@@ -21,33 +19,35 @@ from ocl_edge.errors import FrameError, UsageError
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge_app.evaluation.corruption import Corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace
-from ocl_edge_app.evaluation.protocol import Result, evaluate_stream
+from ocl_edge_app.evaluation.protocol import evaluate_stream
 from ocl_edge_app.evaluation.unfinished import Unfinished
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import SessionOptions
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One pass (or ``rounds`` passes in a row) of one method over one stream.
 
     Attributes:
         settings: what the options come to: defaults may change from version to version.
     """
 
-    options: EngineOptions
+    options: SessionOptions
     settings: AdaptationDefaults
     corruption: Corruption
     rounds: int
     stream_fps: float | None
 
     def key(self, context: str) -> str:
-        """Hash of everything that the cell's numbers depend on, where ``options`` name a backend."""
-        return hashlib.sha256(f"{context}|{self!r}".encode()).hexdigest()[:16]
+        """Hash of everything that the trial's numbers depend on, where ``options`` name a backend."""
+        values = {name: str(value) for name, value in asdict(self).items()}
+        return hashlib.sha256(f"{context}|{values}".encode()).hexdigest()[:16]
 
 
 @dataclass
 class Evaluation:
-    """Finished cells, in memory and, with a path, on disk after every cell.
+    """Finished trials, in memory and, with a path, on disk after every one.
 
     Attributes:
         context: hash of bundle, frames and label space.
@@ -62,7 +62,7 @@ class Evaluation:
     cells: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def resume(self) -> None:
-        """Take over the finished cells of the file, if it is of the same evaluation.
+        """Take over the finished trials of the file, if it is of the same evaluation.
 
         Raises:
             UsageError: the file is of another bundle, other frames or labels, another version of
@@ -102,7 +102,7 @@ class Evaluation:
 
 
 def context_of(bundle: Bundle, frames: LabelledFrames, space: LabelSpace) -> str:
-    """Hash of what all cells share: this version, the bundle, the label space, every frame and label file.
+    """Hash of what all trials share: this version, the bundle, the label space, every frame and label file.
 
     Raises:
         UsageError: a file cannot be read.
@@ -116,25 +116,25 @@ def context_of(bundle: Bundle, frames: LabelledFrames, space: LabelSpace) -> str
     return shared.hexdigest()
 
 
-def run_cells(
+def run_trials(
     evaluation: Evaluation,
     bundle: Bundle,
     frames: LabelledFrames,
     space: LabelSpace,
-    cells: list[Cell],
-    on_cell: Callable[[Cell, bool], Callable[[float], None]],
+    trials: list[Trial],
+    on_trial: Callable[[Trial, bool], Callable[[float], None]],
     on_skip: Callable[[Path, FrameError], None] = lambda _file, _why: None,
     unfinished: Unfinished | None = None,
 ) -> None:
-    """Run the cells that are not finished yet, the one that a kill has interrupted from where it was.
+    """Run the trials that are not finished yet, the one that a kill has interrupted from where it was.
 
     Args:
         evaluation: takes the results.
         bundle: to evaluate.
         frames: with labels.
         space: their classes.
-        cells: all of them.
-        on_cell: called before each with (cell, already finished); returns what is called
+        trials: all of them.
+        on_trial: called before each with (trial, already finished); returns what is called
             after each frame with the mIoU so far.
         on_skip: called for each frame that cannot be read, in every pass.
         unfinished: keeps the pass that runs; None: a file beside the evaluation's.
@@ -143,151 +143,35 @@ def run_cells(
         StateError: the pass that was interrupted is damaged on the disk.
     """
     unfinished = unfinished or Unfinished(evaluation.unfinished_path)
-    for cell in cells:
-        key = cell.key(evaluation.context)
+    for trial in trials:
+        key = trial.key(evaluation.context)
         done = key in evaluation.cells
-        on_frame = on_cell(cell, done)
+        on_frame = on_trial(trial, done)
         if done:
             continue
-        engine = Engine(bundle, cell.options)
-        results, so_far = unfinished.resume(key, engine)
-        keep = partial(unfinished.save_if_due, key, engine, results)
-        while len(results) < cell.rounds:
-            result = evaluate_stream(
-                engine,
-                frames,
-                space,
-                cell.corruption,
-                cell.stream_fps,
-                on_frame,
-                on_skip,
-                so_far=so_far,
-                keep=keep,
-            )
-            results.append(result)
-            so_far = None
-        evaluation.cells[key] = {
-            "stream": str(cell.corruption),
-            "seed": cell.options.seed,
-            "stream_fps": cell.stream_fps,
-            **engine.facts(),
-            "rounds": [result.as_dict() for result in results],
-        }
+        with open_session(bundle, trial.options) as session:
+            results, so_far = unfinished.resume(key, session)
+            keep = partial(unfinished.save_if_due, key, session, results)
+            while len(results) < trial.rounds:
+                result = evaluate_stream(
+                    session,
+                    frames,
+                    space,
+                    trial.corruption,
+                    trial.stream_fps,
+                    on_frame,
+                    on_skip,
+                    so_far=so_far,
+                    keep=keep,
+                )
+                results.append(result)
+                so_far = None
+            evaluation.cells[key] = {
+                "stream": str(trial.corruption),
+                "seed": trial.options.seed,
+                "stream_fps": trial.stream_fps,
+                **session.facts(),
+                "rounds": [result.as_dict() for result in results],
+            }
         evaluation.save()
         unfinished.remove()
-        engine.close()
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method (with its views) on one stream, over all seeds; the last round counts.
-
-    Attributes:
-        miou: mean over the seeds, percent.
-        spread: largest minus smallest over the seeds.
-        gain: over the frozen network with the same views, None without that row.
-        rounds: mIoU of every round, mean over the seeds, percent.
-        worst_class: the one with the lowest IoU, mean over the seeds.
-        worst_iou: that IoU, percent.
-        ms_per_frame: median of the seeds' medians.
-        memory_mib: largest peak.
-        frames: scored.
-        skipped: not readable.
-        answered_late: mean over the seeds.
-    """
-
-    method: str
-    views: str
-    stream: str
-    seeds: int
-    miou: float
-    spread: float
-    gain: float | None
-    rounds: list[float]
-    worst_class: str
-    worst_iou: float
-    ms_per_frame: float
-    memory_mib: float
-    frames: int
-    skipped: int
-    answered_late: float
-
-
-@dataclass(frozen=True)
-class Group:
-    """What a row summarises: one method with its views on one stream.
-
-    Attributes:
-        seeds: a list of rounds for each seed.
-    """
-
-    method: str
-    views: str
-    stream: str
-    seeds: list[list[Result]]
-
-    @property
-    def last_rounds(self) -> list[Result]:
-        """The last round of every seed: the one that counts."""
-        return [rounds[-1] for rounds in self.seeds]
-
-    @property
-    def iou(self) -> list[float | None]:
-        """Of every class in the last round, mean over the seeds, percent; None for one that never occurs."""
-        return [
-            None if None in of_seeds else float(np.mean(of_seeds))
-            for of_seeds in zip(*(result.iou for result in self.last_rounds), strict=True)
-        ]
-
-
-def grouped(evaluation: Evaluation, cells: list[Cell]) -> list[Group]:
-    """The results of these cells, all finished, in their order.
-
-    Other cells of the file may have other settings, and are left out.
-    """
-    groups: dict[tuple[str, str, str], Group] = {}
-    for name in dict.fromkeys(cell.key(evaluation.context) for cell in cells):
-        content = evaluation.cells[name]
-        key = (content["method"], content["views"], content["stream"])
-        group = groups.setdefault(key, Group(*key, []))
-        group.seeds.append([Result.from_dict(result) for result in content["rounds"]])
-    return list(groups.values())
-
-
-def summarise(groups: list[Group], space: LabelSpace) -> list[Row]:
-    """A row a group."""
-    frozen = {
-        (group.views, group.stream): float(np.mean([r.miou for r in group.last_rounds]))
-        for group in groups
-        if group.method == "frozen"
-    }
-    return list(_rows(groups, frozen, space))
-
-
-def _rows(groups: list[Group], frozen: dict[tuple[str, str], float], space: LabelSpace) -> Iterator[Row]:
-    for group in groups:
-        method, views, stream, results = group.method, group.views, group.stream, group.last_rounds
-        scores = [r.miou for r in results]
-        mean = float(np.mean(scores))
-        baseline = frozen.get((views, stream))
-        worst = min(
-            ((v, name) for v, name in zip(group.iou, space.names, strict=True) if v is not None),
-            default=(float("nan"), "–"),
-        )
-        yield Row(
-            method=method,
-            views=views,
-            stream=stream,
-            seeds=len(results),
-            miou=mean,
-            spread=max(scores) - min(scores),
-            gain=None if baseline is None else mean - baseline,
-            rounds=[float(np.mean([r.miou for r in each])) for each in zip(*group.seeds, strict=True)],
-            worst_class=worst[1],
-            worst_iou=worst[0],
-            ms_per_frame=float(np.median([r.ms_per_frame for r in results])),
-            memory_mib=max(r.memory_mib for r in results),
-            frames=results[0].frames,
-            skipped=results[0].skipped,
-            answered_late=float(np.mean([r.answered_late for r in results])),
-        )

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ocl_edge.errors import FrameError, UsageError
-from ocl_edge.image_files import read_class_map
+from ocl_edge.errors import UsageError
+from ocl_edge.images import read_class_map, read_image
 from ocl_edge.scoring.labels import LabelSpace as LabelSpace
 from ocl_edge.scoring.labels import read_label_palette as read_label_palette
 from ocl_edge.scoring.labels import read_label_space as read_label_space
-from ocl_edge_runtime.sources.images import find_images, read_image
+from ocl_edge_runtime.sources.images import find_images
 
 LABELS_LOOKED_AT = 20
 MUCH_IGNORED = 0.05
@@ -57,7 +57,7 @@ class LabelledFrames:
         values = np.zeros(256, np.int64)
         step = -(-len(self.pairs) // LABELS_LOOKED_AT)
         for _, file in self.pairs[::step]:
-            with contextlib.suppress(FrameError):  # said when its frame comes
+            with contextlib.suppress(UsageError):  # said when its frame comes
                 values += np.bincount(read_class_map(file).ravel(), minlength=256)
         ignored = values[space.ignore] / max(1, values.sum()) if 0 <= space.ignore < 256 else 0.0
         unseen = [name for index, name in enumerate(space.names) if not values[index]]
@@ -77,11 +77,7 @@ class LabelledFrames:
             FrameError: the image cannot be decoded.
         """
         file, label_file = self.pairs[index]
-        image = read_image(file)
-        try:
-            labels = read_class_map(label_file)
-        except FrameError as error:
-            raise UsageError(f"{label_file}: {error}") from error
+        image, labels = read_image(file), read_class_map(label_file)
         if labels.shape != image.shape[:2]:
             raise UsageError(
                 f"{label_file} is {labels.shape[1]}x{labels.shape[0]}, "

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from ocl_edge.errors import FrameError
 from ocl_edge_app.evaluation.corruption import Corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace
-from ocl_edge_app.report.pictures import mask_to_text, shrunk
+from ocl_edge_app.pictures import mask_to_text, shrunk
 from ocl_edge_runtime.memory import forget_peak, peak_mib
-from ocl_edge_runtime.session.engine import Engine
+from ocl_edge_runtime.session.session import Session
 
 EXAMPLES = 4
 
@@ -107,17 +107,19 @@ class PassSoFar:
     earlier: NDArray[np.uint8] | None = None
 
     def work(
-        self, engine: Engine, image: NDArray[np.uint8], arrival: float, clock: Callable[[], float]
+        self, session: Session, image: NDArray[np.uint8], arrival: float, clock: Callable[[], float]
     ) -> NDArray[np.uint8]:
-        """The engine's mask of a frame, and then its update."""
+        """The session's mask of a frame, and then its update."""
+
+        def emit(mask: NDArray[np.uint8]) -> None:
+            self.earlier, self.latest = self.latest, mask
+            self.ready_at = arrival + clock() - start
+
         start = clock()
-        mask = engine.predict(image)
-        predicted = clock()
-        engine.adapt()
+        mask = session.step(image, emit=emit).mask
         took = clock() - start
         self.result.frame_ms.append(1000 * took)
-        self.earlier, self.latest = self.latest, mask
-        self.ready_at, self.busy_until = arrival + predicted - start, arrival + took
+        self.busy_until = arrival + took
         return mask
 
     def answer(self, arrival: float, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -130,7 +132,7 @@ class PassSoFar:
 
 
 def evaluate_stream(
-    engine: Engine,
+    session: Session,
     frames: LabelledFrames,
     space: LabelSpace,
     corruption: Corruption,
@@ -141,10 +143,10 @@ def evaluate_stream(
     so_far: PassSoFar | None = None,
     keep: Callable[[PassSoFar], None] = lambda _: None,
 ) -> Result:
-    """Score an engine on one pass over a stream; the engine keeps what it learned.
+    """Score a session on one pass over a stream; the session keeps what it learned.
 
     Args:
-        engine: predicts and adapts.
+        session: predicts and adapts.
         frames: with labels, in order.
         space: the label classes.
         corruption: applied to every frame.
@@ -175,7 +177,7 @@ def evaluate_stream(
         image = corruption.apply(image, index)
         arrival = index / stream_fps if stream_fps else so_far.busy_until
         if arrival >= so_far.busy_until:
-            mask = so_far.work(engine, image, arrival, clock)
+            mask = so_far.work(session, image, arrival, clock)
         else:
             mask = so_far.answer(arrival, labels.shape)
         matrix.add(mask, labels)

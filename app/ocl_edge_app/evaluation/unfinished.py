@@ -11,7 +11,7 @@ import torch
 
 from ocl_edge_app.evaluation.protocol import PassSoFar, Result
 from ocl_edge_runtime.records.state import Saved, read_state, write_state
-from ocl_edge_runtime.session.engine import Engine
+from ocl_edge_runtime.session.session import Session
 
 SAVE_EVERY_S = 20.0
 MASKS = ("latest", "earlier")
@@ -19,7 +19,7 @@ MASKS = ("latest", "earlier")
 
 
 class Unfinished:
-    """Saves a pass from time to time, with all that its engine has learned.
+    """Saves a pass from time to time, with all that its session has learned.
 
     Args:
         path: of the file; None keeps nothing.
@@ -38,8 +38,8 @@ class Unfinished:
         self._clock = clock
         self._saved_at = clock()
 
-    def resume(self, key: str, engine: Engine) -> tuple[list[Result], PassSoFar | None]:
-        """The finished rounds of a cell and its pass so far, whose learning the engine takes over.
+    def resume(self, key: str, session: Session) -> tuple[list[Result], PassSoFar | None]:
+        """The finished rounds of a cell and its pass so far, whose learning the session takes over.
 
         Nothing where the file is of another cell or missing.
 
@@ -54,7 +54,7 @@ class Unfinished:
         tensors = dict(saved.tensors)
         counts = tensors.pop("counts").numpy()
         masks = {name: tensors.pop(name).numpy() for name in MASKS if name in tensors}
-        engine.weights.import_state(tensors)
+        session.weights.import_state(tensors)
         so_far = PassSoFar(
             counts,
             Result.from_dict(saved.facts["result"]),
@@ -65,7 +65,7 @@ class Unfinished:
         )
         return [Result.from_dict(result) for result in saved.facts["rounds"]], so_far
 
-    def save_if_due(self, key: str, engine: Engine, rounds: list[Result], so_far: PassSoFar) -> None:
+    def save_if_due(self, key: str, session: Session, rounds: list[Result], so_far: PassSoFar) -> None:
         """Write durably where the last save is ``every_s`` ago.
 
         Raises:
@@ -73,7 +73,7 @@ class Unfinished:
         """
         if self.path is None or self._clock() - self._saved_at < self._every_s:
             return
-        tensors = engine.weights.export_state() | {"counts": torch.from_numpy(so_far.counts)}
+        tensors = session.weights.export_state() | {"counts": torch.from_numpy(so_far.counts)}
         masks = {name: getattr(so_far, name) for name in MASKS}
         tensors |= {name: torch.from_numpy(mask) for name, mask in masks.items() if mask is not None}
         facts: dict[str, Any] = {

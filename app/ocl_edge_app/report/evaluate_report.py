@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-from ocl_edge_app.evaluation.grid import Group, Row
+from ocl_edge_app.evaluation.summary import Group, Row
 from ocl_edge_app.report.evaluate_examples import example_block
 from ocl_edge_app.report.evaluated import Evaluated
 from ocl_edge_app.report.page import (

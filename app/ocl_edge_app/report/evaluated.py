@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ocl_edge.images import Colour
 from ocl_edge_app.evaluation.corruption import Corruption
-from ocl_edge_app.evaluation.grid import Group, Row, summarise
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace
-from ocl_edge_app.report.pictures import Colour
+from ocl_edge_app.evaluation.summary import Group, Row, summarise
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Evaluated:
 
     Attributes:
         network: its name.
-        groups: results, from `ocl_edge_app.evaluation.grid.grouped`.
+        groups: results, from `ocl_edge_app.evaluation.summary.grouped`.
         streams: name -> what was done to the frames.
         frames: with labels.
         space: their classes.

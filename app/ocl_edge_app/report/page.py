@@ -104,7 +104,7 @@ class Picture:
 
     Attributes:
         name: what it is: image, frozen, adapted, truth.
-        uri: of the data (`ocl_edge_app.report.pictures`).
+        uri: of the data (`ocl_edge_app.pictures`).
         caption: a word more, for example its mIoU.
     """
 

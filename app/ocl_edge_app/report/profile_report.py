@@ -7,23 +7,23 @@ from ocl_edge_app.report.page import Block, Figure, Page, Section, Table, Tile
 from ocl_edge_app.report.plots import Histogram, Lines, Series
 from ocl_edge_app.report.stages import said_ms, stage_blocks
 from ocl_edge_app.report.what_ran import network_name
-from ocl_edge_runtime.session.engine import Engine
+from ocl_edge_runtime.session.session import Session
 
 COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
-def profile_page(profile: Profile, on: Engine, ran: Section) -> Page:
+def profile_page(profile: Profile, on: Session, ran: Section) -> Page:
     """Latency and stages, adaptation on against off.
 
     Args:
         profile: what was measured.
-        on: the engine that adapted.
+        on: the session that adapted.
         ran: see `what_ran`.
     """
     return Page(
         f"Profile of {network_name(on.bundle)}",
         lead=f"{len(profile.on.frames)} frames, each through the frozen network (off) and through paper mode "
-        f"(on), taking turns; {on.backend_name}.",
+        f"(on), taking turns; {on.setup.backend_name}.",
         tiles=_tiles(profile),
         sections=[
             Section("Latency", _latency(profile)),

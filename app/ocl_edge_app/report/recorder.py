@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ocl_edge.method.verdict import words_of_guard
 from ocl_edge.timings import STAGES, UPDATE_STAGES, mask_latency_ms, update_ms
-from ocl_edge_app.report.pictures import shrunk
+from ocl_edge_app.pictures import shrunk
 from ocl_edge_app.report.plots import Moment
 from ocl_edge_runtime.session.frames import Frame, FrameResult
 
@@ -165,11 +166,10 @@ class RunRecorder:
     def frame(self, frame: Frame, result: FrameResult) -> None:
         """Add a frame; its image and mask are only read."""
         landed = result.background
-        decision = landed.decision if landed else result.decision
+        verdict = landed.verdict if landed else result.verdict
         timings = result.timings_ms | (landed.timings_ms if landed else {})
         latency, update = mask_latency_ms(timings), update_ms(timings)
-        adapted = result.adapted or (landed is not None and landed.update.applied)
-        undone = decision is not None and decision.action != "commit"
+        adapted, undone = verdict.applied, verdict.undone
         self.latency_ms.add(latency)
         self.moments.add(Moment(1, latency, latency, update, int(adapted), int(undone), int(result.late)))
         if any(stage in timings for stage in UPDATE_STAGES):
@@ -177,8 +177,8 @@ class RunRecorder:
             self.updating.add(timings)
         else:
             self.plain.add(timings)
-        if undone and decision is not None:
-            self.guard.add(Event(_said(frame), decision.action, decision.reason))
+        if undone:
+            self.guard.add(Event(_said(frame), verdict.reason.value, words_of_guard(verdict)))
         self.shots.add(frame, result.mask)
 
     def skip(self, name: str, reason: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from ocl_edge.bundle.manifest import Manifest
+from ocl_edge.images import ColourOverlay
+from ocl_edge_app.pictures import photo_uri
 from ocl_edge_app.report.page import (
     Block,
     Cell,
@@ -18,34 +20,33 @@ from ocl_edge_app.report.page import (
     Text,
     Tile,
 )
-from ocl_edge_app.report.pictures import overlaid, photo_uri
 from ocl_edge_app.report.plots import Histogram, Series, Timeline
 from ocl_edge_app.report.recorder import Events, Reservoir, RunRecorder
 from ocl_edge_app.report.stages import said_ms, stage_blocks
 from ocl_edge_app.report.what_ran import network_name
 from ocl_edge_runtime.loop import RunReport
-from ocl_edge_runtime.session.engine import Engine
+from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.statistics import Distribution
 
 MOST_OUTCOMES = 12
 
 
 def run_page(
-    engine: Engine, report: RunReport, recorder: RunRecorder, ran: Section, deadline_ms: float | None = None
+    session: Session, report: RunReport, recorder: RunRecorder, ran: Section, deadline_ms: float | None = None
 ) -> Page:
     """Latency, updates, the guard's decisions and a few frames of a run.
 
     Args:
-        engine: that ran.
+        session: that ran.
         report: of the loop.
         recorder: that saw every frame.
         ran: see `what_ran`.
         deadline_ms: time to the next frame, None where nobody waited.
     """
-    manifest = engine.bundle.manifest
+    manifest = session.bundle.manifest
     return Page(
-        f"Run of {network_name(engine.bundle)}",
-        lead=_lead(engine, report),
+        f"Run of {network_name(session.bundle)}",
+        lead=_lead(session, report),
         tiles=_tiles(report, recorder),
         sections=[
             Section("Time", _time(recorder, deadline_ms)),
@@ -57,8 +58,8 @@ def run_page(
     )
 
 
-def _lead(engine: Engine, report: RunReport) -> str:
-    words = f"{report.frames} frames, method {engine.method.name}, {engine.backend_name}"
+def _lead(session: Session, report: RunReport) -> str:
+    words = f"{report.frames} frames, method {session.setup.method.name}, {session.setup.backend_name}"
     words += ", stopped by a signal before the end." if report.stopped else "."
     return f"{words} The source failed: {report.source_failure}" if report.source_failure else words
 
@@ -101,7 +102,7 @@ def _sampled(values: Reservoir) -> str:
 
 
 def _updates(report: RunReport, recorder: RunRecorder) -> list[Block]:
-    outcomes = Counter(report.reasons).most_common()
+    outcomes = Counter(report.told_reasons()).most_common()
     rows = [
         [outcome, f"{count:,}", f"{100 * count / report.frames:.1f} %"]
         for outcome, count in outcomes[:MOST_OUTCOMES]
@@ -134,7 +135,7 @@ def _frames(recorder: RunRecorder, manifest: Manifest) -> list[Block]:
             f"Frame {shot.index}, {shot.name}",
             [
                 Picture("image", photo_uri(shot.image)),
-                Picture("overlay", photo_uri(overlaid(shot.image, shot.mask, palette))),
+                Picture("overlay", photo_uri(ColourOverlay(palette).over(shot.image, shot.mask))),
             ],
         )
         for shot in shots

@@ -10,7 +10,7 @@ from typing import Any
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.doctor.machine import describe_machine
 from ocl_edge_app.report.page import Facts, Section
-from ocl_edge_runtime.session.engine import Engine
+from ocl_edge_runtime.session.session import Session
 
 NOT_THE_MACHINE = ("ocl-edge", "python")
 
@@ -42,13 +42,14 @@ def network_name(bundle: Bundle) -> str:
     return Path(bundle.manifest.architecture.partition(":")[0]).stem
 
 
-def settings_of(engine: Engine) -> dict[str, str]:
+def settings_of(session: Session) -> dict[str, str]:
     """Method, backend and every number of the adaptation."""
-    numbers = engine.settings.model_dump().items()
+    setup = session.setup
+    numbers = setup.settings.model_dump().items()
     return {
-        "method": f"{engine.method.name}, {'view pair' if engine.views == 'pair' else 'single view'}",
-        "backend": engine.backend_name,
-        "head": "PyTorch" if engine.head_kind == "torch" else "in the backend",
+        "method": f"{setup.method.name}, {'view pair' if setup.views == 'pair' else 'single view'}",
+        "backend": setup.backend_name,
+        "head": "PyTorch" if setup.options.head == "torch" else "in the backend",
         "settings": ", ".join(f"{name} {value}" for name, value in numbers),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ocl_edge.bundle.reading import Bundle, load_head, load_tail
-from ocl_edge.errors import FrameError, ParityError, UsageError
-from ocl_edge.image_files import read_class_map
+from ocl_edge.errors import ParityError, UsageError
+from ocl_edge.images import read_class_map
+from ocl_edge.network.form_tensors import features_among
 from ocl_edge.network.forms import FormName
 from ocl_edge.scoring.labels import LabelSpace, read_label_space
 from ocl_edge.tensorrt.key import Precision
-from ocl_edge_export.engines.form_inputs import inputs_of_form
+from ocl_edge_export.form_inputs import inputs_of_form
 from ocl_edge_export.gate_runners import run_onnx
 from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances
 from ocl_edge_export.precision import LOW_TYPES, largest_values, to_sixteen_bits
@@ -63,34 +64,19 @@ def check_precision(
             pixels change class, or too much mIoU is lost.
     """
     tolerances = tolerances or PRECISION_TOLERANCES[precision]
-    source = bundle.graph_file(form)
-    finish = _Finish(bundle)
-    sizes = (
-        [label.shape for label in labels] if labels else [(images.shape[2], images.shape[3])] * len(images)
-    )
-    run = _runner_of(source, converted, precision)
-    disagreement, relative = 0.0, 0.0
-    masks: tuple[list[Mask], list[Mask]] = ([], [])
-    for image, (height, width) in zip(images, sizes, strict=True):
-        inputs = inputs_of_form(bundle, form, image[None])
-        exact = finish.features(run_onnx(source, inputs))
-        close = finish.features(run(inputs))
-        relative = max(relative, *(_relative(c, e) for c, e in zip(close, exact, strict=True)))
-        masks[0].append(finish.mask(exact, height, width))
-        masks[1].append(finish.mask(close, height, width))
-        disagreement += float((masks[0][-1] != masks[1][-1]).mean()) / len(images)
+    compared = _run_both(bundle, form, converted, precision, images, labels)
     space = space or read_label_space(bundle.manifest, None, None)
-    change = _miou_change(masks, labels, space) if labels else None
+    change = _miou_change((compared.exact, compared.close), labels, space) if labels else None
     report = {
         "images": len(images),
         "emulated": precision == "bf16",
-        "features_relative": relative,
-        "class_disagreement": disagreement,
+        "features_relative": compared.features_relative,
+        "class_disagreement": compared.disagreement,
         "miou_change": change,
         "tolerances": asdict(tolerances),
     }
     # written so that NaN fails
-    passes = disagreement <= tolerances.class_disagreement and (
+    passes = compared.disagreement <= tolerances.class_disagreement and (
         change is None or change >= -tolerances.miou_loss
     )
     if not passes:
@@ -98,7 +84,44 @@ def check_precision(
     return report
 
 
-class _Finish:
+@dataclass
+class _Compared:
+    """Masks in float32 and in another precision, and how far they are apart."""
+
+    exact: list[Mask] = field(default_factory=list)
+    close: list[Mask] = field(default_factory=list)
+    features_relative: float = 0.0
+
+    @property
+    def disagreement(self) -> float:
+        """Share of pixels whose class differs, mean of all images."""
+        shares = [float((a != b).mean()) for a, b in zip(self.exact, self.close, strict=True)]
+        return sum(shares) / len(shares)
+
+
+def _run_both(
+    bundle: Bundle,
+    form: FormName,
+    converted: Path,
+    precision: Precision,
+    images: Tensor,
+    labels: list[Mask] | None,
+) -> _Compared:
+    source, finish, compared = bundle.graph_file(form), MaskMaker(bundle), _Compared()
+    run = _runner_of(source, converted, precision)
+    sizes = [label.shape for label in labels] if labels else [tuple(images.shape[2:])] * len(images)
+    for image, (height, width) in zip(images, sizes, strict=True):
+        inputs = inputs_of_form(bundle, form, image[None])
+        exact = finish.features(run_onnx(source, inputs))
+        close = finish.features(run(inputs))
+        apart = max(_relative(c, e) for c, e in zip(close, exact, strict=True))
+        compared.features_relative = max(compared.features_relative, apart)
+        compared.exact.append(finish.mask(exact, height, width))
+        compared.close.append(finish.mask(close, height, width))
+    return compared
+
+
+class MaskMaker:
     """Head and tail of a bundle: named features -> mask."""
 
     def __init__(self, bundle: Bundle) -> None:
@@ -106,7 +129,7 @@ class _Finish:
         self._count = len(bundle.manifest.features)
 
     def features(self, outputs: dict[str, Tensor]) -> list[Tensor]:
-        return [outputs[f"features_{index}"] for index in range(self._count)]
+        return features_among(outputs, self._count)
 
     @torch.no_grad()
     def mask(self, features: list[Tensor], height: int, width: int) -> Mask:
@@ -122,10 +145,7 @@ def read_labels(labels: Path, images: Path, space: LabelSpace, at_most: int) -> 
     found = []
     for image in choose_images(images, at_most):
         file = labels / f"{image.stem}.png"
-        try:
-            label = read_class_map(file)
-        except FrameError as error:
-            raise UsageError(f"--labels: {file}: {error}") from error
+        label = read_class_map(file)
         wrong = np.setdiff1d(label, [*range(len(space.names)), space.ignore])
         if wrong.size:
             raise UsageError(

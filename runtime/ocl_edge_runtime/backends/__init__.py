@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ocl_edge.bundle.reading import Bundle
     from ocl_edge.tensorrt.key import Precision
     from ocl_edge_runtime.backends.base import Backend
-    from ocl_edge_runtime.backends.lane import Lane
 
 BACKENDS: dict[str, str] = {
     "tensorrt": "tensorrt_backend",
@@ -104,14 +103,6 @@ def _open_fastest(bundle: Bundle, wanted: Wanted) -> Choice:
             passed_over[row.name] = str(error)
     reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over.items())
     raise BackendError(f"no backend here computes in {wanted.precision} ({reasons})")
-
-
-def lane_of(backend: Backend) -> Lane:
-    """Where updates run that a backend was opened for."""
-    from ocl_edge_runtime.backends.lane import Lane
-    from ocl_edge_runtime.backends.tensorrt_backend import TensorRtBackend
-
-    return backend.lane if isinstance(backend, TensorRtBackend) else Lane()
 
 
 def usable_backends() -> dict[str, str | None]:

@@ -16,6 +16,7 @@ A `HeadBackend` also runs the head graphs, into tensors of the caller's.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -25,6 +26,7 @@ from ocl_edge.bundle.manifest import FormSpec, TensorSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
 from ocl_edge.network.forms import FORMS, HEAD_GRAPHS, FormName, GraphName
+from ocl_edge_runtime.backends.update_stream import UpdateStream
 
 Sizes = tuple[int, ...]
 """Shape of the input of a graph that has free sizes; an output's free size is that of the same axis."""
@@ -34,6 +36,9 @@ Sizes = tuple[int, ...]
 class Backend(Protocol):
     name: str
 
+    update_stream: UpdateStream
+    """Where a worker's updates run that this backend was opened for."""
+
     def describe(self) -> Mapping[GraphName, FormSpec]:
         """Inputs and outputs of every form, and of every head graph, that this backend can run."""
 
@@ -41,7 +46,13 @@ class Backend(Protocol):
         """Run a form; loads it at first use."""
 
     def close(self) -> None:
-        """Free what the backend holds. Calling it twice is fine."""
+        """Free what the backend holds. Calling it twice is fine; the end of a ``with`` does it too."""
+
+    def __enter__(self) -> Backend: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 @runtime_checkable

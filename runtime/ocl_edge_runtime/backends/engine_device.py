@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ocl_edge_runtime.backends.lane import Lane
+from ocl_edge_runtime.backends.update_stream import UpdateStream
 
 Enqueue = Callable[[int], None]
 """Enqueues work on the stream of this handle."""
@@ -36,7 +36,7 @@ class EngineDevice(Protocol):
     torch_device: torch.device
     """Where outputs are handed out."""
     can_capture: bool
-    lane: Lane
+    update_stream: UpdateStream
     """For a worker whose backend runs on this device."""
 
     def can_bind(self, tensor: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +14,8 @@ from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, MissingExtraError
 from ocl_edge.network.forms import FormName, GraphName
 from ocl_edge_runtime.backends.base import Sizes, check_inputs, check_outputs, graphs_of, shape_of
+from ocl_edge_runtime.backends.update_stream import UpdateStream
+from ocl_edge_runtime.lifetime import ClosedAtExit
 
 
 def import_library(name: str, extra: str) -> Any:
@@ -31,7 +33,7 @@ def import_library(name: str, extra: str) -> Any:
         raise BackendError(f"{name} is installed and cannot be imported: {error}") from error
 
 
-class HostBackend(ABC):
+class HostBackend(ClosedAtExit):
     """A `HeadBackend` whose tensors lie on the CPU. Each graph is loaded at first use.
 
     Args:
@@ -44,6 +46,7 @@ class HostBackend(ABC):
     name: str
     loads_each_size = False
     head_device = torch.device("cpu")
+    update_stream = UpdateStream()
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
@@ -57,7 +60,7 @@ class HostBackend(ABC):
     def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         sizes = check_inputs(form, self._graphs[form], inputs)
         outputs = self._outputs.get((form, sizes)) or self._allocate(form, sizes)
-        self._run(self._load_once(form, sizes), inputs, outputs)
+        self._run_loaded(form, sizes, inputs, outputs)
         return dict(outputs)
 
     def infer_into(
@@ -66,7 +69,7 @@ class HostBackend(ABC):
         spec = self._graphs[graph]
         sizes = check_inputs(graph, spec, inputs)
         check_outputs(graph, spec, sizes, outputs)
-        self._run(self._load_once(graph, sizes), inputs, outputs)
+        self._run_loaded(graph, sizes, inputs, outputs)
 
     def close(self) -> None:
         self._loaded.clear()
@@ -83,6 +86,15 @@ class HostBackend(ABC):
     @abstractmethod
     def _run(self, loaded: Any, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
         """Read the inputs where they are, write the outputs where they are, and return when that is done."""
+
+    def _run_loaded(
+        self, graph: GraphName, sizes: Sizes, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+    ) -> None:
+        loaded = self._load_once(graph, sizes)
+        try:
+            self._run(loaded, inputs, outputs)
+        except Exception as error:  # libraries raise whatever a graph that is not the manifest's makes them
+            raise BackendError(f"{self.name} cannot run the {graph} graph: {error}") from error
 
     def _load_once(self, graph: GraphName, sizes: Sizes) -> Any:
         key = graph, sizes if self.loads_each_size else None

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ocl_edge.errors import BackendError, MissingExtraError
 from ocl_edge_runtime.backends.engine_device import Buffer, Enqueue
-from ocl_edge_runtime.backends.lane import Lane, PyCudaLane
+from ocl_edge_runtime.backends.update_stream import PyCudaUpdateStream, UpdateStream
 
 
 class PyCudaDevice:
@@ -45,7 +45,7 @@ class PyCudaDevice:
         except driver.Error as error:
             raise BackendError(f"pycuda cannot use the GPU: {error}") from error
         self._stream = driver.Stream()
-        self.lane: Lane = PyCudaLane(self._context)
+        self.update_stream: UpdateStream = PyCudaUpdateStream(self._context)
 
     def can_bind(self, tensor: Tensor) -> bool:  # noqa: ARG002
         return False

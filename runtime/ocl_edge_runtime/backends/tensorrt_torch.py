@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ocl_edge.errors import BackendError
 from ocl_edge_runtime.backends.engine_device import Buffer, EngineDevice, Enqueue
-from ocl_edge_runtime.backends.lane import CudaLane, Lane
 from ocl_edge_runtime.backends.tensorrt_pycuda import PyCudaDevice
+from ocl_edge_runtime.backends.update_stream import CudaUpdateStream, UpdateStream
 
 
 class TorchCudaDevice:
@@ -41,7 +41,7 @@ class TorchCudaDevice:
         self.torch_device = torch.device("cpu") if on_host else self._cuda
         priority = 0 if for_updates else -1  # lower numbers go first
         self._stream = torch.cuda.Stream(self._cuda, priority=priority)  # type: ignore[no-untyped-call]
-        self.lane: Lane = CudaLane(self._stream)
+        self.update_stream: UpdateStream = CudaUpdateStream(self._stream)
 
     def can_bind(self, tensor: Tensor) -> bool:
         return tensor.device == self._cuda

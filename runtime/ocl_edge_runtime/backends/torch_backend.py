@@ -12,12 +12,15 @@ from ocl_edge.bundle.reading import Bundle, load_backbone
 from ocl_edge.network.forms import FORMS, FormName, GraphName, build_form
 from ocl_edge_runtime.backends.base import check_inputs
 from ocl_edge_runtime.backends.row import BackendRow
+from ocl_edge_runtime.backends.update_stream import UpdateStream
+from ocl_edge_runtime.lifetime import ClosedAtExit
 
 
-class TorchBackend:
+class TorchBackend(ClosedAtExit):
     """Runs ``backbone.pt2`` eagerly on the CPU; the norm forms are rewritten from it at first use."""
 
     name = "torch"
+    update_stream = UpdateStream()
 
     def __init__(self, bundle: Bundle) -> None:
         self._forms: dict[GraphName, FormSpec] = {form: bundle.manifest.forms[form] for form in FORMS}

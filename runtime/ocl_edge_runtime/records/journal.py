@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ocl_edge import durable
 from ocl_edge.errors import OutputError
 from ocl_edge.finite import finite
-from ocl_edge_runtime.session.frames import Frame, FrameResult
-from ocl_edge_runtime.session.updates import Outcome
+from ocl_edge.method.verdict import Verdict, words_of_guard
+from ocl_edge_runtime.session.frames import Frame, FrameResult, Landed
+from ocl_edge_runtime.sinks.names import file_name
 
 LARGEST_BYTES = 64_000_000
 """Seven hours at ten frames a second."""
@@ -38,7 +41,7 @@ class Journal:
         self.path = path
         self.largest_bytes = largest_bytes
         try:
-            self._file = path.open("ab", buffering=0)
+            self._file = durable.open_for_lines(path, append=True)
             self._is_regular = path.is_file()
             self._bytes = path.stat().st_size if self._is_regular else 0
             self._cut_off = self._bytes > 0 and not _ends_with_a_line(path)
@@ -69,27 +72,13 @@ class Journal:
         """The update of one frame: applied or not, why, and the guard's signals."""
         if result.background is not None:
             self.background(result.background)
-        decision = result.decision.as_dict() if result.decision else None
-        self.write(
-            "frame",
-            index=frame.index,
-            name=frame.name,
-            adapted=result.adapted,
-            reason=result.reason,
-            loss=result.loss,
-            guard=decision,
-        )
+        written = file_name(frame.name)
+        renamed = {} if written.startswith(frame.name) else {"written_as": written}
+        self.write("frame", index=frame.index, name=frame.name, **renamed, **_entry(result.verdict))
 
-    def background(self, outcome: Outcome) -> None:
+    def background(self, landed: Landed) -> None:
         """An update that was taken in before the next frame, ``behind`` frames after its own."""
-        self.write(
-            "background update",
-            behind=outcome.behind,
-            adapted=outcome.update.applied,
-            reason=outcome.update.reason,
-            loss=outcome.update.loss,
-            guard=outcome.decision.as_dict() if outcome.decision else None,
-        )
+        self.write("background update", behind=landed.behind, **_entry(landed.verdict))
 
     def __enter__(self) -> Journal:
         return self
@@ -105,12 +94,22 @@ class Journal:
             for newer, older in zip(names[-2::-1], names[:0:-1], strict=True):
                 if newer.exists():
                     newer.replace(older)
-        full, self._file = self._file, self.path.open("ab", buffering=0)
+        full, self._file = self._file, durable.open_for_lines(self.path, append=True)
         full.close()
         self._bytes, self._cut_off = 0, False
 
     def _cannot_write(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write the journal {self.path}: {error.strerror}")
+
+
+def _entry(verdict: Verdict) -> dict[str, Any]:
+    """What the journal says of an update."""
+    guard = None
+    if verdict.judged:
+        action = "commit" if verdict.applied else verdict.reason.value
+        signals = verdict.signals and asdict(verdict.signals)
+        guard = {"action": action, "reason": words_of_guard(verdict), "signals": signals}
+    return {"adapted": verdict.applied, "reason": str(verdict), "loss": verdict.loss, "guard": guard}
 
 
 def _ends_with_a_line(path: Path) -> bool:

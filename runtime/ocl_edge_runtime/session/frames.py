@@ -7,11 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ocl_edge.method.guard import Decision
-from ocl_edge_runtime.session.updates import Outcome
-
-IN_BACKGROUND = "started in the background"
-"""The reason of a frame whose update is told later, by the frame that takes it in."""
+from ocl_edge.method.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -34,8 +30,8 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class FrameSchedule:
-    """What time decided about a frame, in realtime mode; all else follows from the frames.
+class Decided:
+    """What time decided about a frame; all else follows from the frames.
 
     Attributes:
         arrived_at: seconds of the clock.
@@ -51,27 +47,36 @@ class FrameSchedule:
 
 
 @dataclass(frozen=True)
+class Landed:
+    """An update that a worker made.
+
+    Attributes:
+        verdict: what became of it.
+        timings_ms: stage -> milliseconds.
+        behind: frames between the one that it learned from and the one before which it was taken in.
+    """
+
+    verdict: Verdict
+    timings_ms: dict[str, float]
+    behind: int = 0
+
+
+@dataclass(frozen=True)
 class FrameResult:
     """What one step gives.
 
     Attributes:
         mask: uint8 [H, W] class indices at the frame's own size.
+        verdict: what became of the update on this frame.
         timings_ms: stage name -> milliseconds, in the order of execution.
-        adapted: whether the head was updated after the mask was out.
-        reason: why it was or was not.
-        loss: the OCL before the update, None where none was computed.
-        decision: of the guard, in realtime mode, on frames with an update.
         late: whether the mask missed the deadline.
         background: the update on an earlier frame that was taken in just before this one.
-        schedule: what time decided, in realtime mode.
+        decided: what time decided.
     """
 
     mask: NDArray[np.uint8]
+    verdict: Verdict
     timings_ms: dict[str, float] = field(default_factory=dict)
-    adapted: bool = False
-    reason: str = ""
-    loss: float | None = None
-    decision: Decision | None = None
     late: bool = False
-    background: Outcome | None = None
-    schedule: FrameSchedule | None = None
+    background: Landed | None = None
+    decided: Decided | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.errors import FrameError
+from ocl_edge_runtime.lifetime import ClosedAtExit
 from ocl_edge_runtime.session.frames import Frame
 
 OnSkip = Callable[[str, str], None]
@@ -54,7 +55,7 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
-class Source(ABC):
+class Source(ClosedAtExit):
     """A stream of frames.
 
     Iterating never fails on a single frame: one that cannot be read is reported to

@@ -7,16 +7,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from ocl_edge.errors import FrameError, UsageError
-from ocl_edge.image_files import SUFFIXES, decode_image, in_natural_order
+from ocl_edge.images import SUFFIXES, image_files, in_natural_order, read_image
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sources.base import OnSkip, Source, keep_quiet
-
-RGB_LIKE_MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "CMYK", "YCbCr", "1")
 
 
 class ImageSource(Source):
@@ -70,7 +64,7 @@ def find_images(text: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        files = in_natural_order(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
+        files = image_files(path)
         if not files:
             raise UsageError(f"{text}: the directory holds no images ({', '.join(SUFFIXES)})")
         return files
@@ -80,19 +74,3 @@ def find_images(text: str) -> list[Path]:
     if not files:
         raise UsageError(f"{text}: no such directory or image, and no file matches it as a pattern")
     return files
-
-
-def read_image(file: Path) -> NDArray[np.uint8]:
-    """Decode an image to uint8 [H, W, 3] RGB.
-
-    Raises:
-        FrameError: unreadable, truncated, empty, too large, or with pixels that are no 8-bit
-            colours (16-bit, float).
-    """
-    return decode_image(file, _rgb)
-
-
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode not in RGB_LIKE_MODES:
-        raise FrameError(f"pixels of mode {image.mode!r} are not 8-bit colours")
-    return np.array(image.convert("RGB"))

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from ocl_edge.errors import SourceError
+from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.frames import Frame
-from ocl_edge_runtime.session.scheduler import Clock
 from ocl_edge_runtime.sources.base import Arrival, OnSkip, Reader, Source, keep_quiet
 
 POLL_S = 0.05
 """How long the frame loop sleeps at most before it looks for a signal."""
+
+CLOSE_S = 1.0
+"""How long closing waits for a stream that is silent; its thread ends with the program."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 """Between two attempts to get a lost stream back; doubles each time."""
@@ -78,6 +81,14 @@ class LiveSource(Source):
             self._newest, self.dropped, self._heard_at = None, 0, self._clock.now()
         self.start()
         return self._frames()
+
+    def close(self) -> None:
+        """Stop, and wait a moment for the thread to let the stream go."""
+        self.stop()
+        if self._thread is None:
+            self._reader.close()
+        else:
+            self._thread.join(CLOSE_S)
 
     def _frames(self) -> Iterator[Frame]:
         taken = 0

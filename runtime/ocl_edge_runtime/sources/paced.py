@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ocl_edge.errors import FrameError
+from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.frames import Frame
-from ocl_edge_runtime.session.scheduler import Clock
 from ocl_edge_runtime.sources.base import Source
 from ocl_edge_runtime.sources.images import ImageSource
 

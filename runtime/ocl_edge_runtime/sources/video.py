@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,13 +17,16 @@ from numpy.typing import NDArray
 from ocl_edge.errors import FrameError, MissingExtraError, SourceError
 from ocl_edge.network.preprocess import MOST_PIXELS
 from ocl_edge.plain_text import without_secrets, without_secrets_of
+from ocl_edge_runtime.clock import Clock, RealClock
 from ocl_edge_runtime.session.frames import Frame
-from ocl_edge_runtime.session.scheduler import Clock
 from ocl_edge_runtime.sources.base import Arrival, OnSkip, Reader, Source, keep_quiet
 from ocl_edge_runtime.sources.ffmpeg_limits import recording_options
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
+
+FRAMES_TIMED = 64
+"""So many frames tell how fast a video is."""
 
 
 FASTEST_FPS = 10_000.0
@@ -74,6 +79,7 @@ class VideoReader:
         decoder.flags |= av.codec.context.Flags.output_corrupt
         rate = float(self._stream.average_rate or 0)
         self.rate = rate if 0 < rate <= FASTEST_FPS else None
+        """Frames a second, as the container says."""
         self.total: int | None = self._stream.frames or None
         self._starts_at = float((self._stream.start_time or 0) * (self._stream.time_base or 0))
 
@@ -98,8 +104,38 @@ class VideoReader:
             shown_at = None if frame.time is None else frame.time - self._starts_at
             yield Arrival(arrived_at, partial(upright_pixels, frame), shown_at)
 
+    def first_times(self, wanted: int) -> list[float]:
+        """When the first frames are shown, in seconds, in the order in which they are stored."""
+        times = []
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.pts is not None and packet.time_base is not None:
+                    times.append(float(packet.pts * packet.time_base))
+                if len(times) == wanted:
+                    break
+        except (self._library_error, OSError):
+            return times  # whoever plays the file says what is wrong with it
+        return times
+
     def close(self) -> None:
         self._container.close()
+
+
+def rate_of_times(path: Path) -> float | None:
+    """Frames a second by the times of a video file's first frames; None where too few have one.
+
+    The container's own word can be far off: a recording from a browser says 1000 and has 30.
+
+    Raises:
+        SourceError: the file cannot be opened, or holds no video.
+    """
+    reader = VideoReader(str(path), RealClock())
+    try:
+        times = sorted(reader.first_times(FRAMES_TIMED))
+    finally:
+        reader.close()
+    steps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
+    return 1 / median(steps) if steps else None
 
 
 class VideoSource(Source):
@@ -157,13 +193,20 @@ class PacedReader:
         recording: read no faster than it was recorded.
         clock: of the arrivals.
         fps: frames a second; ``own``: at the recording's own times.
+        own_rate: frames a second of these times (`rate_of_times`); None: as the recording says.
 
     Raises:
         SourceError: ``own``, and the recording has no times.
     """
 
-    def __init__(self, recording: Reader, clock: Clock, fps: float | Literal["own"]) -> None:
-        rate = recording.rate if fps == "own" else fps
+    def __init__(
+        self,
+        recording: Reader,
+        clock: Clock,
+        fps: float | Literal["own"],
+        own_rate: float | None = None,
+    ) -> None:
+        rate = (own_rate or recording.rate) if fps == "own" else fps
         if rate is None:
             raise SourceError("the video does not say how fast it is: --fps FPS instead of --fps own")
         self.rate: float | None = rate

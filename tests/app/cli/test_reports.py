@@ -12,8 +12,10 @@ from PIL import Image
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli import run
-from ocl_edge_app.report.pictures import mask_from_text
-from tests.app.report.html_rules import checked
+from ocl_edge_app.pictures import mask_from_text
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import SessionOptions
+from tests.app.html_rules import checked
 from tests.doubles.images import random_image
 
 HOSTILE_FILE = """a&<script>b'"onerror=c.png"""
@@ -132,14 +134,13 @@ def test_the_report_of_a_resumed_evaluation_shows_the_same_pictures(
 def test_kept_masks_are_those_of_the_pass(
     small_bundle: Bundle, stream: Path, labels: Path, tmp_path: Path
 ) -> None:
-    from ocl_edge_runtime.session.engine import Engine, EngineOptions
 
     results = tmp_path / "evaluate.json"
     arguments = evaluate(small_bundle, stream, labels, "--methods", "ocl-head", "--lr", "5")
     assert run([*arguments, "--json", str(results)]) == 0
     (cell,) = json.loads(results.read_text())["cells"].values()
-    engine = Engine(small_bundle, EngineOptions("ocl-head", lr=5.0))
-    masks = [engine.step(np.array(Image.open(file))).mask for file in sorted(stream.iterdir())]
+    session = open_session(small_bundle, SessionOptions("ocl-head", lr=5.0))
+    masks = [session.step(np.array(Image.open(file))).mask for file in sorted(stream.iterdir())]
     kept = cell["rounds"][0]["examples"]
     assert [example["index"] for example in kept] == [0, 2, 3, 5]
     for example in kept:
@@ -164,10 +165,10 @@ def test_settings_of_another_command_are_left_out(
 
 def test_wrong_pixels_and_their_change_are_told_apart(tmp_path: Path) -> None:
     from ocl_edge_app.evaluation.labelled import LabelSpace
-    from ocl_edge_app.report.evaluate_examples import _changed
+    from ocl_edge_app.report.evaluate_examples import changed_pixels
 
     truth = np.array([[0, 0, 1, 1, 9]], np.uint8)  # 9: not labelled
-    picture = _changed(
+    picture = changed_pixels(
         LabelSpace(("a", "b"), 9, None),
         truth,
         np.array([[1, 0, 1, 0, 0]], np.uint8),

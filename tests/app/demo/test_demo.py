@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ocl_edge.bundle.reading import Bundle
+from ocl_edge.method.verdict import Reason, Signals, Verdict, Violation
 from ocl_edge.network.zoo.demo import normalise
 from ocl_edge_app.cli import run
-from ocl_edge_app.demo.comparison import Comparison, compare, verdict
+from ocl_edge_app.demo.comparison import Comparison, compare, gains_in_words
 from ocl_edge_app.demo.products import contents
 from ocl_edge_app.demo.report import demo_page
 from ocl_edge_app.demo.video import write_video
@@ -111,7 +113,7 @@ def test_adaptation_updates_on_every_frame_and_gains_where_the_weather_is_bad(
 def test_the_report_tells_the_numbers_and_needs_no_other_file(out: Path, numbers: dict[str, Any]) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     gains = {name: scores["gain"] for name, scores in numbers["stretches"].items()}
-    for sentence in verdict(gains):
+    for sentence in gains_in_words(gains):
         assert sentence in page
     for name, scores in numbers["stretches"].items():
         cells = re.search(rf"<th[^>]*>{name}</th>\s*<td>([\d.]+)</td>\s*<td>([\d.]+)</td>", page)
@@ -132,7 +134,7 @@ def test_the_terminal_tells_the_numbers_the_verdict_and_what_is_next(
     for name, scores in numbers["stretches"].items():
         row = [f"{scores['frozen']:.1f}", f"{scores['adapted']:.1f}", f"{gains[name]:+.1f}"]
         assert [name, *row] in lines
-    assert " ".join(verdict(gains)) in " ".join(shown.split())
+    assert " ".join(gains_in_words(gains)) in " ".join(shown.split())
     assert ["report.html", "everything"] in lines
     assert "ocl-edge export model.pth" in shown
     assert all(c.isprintable() or c == "\n" for c in shown)
@@ -178,14 +180,19 @@ def test_times_are_of_the_same_frames_and_outcomes_leave_out_details() -> None:
         DriveFrame(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), "day", i) for i in range(3)
     ]
     comparison = Comparison(frames)
-    reasons = ("adapted", "roll back: by 1 %", "roll back: by 2 %")
-    for frame, frozen, adapted, update, reason in zip(
-        frames, (10.0, 20.0, 10.0), (20.0, 30.0, 50.0), (79.0, 71.0, 0.0), reasons, strict=True
+    undone = Signals(0.0, 0.5, 1.0, 0.1)
+    verdicts = (
+        Verdict(Reason.ADAPTED),
+        Verdict(Reason.ROLLED_BACK, signals=undone, cause=Violation.SHARE_GAIN),
+        Verdict(Reason.ROLLED_BACK, signals=replace(undone, share_gain=0.6), cause=Violation.SHARE_GAIN),
+    )
+    for frame, frozen, adapted, update, verdict in zip(
+        frames, (10.0, 20.0, 10.0), (20.0, 30.0, 50.0), (79.0, 71.0, 0.0), verdicts, strict=True
     ):
         mask = frame.labels
-        comparison.frozen.add(frame, FrameResult(mask, {"backbone": frozen}))
+        comparison.frozen.add(frame, FrameResult(mask, Verdict(Reason.NOTHING_TRAINS), {"backbone": frozen}))
         stages = {"backbone": adapted / 2, "tail": adapted / 2} | ({"loss": update} if update else {})
-        comparison.adapted.add(frame, FrameResult(mask, stages, reason=reason))
+        comparison.adapted.add(frame, FrameResult(mask, verdict, stages))
     found = comparison.as_dict()
     assert found["latency_ratio"] == 2.0  # of 2, 1.5 and 5
     assert found["in_time"] == 2  # 99, 101 and 50 ms of 100
@@ -197,7 +204,7 @@ def test_a_drive_without_a_single_update_has_a_report() -> None:
     frames = [DriveFrame(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), "day", 0)]
     comparison = Comparison(frames)
     for score in comparison.scores.values():
-        score.add(frames[0], FrameResult(frames[0].labels, {"backbone": 10.0}, reason="the frame is blank"))
+        score.add(frames[0], FrameResult(frames[0].labels, Verdict(Reason.BLANK), {"backbone": 10.0}))
     assert comparison.as_dict()["update_ms"] is None
     page = render_page(demo_page(comparison, Section("What ran", []), {"masks": "of every frame"}))
     assert "the frame is blank" in page
@@ -272,13 +279,13 @@ def test_a_missing_library_is_told_before_anything_is_done(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_verdict_says_where_adaptation_does_not_help() -> None:
-    assert verdict({"fog": 3.0, "day": -0.2, "night": -2.0, "rain": 1.0}) == [
+def test_words_say_where_adaptation_does_not_help() -> None:
+    assert gains_in_words({"fog": 3.0, "day": -0.2, "night": -2.0, "rain": 1.0}) == [
         "Adaptation helps: fog (+3.0), rain (+1.0).",
         "It makes no difference: day (-0.2).",
         "It does not help, it costs accuracy: night (-2.0).",
     ]
-    assert verdict({"fog": -3.0}) == [
+    assert gains_in_words({"fog": -3.0}) == [
         "Adaptation helps in no stretch.",
         "It does not help, it costs accuracy: fog (-3.0).",
     ]

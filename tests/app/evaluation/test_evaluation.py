@@ -21,12 +21,14 @@ from ocl_edge.errors import UsageError
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge_app.cli import run
 from ocl_edge_app.evaluation.corruption import Corruption, parse_corruption
-from ocl_edge_app.evaluation.grid import Cell, Evaluation, Group, run_cells, summarise
+from ocl_edge_app.evaluation.grid import Evaluation, Trial, run_trials
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
 from ocl_edge_app.evaluation.protocol import PassSoFar, Result, evaluate_stream
+from ocl_edge_app.evaluation.summary import Group, summarise
 from ocl_edge_app.evaluation.unfinished import Unfinished
 from ocl_edge_runtime.memory import forget_peak, peak_mib
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import SessionOptions
 from tests.doubles.images import random_image
 
 SPACE = LabelSpace(tuple("abcde"), 255, None)
@@ -37,9 +39,12 @@ def labels(frames: Path, small_bundle: Bundle, tmp_path: Path) -> Path:
     """What the frozen network says, a tenth of it replaced by chance: a stream with a known score."""
     directory = tmp_path / "labels"
     directory.mkdir()
-    engine, generator = Engine(small_bundle, EngineOptions("frozen", "pair")), np.random.default_rng(0)
+    session, generator = (
+        open_session(small_bundle, SessionOptions("frozen", "pair")),
+        np.random.default_rng(0),
+    )
     for index in range(6):
-        mask = engine.step(random_image(index)).mask
+        mask = session.step(random_image(index)).mask
         noise = generator.integers(0, 5, mask.shape, dtype=np.uint8)
         noisy = np.where(generator.random(mask.shape) < 0.1, noise, mask)
         noisy[:3] = 255
@@ -53,11 +58,11 @@ def arguments(bundle: Bundle, frames: Path, labels: Path, *more: str) -> list[st
 
 def test_scores_equal_a_confusion_matrix_by_hand(small_bundle: Bundle, frames: Path, labels: Path) -> None:
     pairs = LabelledFrames.find(str(frames), labels)
-    result = evaluate_stream(Engine(small_bundle), pairs, SPACE, Corruption())
-    matrix, engine = ConfusionMatrix(5, 255), Engine(small_bundle)
+    result = evaluate_stream(open_session(small_bundle), pairs, SPACE, Corruption())
+    matrix, session = ConfusionMatrix(5, 255), open_session(small_bundle)
     for index in range(6):
         matrix.add(
-            engine.step(random_image(index)).mask, np.array(Image.open(labels / f"frame_{index:02d}.png"))
+            session.step(random_image(index)).mask, np.array(Image.open(labels / f"frame_{index:02d}.png"))
         )
     assert result.frames == 6
     assert result.miou == pytest.approx(100 * matrix.miou())
@@ -96,20 +101,20 @@ def test_labels_never_reach_the_method(
         Image.fromarray(np.zeros((40, 50), np.uint8)).save(other / file.name)
     hashes = []
     for directory in (labels, other):
-        engine = Engine(small_bundle)
-        evaluate_stream(engine, LabelledFrames.find(str(frames), directory), SPACE, Corruption())
-        hashes.append(engine.weights.weights_sha256())
+        session = open_session(small_bundle)
+        evaluate_stream(session, LabelledFrames.find(str(frames), directory), SPACE, Corruption())
+        hashes.append(session.weights.weights_sha256())
     assert hashes[0] == hashes[1]
 
 
 def test_a_busy_method_answers_with_its_latest_mask(small_bundle: Bundle, frames: Path, labels: Path) -> None:
     """The mask takes 1 s on a simulated clock, the update another; 2 frames arrive a second."""
-    engine = Engine(small_bundle, EngineOptions("frozen", "pair"))
+    session = open_session(small_bundle, SessionOptions("frozen", "pair"))
     pairs = LabelledFrames.find(str(frames), labels)
-    result = evaluate_stream(engine, pairs, SPACE, Corruption(), stream_fps=2.0, clock=ticking())
+    result = evaluate_stream(session, pairs, SPACE, Corruption(), stream_fps=2.0, clock=ticking())
     assert (result.frames, result.answered_late) == (6, 4)
     assert result.frame_ms == [2000, 2000]
-    matrix, masks = ConfusionMatrix(5, 255), [engine.step(random_image(i)).mask for i in range(6)]
+    matrix, masks = ConfusionMatrix(5, 255), [session.step(random_image(i)).mask for i in range(6)]
     # frame 4 is worked on from second 2; frame 5 comes half a second later, before its mask is ready
     for index, answered_with in enumerate([0, 0, 0, 0, 4, 0]):
         matrix.add(masks[answered_with], np.array(Image.open(labels / f"frame_{index:02d}.png")))
@@ -132,9 +137,9 @@ def test_a_busy_method_gets_no_time_from_frames_of_another_size(
             with Image.open(file) as image:
                 resized = image.resize((70, 60), Image.Resampling.NEAREST)
             resized.save(file)
-    engine = Engine(small_bundle, EngineOptions("frozen", "pair"))
+    session = open_session(small_bundle, SessionOptions("frozen", "pair"))
     pairs = LabelledFrames.find(str(mixed), labels)
-    result = evaluate_stream(engine, pairs, SPACE, Corruption(), stream_fps=1.0, clock=ticking())
+    result = evaluate_stream(session, pairs, SPACE, Corruption(), stream_fps=1.0, clock=ticking())
     assert (len(result.frame_ms), result.answered_late) == (3, 3)
 
 
@@ -229,9 +234,9 @@ def test_a_pass_goes_on_where_it_was_killed(
 ) -> None:
     """Two rounds of six frames, killed in either; weights, momentum and restoration go on bit for bit."""
     pairs = LabelledFrames.find(str(frames), labels)
-    options = EngineOptions(method, lr=0.1, restoration=0.2, seed=3)
+    options = SessionOptions(method, lr=0.1, restoration=0.2, seed=3)
     settings = options.settings_over(small_bundle.manifest.adaptation)
-    cell = Cell(options, settings, Corruption("contrast", 2), 2, None)
+    cell = Trial(options, settings, Corruption("contrast", 2), 2, None)
 
     def run_it(path: Path, kill_after: int | None = None) -> dict[str, Any]:
         evaluation, seen = Evaluation("context", {}, path), itertools.count(1)
@@ -242,7 +247,7 @@ def test_a_pass_goes_on_where_it_was_killed(
                 raise KeyboardInterrupt
 
         unfinished = Unfinished(evaluation.unfinished_path, every_s=0.0)
-        run_cells(
+        run_trials(
             evaluation,
             small_bundle,
             pairs,
@@ -273,14 +278,14 @@ def test_a_killed_pass_knows_what_the_method_was_busy_with(
     kept = Unfinished(tmp_path / "kept", every_s=0.0)
 
     def run_it(so_far: PassSoFar | None, kill_after: int | None = None) -> Result:
-        engine, seen = Engine(small_bundle, EngineOptions("frozen", "pair")), itertools.count(1)
+        session, seen = open_session(small_bundle, SessionOptions("frozen", "pair")), itertools.count(1)
 
         def on_frame(_: float) -> None:
             if next(seen) == kill_after:
                 raise KeyboardInterrupt
 
         return evaluate_stream(
-            engine,
+            session,
             pairs,
             SPACE,
             Corruption(),
@@ -288,13 +293,13 @@ def test_a_killed_pass_knows_what_the_method_was_busy_with(
             on_frame,
             clock=ticking(),
             so_far=so_far,
-            keep=partial(kept.save_if_due, "key", engine, []),
+            keep=partial(kept.save_if_due, "key", session, []),
         )
 
     whole = run_it(None)
     with pytest.raises(KeyboardInterrupt):
         run_it(None, kill_after=6)
-    _, so_far = kept.resume("key", Engine(small_bundle, EngineOptions("frozen", "pair")))
+    _, so_far = kept.resume("key", open_session(small_bundle, SessionOptions("frozen", "pair")))
     assert so_far is not None
     assert (so_far.next_index, so_far.ready_at, so_far.busy_until) == (5, 3.0, 4.0)
     assert replace(run_it(so_far), memory_mib=0.0) == replace(whole, memory_mib=0.0)
@@ -330,10 +335,10 @@ def test_a_file_of_another_evaluation_is_kept(
 
 def test_passes_of_other_defaults_are_other_passes(small_bundle: Bundle) -> None:
     """A later version may have other defaults; its passes are not those of this one."""
-    options = EngineOptions("ocl-full")
+    options = SessionOptions("ocl-full")
     settings = options.settings_over(small_bundle.manifest.adaptation)
     cells = [
-        Cell(options, s, Corruption(), 1, None) for s in (settings, settings.model_copy(update={"lr": 2e-5}))
+        Trial(options, s, Corruption(), 1, None) for s in (settings, settings.model_copy(update={"lr": 2e-5}))
     ]
     assert len({cell.key("context") for cell in cells}) == 2
 
@@ -422,7 +427,9 @@ def test_label_files_are_checked(frames: Path, labels: Path) -> None:
 def test_unknown_label_values_stop_the_evaluation(small_bundle: Bundle, frames: Path, labels: Path) -> None:
     Image.fromarray(np.full((40, 50), 9, np.uint8)).save(labels / "frame_03.png")
     with pytest.raises(UsageError, match=r"\[9\] are neither classes"):
-        evaluate_stream(Engine(small_bundle), LabelledFrames.find(str(frames), labels), SPACE, Corruption())
+        evaluate_stream(
+            open_session(small_bundle), LabelledFrames.find(str(frames), labels), SPACE, Corruption()
+        )
 
 
 def test_label_maps_are_read_and_checked(small_bundle: Bundle, tmp_path: Path) -> None:
@@ -466,7 +473,7 @@ def test_a_class_that_never_occurs_is_left_out_of_the_mean(
         values[values == 2] = 255
         Image.fromarray(values).save(file)
     result = evaluate_stream(
-        Engine(small_bundle), LabelledFrames.find(str(frames), labels), SPACE, Corruption()
+        open_session(small_bundle), LabelledFrames.find(str(frames), labels), SPACE, Corruption()
     )
     assert result.iou[2] is None
     present = [v for v in result.iou if v is not None]

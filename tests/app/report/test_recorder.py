@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ocl_edge.method.guard import Decision
+from ocl_edge.method.verdict import Reason, Signals, Verdict, Violation
 from ocl_edge.timings import mask_latency_ms, update_ms
 from ocl_edge_app.report.plots import Moment
 from ocl_edge_app.report.recorder import (
@@ -90,14 +90,13 @@ def test_shots_are_copies_no_wider_than_a_picture(width: int) -> None:
 def test_a_recorder_holds_no_more_after_many_frames_than_it_says() -> None:
     recorder = RunRecorder()
     image, mask = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)
-    undone = Decision("roll back", "a class gained 40 % of the pixels")
+    signals = Signals(0.1, 0.4, 1.0, 0.1)
+    undone = Verdict(Reason.ROLLED_BACK, 0.0, signals, Violation.SHARE_GAIN)
     for index in range(12_000):
         updated = index % 2 == 0
         timings = {"backbone": 5.0, "emit": 1.0} | ({"loss": 3.0, "guard": 1.0} if updated else {})
-        decision = undone if index % 4 == 0 else None
-        recorder.frame(
-            Frame(image, index, f"{index}", 0.0), FrameResult(mask, timings, updated, "", 0.0, decision)
-        )
+        verdict = undone if index % 4 == 0 else Verdict(Reason.ADAPTED if updated else Reason.NOT_DUE)
+        recorder.frame(Frame(image, index, f"{index}", 0.0), FrameResult(mask, verdict, timings))
         recorder.skip(f"broken {index}", "is empty")
     assert (mask_latency_ms(timings), update_ms({"loss": 3.0, "guard": 1.0})) == (5.0, 4.0)
     assert len(recorder.latency_ms.values) == SAMPLE

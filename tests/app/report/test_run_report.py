@@ -5,30 +5,30 @@ from __future__ import annotations
 import numpy as np
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.method.guard import Decision
+from ocl_edge.method.verdict import Reason, Signals, Verdict, Violation
 from ocl_edge_app.report import Section, render_page
 from ocl_edge_app.report.recorder import RunRecorder
 from ocl_edge_app.report.run_report import run_page
 from ocl_edge_runtime.loop import RunReport
-from ocl_edge_runtime.session.engine import Engine
 from ocl_edge_runtime.session.frames import Frame, FrameResult
-from tests.app.report.html_rules import checked
+from ocl_edge_runtime.session.opening import open_session
+from tests.app.html_rules import checked
 from tests.doubles.images import random_image
 
 
 def test_every_undone_update_has_its_reason(small_bundle: Bundle) -> None:
     report, recorder = RunReport(seconds=10.0), RunRecorder()
     for index in range(100):
-        decision = (
-            Decision("roll back", f"a class gained {index} % of the pixels") if index % 10 == 3 else None
-        )
-        reason = f"roll back: {decision.reason}" if decision else f"no time: needs {index} ms, 0 ms are left"
-        timings = {"decode": 2.0, "backbone": 30.0, "loss": 4.0} if decision else {"backbone": 30.0}
+        verdict, timings = Verdict(Reason.NO_TIME, needed_ms=index, left_ms=0.0), {"backbone": 30.0}
+        if index % 10 == 3:
+            signals = Signals(0.1, index / 100, 1.0, 0.1)
+            verdict = Verdict(Reason.ROLLED_BACK, None, signals, Violation.SHARE_GAIN)
+            timings = {"decode": 2.0, "backbone": 30.0, "loss": 4.0}
         mask = np.zeros((40, 50), np.uint8)
-        result = FrameResult(mask, timings, False, reason, None, decision, late=index == 5)
+        result = FrameResult(mask, verdict, timings, late=index == 5)
         report.add(result)
         recorder.frame(Frame(random_image(index), index, f"frame_{index}", 0.0), result)
-    page = checked(render_page(run_page(Engine(small_bundle), report, recorder, Section("", []), 50.0)))
+    page = checked(render_page(run_page(open_session(small_bundle), report, recorder, Section("", []), 50.0)))
     assert "roll back 10 10.0 %" in page.text
     assert "no time 90 90.0 %" in page.text
     for index in range(3, 100, 10):
@@ -41,5 +41,5 @@ def test_every_undone_update_has_its_reason(small_bundle: Bundle) -> None:
 
 
 def test_a_run_that_was_stopped_at_once_has_a_page(small_bundle: Bundle) -> None:
-    page = run_page(Engine(small_bundle), RunReport(stopped=True), RunRecorder(), Section("", []))
+    page = run_page(open_session(small_bundle), RunReport(stopped=True), RunRecorder(), Section("", []))
     assert "stopped by a signal before the end" in checked(render_page(page)).text

@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 from ocl_edge.errors import UsageError
-from ocl_edge.method.guard import Guard, GuardLimits, Signals, compare_heads
+from ocl_edge.method.guard import Guard, GuardLimits, compare_heads, violation_of
 from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.method.verdict import Reason, Signals, Verdict, words_of_guard
 from ocl_edge.method.weights import TrainableWeights
 
 GOOD = Signals(0.05, 0.02, 1.0, 0.1)
 BAD = Signals(0.9, 0.02, 1.0, 0.1)
+MADE = Verdict(Reason.ADAPTED, -1.0)
 
 
 def make(limits: GuardLimits | None = None) -> tuple[Guard, TrainableWeights]:
@@ -78,20 +80,19 @@ def test_signals_equal_their_definitions() -> None:
     ],
 )
 def test_every_limit_has_words_and_nan_breaks_it(signals: Signals, words: str) -> None:
-    violation = signals.violation(GuardLimits())
-    assert violation is not None
-    assert words in violation
-    assert GOOD.violation(GuardLimits()) is None
+    cause = violation_of(signals, GuardLimits())
+    assert words in words_of_guard(Verdict(Reason.ROLLED_BACK, signals=signals, cause=cause))
+    assert violation_of(GOOD, GuardLimits()) is None
 
 
 def test_a_bad_update_goes_back_to_the_last_good_weights() -> None:
     guard, weights = make()
     move(weights)
-    assert guard.judge(GOOD).action == "commit"
+    assert guard.judge(MADE, GOOD).reason is Reason.ADAPTED
     good = weights.weights_sha256()
     move(weights)
-    decision = guard.judge(BAD)
-    assert (decision.action, guard.rollbacks) == ("roll back", 1)
+    verdict = guard.judge(MADE, BAD)
+    assert (verdict.reason, guard.rollbacks) == (Reason.ROLLED_BACK, 1)
     assert weights.weights_sha256() == good
 
 
@@ -99,15 +100,15 @@ def test_a_step_that_is_too_long_is_undone_however_good_it_looks() -> None:
     guard, weights = make(GuardLimits(step=0.05))
     size = sum(float(p.detach().square().sum()) for p in weights.parameters.values()) ** 0.5
     numbers = sum(p.numel() for p in weights.parameters.values())
-    for relative, action in ((0.04, "commit"), (0.04, "commit"), (0.06, "roll back")):
+    for relative, reason in ((0.04, Reason.ADAPTED), (0.04, Reason.ADAPTED), (0.06, Reason.ROLLED_BACK)):
         assert guard.may_update()
         with torch.no_grad():
             for parameter in weights.parameters.values():
                 parameter.add_(relative * size / numbers**0.5)
-        decision = guard.judge(GOOD)
-        assert decision.action == action
-        assert decision.signals is not None
-        assert decision.signals.step == pytest.approx(relative, rel=1e-4)
+        verdict = guard.judge(MADE, GOOD)
+        assert verdict.reason is reason
+        assert verdict.signals is not None
+        assert verdict.signals.step == pytest.approx(relative, rel=1e-4)
     assert weights.distance_from_source() == pytest.approx(0.08, rel=1e-4)
 
 
@@ -116,10 +117,10 @@ def test_restored_weights_are_no_step() -> None:
     move(weights)
     assert guard.may_update()
     weights.reset()
-    decision = guard.judge(GOOD)
-    assert decision.action == "commit"
-    assert decision.signals is not None
-    assert decision.signals.step == 0.0
+    verdict = guard.judge(MADE, GOOD)
+    assert verdict.reason is Reason.ADAPTED
+    assert verdict.signals is not None
+    assert verdict.signals.step == 0.0
 
 
 def test_each_further_rollback_goes_one_snapshot_back() -> None:
@@ -127,22 +128,22 @@ def test_each_further_rollback_goes_one_snapshot_back() -> None:
     hashes = []
     for _ in range(3):
         move(weights)
-        guard.judge(GOOD)
+        guard.judge(MADE, GOOD)
         hashes.append(weights.weights_sha256())
     for expected in reversed(hashes):
         move(weights)
-        assert guard.judge(BAD).action == "roll back"
+        assert guard.judge(MADE, BAD).reason is Reason.ROLLED_BACK
         assert weights.weights_sha256() == expected
     move(weights)
-    assert guard.judge(BAD).action == "reset"
+    assert guard.judge(MADE, BAD).reason is Reason.RESET
     assert weights.distance_from_source() == 0
 
 
 def test_three_strikes_freeze_and_reset() -> None:
     guard, weights = make(GuardLimits(strikes=3, freeze_frames=5, step=math.inf))
-    for action in ("reset", "reset", "freeze"):
+    for reason in (Reason.RESET, Reason.RESET, Reason.STOPPED):
         move(weights)
-        assert guard.judge(BAD).action == action
+        assert guard.judge(MADE, BAD).reason is reason
     assert weights.distance_from_source() == 0
     assert [guard.may_update() for _ in range(6)] == [False] * 5 + [True]
 
@@ -150,7 +151,8 @@ def test_three_strikes_freeze_and_reset() -> None:
 def test_what_cannot_be_judged_is_undone() -> None:
     guard, weights = make()
     move(weights)
-    assert guard.reject("the loss is not finite").reason.startswith("the loss is not finite")
+    verdict = guard.reject(Verdict(Reason.LOSS_NOT_FINITE))
+    assert str(verdict) == "reset: the loss is not finite; no good snapshot: source weights"
     assert weights.distance_from_source() == 0
 
 
@@ -158,12 +160,12 @@ def test_state_survives_a_round_trip() -> None:
     guard, weights = make()
     for signals in (GOOD, GOOD, BAD):
         move(weights)
-        guard.judge(signals)
+        guard.judge(MADE, signals)
     tensors, facts = guard.export_state()
     other, other_weights = make()
     other.import_state(tensors, facts)
     for g, w in ((guard, weights), (other, other_weights)):
         move(w)
-        g.judge(BAD)
+        g.judge(MADE, BAD)
     assert weights.weights_sha256() == other_weights.weights_sha256()
     assert guard.export_state()[1] == other.export_state()[1]

@@ -8,6 +8,7 @@ from ocl_edge.method.head import TrainableHead
 from ocl_edge.method.methods import ocl
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.method.step import adapt_step
+from ocl_edge.method.verdict import Reason
 from ocl_edge.timings import Stopwatch
 
 
@@ -56,7 +57,7 @@ def test_a_loss_that_is_not_finite_leaves_the_head_as_it_was() -> None:
     features[0, 0, 0, 0] = float("nan")
     update = adapt_step(head, head.logits([features]), ocl, Stopwatch())
     assert not update.applied
-    assert update.reason == "the loss is not finite"
+    assert update.reason is Reason.LOSS_NOT_FINITE
     assert head.weights_sha256() == before
 
 
@@ -65,7 +66,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_head_as_it_was() -> None:
     before = head.weights_sha256()
     head.parameters["bias"].register_hook(lambda gradient: gradient * float("inf"))
     update = adapt_step(head, head.logits([torch.randn(2, 6, 4, 5)]), ocl, Stopwatch())
-    assert update.reason == "a gradient is not finite"
+    assert update.reason is Reason.GRADIENT_NOT_FINITE
     assert head.weights_sha256() == before
     assert head.gradients_are_finite()
 

@@ -24,7 +24,9 @@ def plain_preprocessing(image: np.ndarray) -> torch.Tensor:
     return ((x - mean) / std).float()
 
 
-@pytest.mark.parametrize("size", [(40, 50), (48, 64), (97, 31)])
+@pytest.mark.parametrize(
+    "size", [(40, 50), (48, 64), (97, 31), (96, 128), (720, 1280), (333, 1001), (4000, 20)]
+)
 def test_preprocessing_equals_the_plain_formula(size: tuple[int, int]) -> None:
     image = random_image(0, *size)
     ours = Preprocessor(SPEC).single(image)
@@ -82,6 +84,16 @@ def test_views_of_probabilities_are_averaged_after_the_tail() -> None:
 class Tupled(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
         return (x,)
+
+
+def test_frames_of_changing_size_are_resized_each_from_its_own_pixels() -> None:
+    preprocessor = Preprocessor(SPEC)
+    for seed, size in enumerate([(480, 640), (300, 400), (48, 64), (480, 640)]):
+        image = random_image(seed, *size)
+        assert torch.allclose(preprocessor.single(image), plain_preprocessing(image), atol=1e-5)
+    mirrored = random_image(9, 480, 640)[:, ::-1]
+    expected = plain_preprocessing(np.ascontiguousarray(mirrored))
+    assert torch.allclose(preprocessor.single(mirrored), expected, atol=1e-5)
 
 
 def test_the_pair_is_the_image_and_its_flip() -> None:

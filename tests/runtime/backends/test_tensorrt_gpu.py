@@ -28,9 +28,9 @@ from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from ocl_edge_runtime.backends.tensorrt_backend import TensorRtBackend
 from ocl_edge_runtime.backends.tensorrt_engines import open_library
 from ocl_edge_runtime.backends.tensorrt_torch import TorchCudaDevice
-from ocl_edge_runtime.session.engine import EngineOptions
-from ocl_edge_runtime.session.engine_head import EngineHead
-from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.session.backend_head import BackendHead
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from tests.runtime.backends.contract import HeadBackendContract, inputs_of
 
 pytestmark = pytest.mark.gpu
@@ -112,7 +112,7 @@ def test_outputs_on_the_device_are_ordered_with_the_callers_stream(gpu_bundle: B
 def test_a_head_that_stays_on_the_device_learns_what_pytorch_learns(gpu_bundle: Bundle, graphs: bool) -> None:
     settings = AdaptationDefaults()
     expected = TrainableHead(load_head(gpu_bundle), settings)
-    head = EngineHead(gpu_bundle, opened(gpu_bundle, graphs=graphs, on_host=False), settings)
+    head = BackendHead(gpu_bundle, opened(gpu_bundle, graphs=graphs, on_host=False), settings)
     assert all(weight.is_cuda for weight in head.parameters.values())
     for step in range(50):
         features = torch.randn(2, 6, 6, 8, generator=torch.Generator().manual_seed(step))
@@ -127,17 +127,17 @@ def test_background_updates_on_the_second_stream_learn_what_inline_ones_do(gpu_b
     images = [np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8) for seed in range(10)]
     learned = []
     for update in ("inline", "background"):
-        options = EngineOptions(backend=str(FLAVOUR), head="engine", lr=0.01)
-        engine = RealtimeEngine(
+        options = SessionOptions(backend=str(FLAVOUR), head="engine", lr=0.01)
+        session = open_session(
             gpu_bundle, options, RealtimeOptions(adapt_every=1, statistics_limit=1e9, update=update)
         )
-        engine.warm_up()
+        session.warm_up()
         for image in images:
-            engine.predict(image)
-            engine.adapt()
-            engine.settle()
-        learned.append(engine.head.snapshot())
-        engine.close()
+            session.predict(image)
+            session.adapt()
+            session.settle()
+        learned.append(session.weights.snapshot())
+        session.close()
     for name, weight in learned[0].items():
         assert torch.allclose(learned[1][name], weight, atol=1e-5), name
 

@@ -2,7 +2,7 @@
 
     python -m tests.runtime.records.killed_adaptation.py BUNDLE [--kills 200] [--seed 0]
 
-BUNDLE is an export of the small network of the tests. The parent opens it and builds an engine
+BUNDLE is an export of the small network of the tests. The parent opens it and builds an session
 that never adapts; every life is a fork of it, so that a restart takes milliseconds. A life
 resumes from the disk, adapts, saves after every frame as in production, and is killed at a
 random moment: while it resumes, in an update, in a write, before a rename. After each kill:
@@ -56,11 +56,11 @@ class Killer:
         self.bundle = bundle
         self.directory = directory
         self.clock = SimulatedClock()
-        self.engine = make(bundle, self.clock)
-        source = self.engine.export_state()
+        self.session = make(bundle, self.clock)
+        source = self.session.export_state()
         for number in range(2):  # load both forms once for all lives
-            self.engine.predict(random_image(number))
-        self.engine.import_state(*source)
+            self.session.predict(random_image(number))
+        self.session.import_state(*source)
         self.chance = random.Random(seed)
         self.saved: Saved | None = None
         self.lives_with_progress = 0
@@ -98,7 +98,7 @@ class Killer:
         self.saved = found
 
     def _live(self, saved: int) -> None:
-        store = StateStore(self.directory, self.engine)
+        store = StateStore(self.directory, self.session)
         if self.saved is None:
             store.resume("set aside")
         else:
@@ -112,9 +112,9 @@ class Killer:
 
     def _frame(self) -> None:
         """A frame depends on nothing but its number."""
-        number = self.engine.index + 1
+        number = self.session.index + 1
         self.clock.time = float(number)
-        self.engine.step(random_image(number % 50))
+        self.session.step(random_image(number % 50))
 
     def compare_with_an_unbroken_run(self) -> None:
         """As many frames in one life leave the same state."""
@@ -123,9 +123,9 @@ class Killer:
         with tempfile.TemporaryDirectory() as directory:
 
             def run() -> None:
-                while self.engine.index < saved.facts["index"]:
+                while self.session.index < saved.facts["index"]:
                     self._frame()
-                StateStore(Path(directory), self.engine).save()
+                StateStore(Path(directory), self.session).save()
 
             _, status = os.waitpid(fork(run), 0)
             assert status == 0

@@ -14,12 +14,12 @@ from ocl_edge.errors import UsageError
 from ocl_edge.network.forms import FORMS
 from ocl_edge.network.tail import Tail
 from ocl_edge_app.cli import run
-from ocl_edge_export.engines.form_inputs import inputs_of_form
+from ocl_edge_export.form_inputs import inputs_of_form
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.records.state import StateStore
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
-from ocl_edge_runtime.session.realtime import RealtimeEngine, RealtimeOptions
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from tests.doubles import small_network
 from tests.doubles.bundles import SMALL_ARCH
 from tests.doubles.images import random_image
@@ -89,13 +89,13 @@ def test_every_form_equals_pytorch(
 def test_paper_mode_gives_pytorchs_mask_and_learns(
     bundle: Bundle, network: small_network.WithoutBatchNorm, method: str, name: str
 ) -> None:
-    engine = Engine(bundle, EngineOptions(method, backend=backend_or_skip(name), threads=1, lr=0.1))
+    session = open_session(bundle, SessionOptions(method, backend=backend_or_skip(name), threads=1, lr=0.1))
     image = random_image(0, HEIGHT, WIDTH)
-    result = engine.step(image)
-    assert np.array_equal(result.mask, mask_of(network, engine._preprocessor.pair(image)))
-    assert result.adapted
-    assert engine.weights.distance_from_source() > 0
-    engine.close()
+    result = session.step(image)
+    assert np.array_equal(result.mask, mask_of(network, session.segmenter.preprocessor.pair(image)))
+    assert result.verdict.applied
+    assert session.weights.distance_from_source() > 0
+    session.close()
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -107,25 +107,25 @@ def test_realtime_mode_gives_pytorchs_mask_and_learns(
     name: str,
     options: dict[str, object],
 ) -> None:
-    engine = RealtimeEngine(
-        bundle, EngineOptions(backend=backend_or_skip(name), threads=1), RealtimeOptions(**options)
+    session = open_session(
+        bundle, SessionOptions(backend=backend_or_skip(name), threads=1), RealtimeOptions(**options)
     )
-    engine.warm_up()
+    session.warm_up()
     image = random_image(0, HEIGHT, WIDTH)
-    result = engine.step(image)
-    assert np.array_equal(result.mask, mask_of(network, engine._preprocessor.single(image)))
-    engine.settle()
-    assert engine.updater.head.distance_from_source() > 0
-    store = StateStore(tmp_path / "state", engine)
+    result = session.step(image)
+    assert np.array_equal(result.mask, mask_of(network, session.segmenter.preprocessor.single(image)))
+    session.settle()
+    assert session.updates.learner.weights.distance_from_source() > 0
+    store = StateStore(tmp_path / "state", session)
     store.save()
     assert store.resume("refuse") == "resumed after frame 0"
-    engine.close()
+    session.close()
 
 
 @pytest.mark.parametrize("method", ["ocl-norm", "tent"])
 def test_a_method_of_the_norms_alone_is_refused(bundle: Bundle, method: str) -> None:
     with pytest.raises(UsageError, match=f"{method} trains weight and bias of BatchNorm layers"):
-        Engine(bundle, EngineOptions(method))
+        open_session(bundle, SessionOptions(method))
 
 
 @pytest.mark.parametrize("arguments", [[], ["--norm-every", "auto"], ["--mode", "paper", "--prior", "0.7"]])

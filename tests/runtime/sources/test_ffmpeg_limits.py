@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ocl_edge.errors import SourceError, UsageError
-from ocl_edge_runtime.session.scheduler import RealClock
+from ocl_edge_runtime.clock import RealClock
 from ocl_edge_runtime.sources import SourceOptions, open_source
 from ocl_edge_runtime.sources.ffmpeg_limits import SCHEMES, stream_options
 from ocl_edge_runtime.sources.video import VideoReader

@@ -7,6 +7,7 @@ import json
 import queue
 import sys
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -16,13 +17,14 @@ import pytest
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import FrameError, MissingExtraError, SourceError, UsageError
 from ocl_edge_app.cli import run
+from ocl_edge_runtime.clock import RealClock
 from ocl_edge_runtime.loop import run_stream
-from ocl_edge_runtime.session.engine import Engine, EngineOptions
-from ocl_edge_runtime.session.scheduler import RealClock
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.sources import SourceOptions, open_source, opening
 from ocl_edge_runtime.sources.base import Arrival
 from ocl_edge_runtime.sources.live import LiveSource
-from ocl_edge_runtime.sources.video import PacedReader, VideoReader, VideoSource
+from ocl_edge_runtime.sources.video import PacedReader, VideoReader, VideoSource, rate_of_times
 from tests.doubles.clock import SimulatedClock
 from tests.doubles.images import random_image
 from tests.doubles.videos import LENGTH, make_video
@@ -321,11 +323,62 @@ def test_a_video_is_paced_at_its_own_times_or_at_a_rate(tmp_path: Path) -> None:
     assert [a.captured_at for a in paced] == pytest.approx([t / 4 for t in range(LENGTH)])
 
 
+@pytest.mark.parametrize("claimed", [1000, 5])
+def test_a_video_is_as_fast_as_its_frames_come_whatever_its_header_claims(
+    tmp_path: Path, claimed: int
+) -> None:
+    tick = Fraction(1, 1000)
+    path = tmp_path / "recording.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libvpx", rate=claimed)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = tick
+        for index in range(LENGTH):
+            picture = av.VideoFrame.from_ndarray(random_image(index, 48, 64), format="rgb24")
+            frame = picture.reformat(format="yuv420p")
+            frame.pts, frame.time_base = 33 * index + index % 2, tick  # times of a browser jitter
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert rate_of_times(path) == pytest.approx(30, abs=2)
+    source = open_source(str(path), SourceOptions(fps="own"), SimulatedClock())
+    assert source.rate == pytest.approx(30, abs=2)
+    source.close()
+
+
+@pytest.mark.parametrize(("matrix", "kr", "kb"), [(1, 0.2126, 0.0722), (5, 0.299, 0.114)])
+@pytest.mark.parametrize("full_range", [False, True])
+def test_colours_are_what_the_video_says_they_are(
+    tmp_path: Path, matrix: int, kr: float, kb: float, full_range: bool
+) -> None:
+    """BT.709 and BT.601, both ranges, against the matrices of the standards."""
+    palette = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [200, 120, 40]]) / 255
+    red, green, blue = palette.T
+    luma = kr * red + (1 - kr - kb) * green + kb * blue
+    chroma = (blue - luma) / (2 * (1 - kb)), (red - luma) / (2 * (1 - kr))
+    scale, offset, chroma_scale = (255, 0, 255) if full_range else (219, 16, 224)
+    planes = [luma * scale + offset, *(128 + chroma_scale * c for c in chroma)]
+    y, u, v = (np.repeat(np.clip(p.round(), 0, 255).astype(np.uint8), 16) for p in planes)
+    rows = [np.tile(y, (48, 1)), np.tile(u[::2], (24, 1)), np.tile(v[::2], (24, 1))]
+    content = np.concatenate([r.reshape(-1) for r in rows]).reshape(72, 64)
+    path = tmp_path / "tagged.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt, stream.options = 64, 48, "yuv420p", {"qp": "0"}
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, 1 + full_range
+        frame = av.VideoFrame.from_ndarray(content, format="yuv420p")
+        frame.colorspace, frame.color_range = matrix, 1 + full_range
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    seen = next(iter(VideoSource(path, SimulatedClock()))).image.astype(int)
+    expected = (255 * palette).round().astype(int)
+    assert np.abs(seen[24, 8::16] - expected).max() <= 3
+
+
 def test_a_paced_video_ends_without_a_failure(small_bundle: Bundle, tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", "mpeg4")
     source = open_source(str(path), SourceOptions(fps=200.0), RealClock())
     assert source.rate == 200.0
-    report = run_stream(Engine(small_bundle, EngineOptions("frozen")), source, [])
+    report = run_stream(open_session(small_bundle, SessionOptions("frozen")), source, [])
     assert report.source_failure is None
     assert report.frames + report.dropped == LENGTH
     assert report.frames > 0

@@ -1,0 +1,24 @@
+"""What a form is fed when it is calibrated or compared."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ocl_edge.bundle.reading import Bundle, load_norms
+from ocl_edge.method.norms import prior_of_channels
+from ocl_edge.network.form_tensors import inputs_of
+from ocl_edge.network.forms import FormName, distinct_form
+
+
+def inputs_of_form(bundle: Bundle, form: FormName, images: Tensor) -> dict[str, Tensor]:
+    """A form's inputs for some images: source norm vectors, or source statistics at the bundle's prior.
+
+    Args:
+        bundle: whose norms.
+        form: whose inputs.
+        images: float32 [N, 3, H, W], normalised.
+    """
+    norms, source = bundle.manifest.norms, load_norms(bundle)
+    prior = prior_of_channels([norm.channels for norm in norms], bundle.manifest.adaptation.prior)
+    statistics = source.statistics
+    return inputs_of(distinct_form(form, norms), images, source.vectors(statistics), statistics, prior)

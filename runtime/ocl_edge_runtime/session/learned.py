@@ -1,0 +1,91 @@
+"""What a session has learned, gathered from its parts: all that the next frame depends on."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+from torch import Tensor
+
+from ocl_edge.errors import StateError
+from ocl_edge_runtime.clock import Clock
+from ocl_edge_runtime.session.learners import State
+from ocl_edge_runtime.session.norm_vectors import NormPolicy
+from ocl_edge_runtime.session.saved_state import problems_of
+from ocl_edge_runtime.session.screening import Screening
+from ocl_edge_runtime.session.setup import Setup
+from ocl_edge_runtime.session.update_policy import UpdatePolicy
+from ocl_edge_runtime.session.updates import Updates
+
+NAMED_AT_MOST = 5
+
+
+class Learned:
+    """The state of the parts of a session.
+
+    Args:
+        setup: what the state is bound to.
+        updates: weights and guard.
+        norms: statistics.
+        screening: the last frame; None where every frame is learned from.
+        policy: its counter.
+        clock: of the frames' arrival.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        updates: Updates,
+        norms: NormPolicy,
+        screening: Screening | None,
+        policy: UpdatePolicy,
+        clock: Clock,
+    ) -> None:
+        self._setup = setup
+        self._updates = updates
+        self._norms = norms
+        self._screening = screening
+        self._policy = policy
+        self._clock = clock
+
+    def export_state(self, index: int) -> State:
+        """Tensors, and facts that fit into JSON. An update in flight does not count.
+
+        Args:
+            index: of the last frame.
+        """
+        tensors, facts = self._updates.export_state()
+        norm_tensors, norm_facts = self._norms.export_state()
+        seen = self._screening.export_state() if self._screening else {}
+        return {**tensors, **norm_tensors, **seen}, {
+            **self._setup.belongs_to(),
+            "settings": self._setup.settings.model_dump(mode="json"),
+            "index": index,
+            "saved_at": self._clock.now(),
+            "skipped": self._policy.skipped,
+            **norm_facts,
+            **facts,
+        }
+
+    def import_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> int:
+        """Take over what `export_state` gave; nothing is changed if it does not belong here.
+
+        Returns:
+            Index of the last frame.
+
+        Raises:
+            StateError: of another bundle or method, or incomplete.
+        """
+        for name, ours in self._setup.belongs_to().items():
+            if facts.get(name) != ours:
+                raise StateError(f"the saved state is of {name} {facts.get(name)}, this run has {ours}")
+        wrong = list(islice(problems_of(tensors, facts, *self.export_state(0)), NAMED_AT_MOST))
+        if wrong:
+            raise StateError(f"the saved state does not fit this session: {'; '.join(wrong)}")
+        self._updates.import_state(tensors, facts)
+        self._norms.import_state(tensors, facts, self._clock.now())
+        if self._screening:
+            self._screening.import_state(tensors)
+        self._policy.skipped = facts["skipped"]
+        index: int = facts["index"]
+        return index

@@ -1,0 +1,183 @@
+"""How the weights learn from a frame: on the view pair, as published, or the head alone under a guard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ocl_edge.method.guard import Guard, GuardLimits, compare_heads
+from ocl_edge.method.head import Head
+from ocl_edge.method.norms import why_refused
+from ocl_edge.method.pixel_grid import PixelGrid
+from ocl_edge.method.step import Loss
+from ocl_edge.method.verdict import Verdict
+from ocl_edge.method.weights import AdaptedWeights
+from ocl_edge.timings import Stopwatch
+from ocl_edge_runtime.backends.base import Backend
+from ocl_edge_runtime.session.segmenter import Seen
+
+State = tuple[dict[str, Tensor], dict[str, Any]]
+"""Tensors, and facts that fit into JSON."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What an update needs of its frame.
+
+    Attributes:
+        views: that it runs through a backbone, float32 [N, 3, h, w].
+        features: of the frame.
+        logits: of the frame, with gradients; None where they are computed anew.
+    """
+
+    views: Tensor
+    features: list[Tensor]
+    logits: Tensor | None = None
+
+
+class Learner(Protocol):
+    """Weights and how they learn. One update at a time."""
+
+    weights: AdaptedWeights
+    watch: Stopwatch
+
+    def may_learn(self) -> bool:
+        """False while the guard lets no update begin. Ask once for each update that is due."""
+
+    def prepare(self, seen: Seen) -> Lesson:
+        """What the update needs of a frame, before the backend overwrites its outputs."""
+
+    def learn(self, lesson: Lesson, trusted: bool = False) -> Verdict:
+        """One update; the watch runs. ``trusted`` takes any statistics: for warming up on noise."""
+
+    def export_state(self) -> State:
+        """A copy of all that was learned."""
+
+    def import_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take over what `export_state` gave."""
+
+
+class PairLearner:
+    """As published: a step on the view pair that the mask was made from.
+
+    Args:
+        weights: that learn.
+        step: one update of them.
+        watch: receives the laps.
+    """
+
+    def __init__(self, weights: AdaptedWeights, step: Callable[[Lesson], Verdict], watch: Stopwatch) -> None:
+        self.weights = weights
+        self.watch = watch
+        self._step = step
+
+    def may_learn(self) -> bool:
+        return True
+
+    def prepare(self, seen: Seen) -> Lesson:
+        return Lesson(seen.views, seen.features, seen.logits)
+
+    def learn(self, lesson: Lesson, trusted: bool = False) -> Verdict:  # noqa: ARG002
+        return self._step(lesson)
+
+    def export_state(self) -> State:
+        return self.weights.export_state(), {}
+
+    def import_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:  # noqa: ARG002
+        self.weights.import_state(tensors)
+
+
+@dataclass(frozen=True)
+class UpdateRules:
+    """What an update of the head obeys.
+
+    Attributes:
+        loss: of the method.
+        grid: the pixels that count.
+        anchor: inputs of the measured form beside the flipped view; none where there are no norms.
+        statistics_limit: largest distance of a frame's statistics from the trained ones.
+        guarded: judge every update.
+        limits: of the guard.
+    """
+
+    loss: Loss | None
+    grid: PixelGrid
+    anchor: Mapping[str, Tensor]
+    statistics_limit: float
+    guarded: bool
+    limits: GuardLimits
+
+
+class HeadLearner:
+    """Realtime: the flipped view through the backbone, a step of the head, and the guard's judgement.
+
+    Args:
+        head: that learns.
+        backend: of the flipped view.
+        rules: see `UpdateRules`.
+        watch: receives the laps.
+    """
+
+    def __init__(self, head: Head, backend: Backend, rules: UpdateRules, watch: Stopwatch) -> None:
+        self.weights: AdaptedWeights = head
+        self.head = head
+        self.guard = Guard(head, rules.limits)
+        self.watch = watch
+        self.backend = backend
+        self._rules = rules
+
+    def may_learn(self) -> bool:
+        return self.guard.may_update()
+
+    def prepare(self, seen: Seen) -> Lesson:
+        features = [f.clone() for f in self._rules.grid.sample(seen.features)]
+        return Lesson(seen.views.flip(3), features)
+
+    def learn(self, lesson: Lesson, trusted: bool = False) -> Verdict:
+        rules = self._rules
+        assert rules.loss is not None
+        # normalised with its own statistics: with those of the view the two differ in more than what
+        # they see, and the head learns that (docs/choices.md)
+        outputs = self.backend.infer("measured", {"image": lesson.views, **rules.anchor})
+        refusal = self._refusal(outputs)
+        flipped = rules.grid.sample(
+            [outputs[f"features_{i}"] for i in range(len(lesson.features))], flip=True
+        )
+        self.watch.lap("flipped view")
+        if refusal is not None and not trusted:
+            return refusal
+        pair = [torch.cat((a, b)) for a, b in zip(lesson.features, flipped, strict=True)]
+        update = self.head.adapt(pair, rules.loss, self.watch)
+        if not rules.guarded:
+            return update
+        verdict = self._judged(update, lesson.features)
+        self.watch.lap("guard")
+        return verdict
+
+    def _refusal(self, outputs: Mapping[str, Tensor]) -> Verdict | None:
+        if not self._rules.anchor:
+            return None
+        trained = self._rules.anchor["anchor_statistics"]
+        return why_refused(outputs["statistics"].cpu(), trained, self._rules.statistics_limit)
+
+    @torch.no_grad()
+    def _judged(self, update: Verdict, features: list[Tensor]) -> Verdict:
+        if not update.applied:
+            return self.guard.reject(update)
+        adapted = self.head.logits(features)
+        frozen = self.head.source_logits(features)
+        return self.guard.judge(update, compare_heads(adapted, frozen, self.head.distance_from_source()))
+
+    def export_state(self) -> State:
+        guard_tensors, guard_facts = self.guard.export_state()
+        tensors = self.head.export_state() | {f"guard.{n}": t for n, t in guard_tensors.items()}
+        return tensors, {"guard": guard_facts}
+
+    def import_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self.head.import_state(tensors)
+        guard = {n.removeprefix("guard."): t for n, t in tensors.items() if n.startswith("guard.")}
+        self.guard.import_state(guard, facts["guard"])

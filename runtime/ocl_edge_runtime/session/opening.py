@@ -1,0 +1,240 @@
+"""Puts a session together: paper, frozen, or realtime."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from contextlib import ExitStack
+
+from torch import Tensor
+
+from ocl_edge.bundle.reading import Bundle, load_head, load_norms, load_tail
+from ocl_edge.errors import BundleError, UsageError
+from ocl_edge.method.head import Head, TrainableHead
+from ocl_edge.method.methods import Method, find_method, ocl
+from ocl_edge.method.norms import prior_of_channels
+from ocl_edge.method.pixel_grid import PixelGrid
+from ocl_edge.method.step import adapt_step
+from ocl_edge.method.verdict import Verdict
+from ocl_edge.method.weights import TrainableWeights
+from ocl_edge.network.preprocess import Preprocessor
+from ocl_edge.network.tail import MOST_CLASSES
+from ocl_edge.timings import Stopwatch
+from ocl_edge_runtime.backends import Choice, open_backend
+from ocl_edge_runtime.backends.base import Backend
+from ocl_edge_runtime.clock import Clock, RealClock
+from ocl_edge_runtime.session.backend_head import BackendHead
+from ocl_edge_runtime.session.learners import HeadLearner, Lesson, PairLearner, UpdateRules
+from ocl_edge_runtime.session.norm_vectors import FixedNorms, NormVectors
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+from ocl_edge_runtime.session.screening import Screening
+from ocl_edge_runtime.session.segmenter import Backbone, Segmenter
+from ocl_edge_runtime.session.session import Session
+from ocl_edge_runtime.session.setup import Setup
+from ocl_edge_runtime.session.trainable_backbone import TrainableBackbone
+from ocl_edge_runtime.session.update_policy import (
+    EveryFrame,
+    UpdatePolicy,
+    WhenThereIsTime,
+    WhenTheWorkerIsFree,
+)
+from ocl_edge_runtime.session.updates import InlineUpdates, Updates, WorkerUpdates
+
+
+def open_session(
+    bundle: Bundle,
+    options: SessionOptions | None = None,
+    realtime: RealtimeOptions | None = None,
+    clock: Clock | None = None,
+    executor: Executor | None = None,
+) -> Session:
+    """A session of a bundle. Close it, or use it in a ``with``.
+
+    Args:
+        bundle: to run.
+        options: method, backend, rates.
+        realtime: one view a frame, the mask first, a guarded update where there is time; methods ``norm``,
+            ``ocl-head`` and ``tent-head``. None: an update on every frame, as published; with the method
+            ``frozen`` none at all.
+        clock: of the frames' arrival, by default `time.monotonic`.
+        executor: runs updates in the background, by default on a thread of its own.
+
+    Raises:
+        UsageError: options that contradict each other.
+        BundleError: a file of the bundle cannot be loaded.
+        BackendError: the backend cannot run here.
+    """
+    options, clock = options or SessionOptions(), clock or RealClock()
+    method = find_method(options.method)
+    _check(bundle, method, options, realtime)
+    with ExitStack() as opened:  # what was opened is closed where a later part cannot be
+        if realtime is not None:
+            return _realtime(bundle, options, realtime, clock, executor, opened)
+        if method.needs_pytorch_backbone:
+            return _training_the_backbone(bundle, options, clock, opened)
+        return _on_every_frame(bundle, options, clock, opened)
+
+
+def _check(bundle: Bundle, method: Method, options: SessionOptions, realtime: RealtimeOptions | None) -> None:
+    classes = len(bundle.manifest.classes)
+    if classes > MOST_CLASSES:
+        raise BundleError(
+            f"{bundle.path} has {classes} classes; a mask has 8 bits, so {MOST_CLASSES} is the most that "
+            "can be run"
+        )
+    if realtime is not None:
+        if options.views == "pair":
+            raise UsageError(
+                "realtime mode works on a single view; leave out --views pair, or take --mode paper"
+            )
+        if method.trains not in ("head", "nothing") or not method.modulates_norms:
+            raise UsageError(f"realtime mode runs norm, ocl-head and tent-head, not {method.name}")
+    elif method.modulates_norms and options.views == "single":
+        raise UsageError(f"{method.name} works on the view pair; --views single goes with frozen")
+    if method.needs_pytorch_backbone and (
+        options.backend not in ("auto", "torch") or options.head != "torch"
+    ):
+        raise UsageError(f"{method.name} trains the backbone, which only --backend torch --head torch can")
+    if options.head == "engine" and method.loss not in (None, ocl):
+        raise UsageError(f"--head engine has the OCL as its loss; {method.name} needs --head torch")
+
+
+def _on_every_frame(bundle: Bundle, options: SessionOptions, clock: Clock, opened: ExitStack) -> Session:
+    """Frozen, or as published: an update of the head on the view pair that made the mask."""
+    choice = _open_backend(bundle, options, opened)
+    setup = _setup(bundle, options, None, choice)
+    head, watch = _open_head(setup, choice.backend), Stopwatch()
+
+    def step(lesson: Lesson) -> Verdict:
+        assert setup.method.loss is not None
+        return head.adapt(lesson.features, setup.method.loss, watch, lesson.logits)
+
+    return _paper(setup, choice.backend, head, PairLearner(head, step, watch), clock, opened)
+
+
+def _training_the_backbone(
+    bundle: Bundle, options: SessionOptions, clock: Clock, opened: ExitStack
+) -> Session:
+    """As published, gradients reaching the backbone."""
+    method = find_method(options.method)
+    backbone = TrainableBackbone(bundle, method)
+    setup = Setup(bundle, options, None, "pair", "torch", {}, "")
+    head, watch = _torch_head(setup), Stopwatch()
+    wanted = dict(backbone.parameters)
+    if method.trains == "all":
+        wanted |= {f"head.{name}": parameter for name, parameter in head.parameters.items()}
+    weights = TrainableWeights(wanted, setup.settings, options.seed)
+
+    def step(lesson: Lesson) -> Verdict:
+        assert method.loss is not None
+        assert lesson.logits is not None
+        return adapt_step(weights, lesson.logits, method.loss, watch)
+
+    return _paper(setup, backbone, head, PairLearner(weights, step, watch), clock, opened)
+
+
+def _paper(
+    setup: Setup, backbone: Backbone, head: Head, learner: PairLearner, clock: Clock, opened: ExitStack
+) -> Session:
+    norms = (
+        FixedNorms("measured", _anchor(setup)) if setup.method.modulates_norms else FixedNorms("plain", {})
+    )
+    segmenter = Segmenter(
+        Preprocessor(setup.bundle.manifest.input),
+        backbone,
+        norms,
+        head,
+        load_tail(setup.bundle),
+        learner.watch,
+        pair=setup.views == "pair",
+        with_gradients=setup.trains,
+    )
+    return Session(setup, segmenter, InlineUpdates(learner), EveryFrame(), None, clock, opened.pop_all())
+
+
+def _realtime(
+    bundle: Bundle,
+    options: SessionOptions,
+    realtime: RealtimeOptions,
+    clock: Clock,
+    executor: Executor | None,
+    opened: ExitStack,
+) -> Session:
+    choice = _open_backend(bundle, options, opened)
+    setup = _setup(bundle, options, realtime, choice)
+    head, watch = _open_head(setup, choice.backend), Stopwatch()
+    norms = NormVectors(load_norms(bundle), _prior(setup), realtime, clock)
+    segmenter = Segmenter(
+        Preprocessor(bundle.manifest.input), choice.backend, norms, head, load_tail(bundle), watch
+    )
+    pointwise = head.is_pointwise(bundle.manifest.features)
+    rules = UpdateRules(
+        setup.method.loss,
+        PixelGrid(realtime.loss_stride if pointwise else 1),
+        norms.anchor,
+        realtime.statistics_limit,
+        realtime.guarded,
+        realtime.limits,
+    )
+    updates: Updates
+    policy: UpdatePolicy
+    if setup.updates_in_background:
+        # a backend and a head of its own: the mask would wait for the update
+        own = _open_backend(bundle, options, opened, name=setup.backend_name, for_updates=True).backend
+        learner = HeadLearner(_open_head(setup, own), own, rules, Stopwatch())
+        updates = WorkerUpdates(learner, head, own.update_stream, executor)
+        policy = WhenTheWorkerIsFree(realtime.adapt_every)
+    else:
+        updates = InlineUpdates(HeadLearner(head, choice.backend, rules, watch))
+        policy = WhenThereIsTime(realtime.adapt_every, realtime.period_s, clock)
+    opened.callback(updates.close)
+    return Session(setup, segmenter, updates, policy, Screening(), clock, opened.pop_all())
+
+
+def _setup(
+    bundle: Bundle, options: SessionOptions, realtime: RealtimeOptions | None, choice: Choice
+) -> Setup:
+    pair = realtime is None and find_method(options.method).modulates_norms
+    views = "single" if realtime is not None else options.views or ("pair" if pair else "single")
+    return Setup(bundle, options, realtime, views, choice.backend.name, choice.passed_over, choice.because)
+
+
+def _open_backend(
+    bundle: Bundle,
+    options: SessionOptions,
+    opened: ExitStack,
+    name: str | None = None,
+    for_updates: bool = False,
+) -> Choice:
+    choice = open_backend(
+        bundle,
+        name or options.backend,
+        options.threads,
+        options.precision,
+        on_device=options.head == "engine",
+        for_updates=for_updates,
+    )
+    opened.callback(choice.backend.close)
+    return choice
+
+
+def _open_head(setup: Setup, backend: Backend) -> Head:
+    if setup.options.head == "torch":
+        return _torch_head(setup)
+    return BackendHead(setup.bundle, backend, setup.settings, setup.options.seed)
+
+
+def _torch_head(setup: Setup) -> TrainableHead:
+    return TrainableHead(load_head(setup.bundle), setup.settings, setup.options.seed)
+
+
+def _prior(setup: Setup) -> Tensor:
+    """Weight of the trained statistics for every channel."""
+    return prior_of_channels([norm.channels for norm in setup.bundle.manifest.norms], setup.settings.prior)
+
+
+def _anchor(setup: Setup) -> dict[str, Tensor]:
+    """Inputs of the measured form beside the image; none where there are no norms."""
+    if not setup.bundle.manifest.norms:
+        return {}
+    trained = load_norms(setup.bundle)
+    return {"anchor_statistics": trained.statistics, "anchor_weight": _prior(setup)}

@@ -1,0 +1,110 @@
+"""From a frame to its mask; knows nothing of updates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ocl_edge.method.head import Head
+from ocl_edge.method.step import views_for_the_tail
+from ocl_edge.method.verdict import Verdict
+from ocl_edge.network.forms import FormName
+from ocl_edge.network.preprocess import Preprocessor
+from ocl_edge.network.tail import Tail
+from ocl_edge.timings import Stopwatch
+from ocl_edge_runtime.session.norm_vectors import NormPolicy
+
+
+class Backbone(Protocol):
+    """What the segmenter needs of a backend."""
+
+    def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `ocl_edge_runtime.backends.base.Backend.infer`."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the segmenter made of a frame; valid until the next one.
+
+    Attributes:
+        mask: uint8 [H, W], class indices; the caller owns it.
+        views: float32 [1, 3, h, w], or the view pair [2, 3, h, w].
+        features: of the views.
+        logits: of the views, with gradients where the segmenter was told so.
+        unfit: why nothing may be learned from the frame; None where it is good.
+    """
+
+    mask: NDArray[np.uint8]
+    views: Tensor
+    features: list[Tensor]
+    logits: Tensor
+    unfit: Verdict | None = None
+
+
+class Segmenter:
+    """Frame -> view or view pair -> features -> logits -> mask.
+
+    Args:
+        preprocessor: of the frames.
+        backbone: that runs the forms; its outputs are valid until it runs the same form again.
+        norms: the form that a frame goes through.
+        head: features -> logits.
+        tail: logits -> mask.
+        watch: receives the laps preprocess, backbone, head and tail.
+        pair: average the logits of the image and its flip.
+        with_gradients: of the logits, for an update on them.
+    """
+
+    def __init__(
+        self,
+        preprocessor: Preprocessor,
+        backbone: Backbone,
+        norms: NormPolicy,
+        head: Head,
+        tail: Tail,
+        watch: Stopwatch,
+        *,
+        pair: bool = False,
+        with_gradients: bool = False,
+    ) -> None:
+        self.preprocessor = preprocessor
+        self.backbone = backbone
+        self.norms = norms
+        self.head = head
+        self.tail = tail
+        self.watch = watch
+        self._pair = pair
+        self._with_gradients = with_gradients
+
+    def see(self, image: NDArray[np.uint8], measured: bool = True, arrived_at: float = 0.0) -> Seen:
+        """Segment a frame.
+
+        Args:
+            image: uint8 [H, W, 3], RGB.
+            measured: measure its own norm statistics, where the norm policy leaves the choice.
+            arrived_at: when it was there, in seconds of stream time.
+
+        Raises:
+            FrameError: the image is of another dtype or shape.
+        """
+        views = self.preprocessor.pair(image) if self._pair else self.preprocessor.single(image)
+        self.watch.lap("preprocess")
+        form, inputs = self.norms.inputs(measured)
+        outputs = self.backbone.infer(form, {"image": views, **inputs})
+        features = [outputs[f"features_{i}"] for i in range(sum(n.startswith("features_") for n in outputs))]
+        unfit = self.norms.take_in(outputs, arrived_at)
+        self.watch.lap("backbone")
+        with torch.set_grad_enabled(self._with_gradients):
+            logits = self.head.logits(features)
+        of_probabilities = self.tail.of_probabilities
+        averaged = views_for_the_tail(logits, of_probabilities) if self._pair else logits.detach()
+        self.watch.lap("head")
+        mask = self.tail.mask(averaged, image.shape[0], image.shape[1])
+        self.watch.lap("tail")
+        return Seen(mask, views, features, logits, unfit)

@@ -1,0 +1,228 @@
+"""A bundle at work on one stream: frame in, mask out, then the update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocl_edge.bundle.reading import Bundle
+from ocl_edge.method.verdict import Reason, Verdict
+from ocl_edge.method.weights import AdaptedWeights
+from ocl_edge.network.preprocess import check_image
+from ocl_edge.timings import Stopwatch
+from ocl_edge_runtime.clock import Clock
+from ocl_edge_runtime.lifetime import ClosedAtExit
+from ocl_edge_runtime.session.decisions import ByTheClock, Decisions, FromTape
+from ocl_edge_runtime.session.frames import Decided, FrameResult, Landed
+from ocl_edge_runtime.session.learned import Learned
+from ocl_edge_runtime.session.learners import State
+from ocl_edge_runtime.session.screening import Screening
+from ocl_edge_runtime.session.segmenter import Seen, Segmenter
+from ocl_edge_runtime.session.setup import Setup
+from ocl_edge_runtime.session.update_policy import UpdatePolicy
+from ocl_edge_runtime.session.updates import Updates
+
+WARM_UP_RUNS = 3
+
+
+class Session(ClosedAtExit):
+    """A segmenter, and what learns beside it. `open_session` puts one together.
+
+    `predict` gives the mask of a frame; `adapt`, called after the mask is out, updates on that same
+    frame. `step` does both. Used from one thread at a time.
+
+    Args:
+        setup: what runs.
+        segmenter: frame -> mask.
+        updates: where the weights learn.
+        policy: when they do.
+        screening: which frames they do not learn from; None: from every one.
+        clock: of the frames' arrival.
+        resources: closed with the session.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        segmenter: Segmenter,
+        updates: Updates,
+        policy: UpdatePolicy,
+        screening: Screening | None,
+        clock: Clock,
+        resources: ExitStack | None = None,
+    ) -> None:
+        self.setup = setup
+        self.segmenter = segmenter
+        self.norms = segmenter.norms
+        self.updates = updates
+        self.policy = policy
+        self.clock = clock
+        self.index = -1
+        self.seen: Seen | None = None
+        self._screening = screening
+        self._decisions: Decisions = ByTheClock(clock, self.norms, policy, updates)
+        self._learned = Learned(setup, updates, self.norms, screening, policy, clock)
+        self._decided = Decided(0.0, False, False, False)
+        self._landed: Landed | None = None
+        self._resources = resources or ExitStack()
+
+    @property
+    def bundle(self) -> Bundle:
+        return self.setup.bundle
+
+    @property
+    def watch(self) -> Stopwatch:
+        """Of the last frame, from preprocessing to the update on this thread."""
+        return self.segmenter.watch
+
+    @property
+    def weights(self) -> AdaptedWeights:
+        """What adapts, as the last update that was taken in left it."""
+        return self.updates.weights
+
+    def predict(self, image: NDArray[np.uint8], arrived_at: float | None = None) -> NDArray[np.uint8]:
+        """The mask of an image, before any update on it.
+
+        Args:
+            image: uint8 [H, W, 3], RGB.
+            arrived_at: when the frame was there, in seconds of the clock; None: now.
+
+        Returns:
+            uint8 [H, W], class indices; the caller owns it.
+
+        Raises:
+            FrameError: the image is of another dtype or shape; the session is as it was.
+        """
+        check_image(image)
+        arrived_at = self._decisions.arrival(arrived_at)
+        self.watch.start()
+        self.index += 1
+        self._landed = self.updates.take_in(self.index) if self._decisions.takes_in() else None
+        unfit = self._screening.problem_of(image) if self._screening else None
+        started = self.clock.now()
+        measured = unfit is None and self._decisions.measures(self.index, arrived_at)
+        seen = self.segmenter.see(image, measured, arrived_at)
+        if measured:
+            self.norms.took(self.clock.now() - started)
+        self.seen = replace(seen, unfit=unfit or seen.unfit)
+        self._decided = Decided(arrived_at, measured, False, self._landed is not None)
+        return seen.mask
+
+    def adapt(self) -> Verdict:
+        """Update on the frame of the last `predict`, if one is due and there is time; then judge it.
+
+        In the background the update only starts here; a later `predict` takes it in.
+        """
+        seen, self.seen = self.seen, None
+        if not self.setup.trains:
+            return Verdict(Reason.NOTHING_TRAINS)
+        if seen is None:
+            return Verdict(Reason.NO_FRAME)
+        refusal = seen.unfit or self._decisions.refusal(self.index, self._decided.arrived_at)
+        if refusal is not None:
+            return refusal
+        self._decided = replace(self._decided, granted=True)
+        if not self.updates.learner.may_learn():
+            return Verdict(Reason.FROZEN_BY_GUARD)
+        self.watch.resume()
+        started = self.clock.now()
+        verdict = self.updates.start(self.index, seen)
+        self.policy.took(self.clock.now() - started)
+        return verdict
+
+    def step(
+        self,
+        image: NDArray[np.uint8],
+        arrived_at: float | None = None,
+        emit: Callable[[NDArray[np.uint8]], None] | None = None,
+    ) -> FrameResult:
+        """Predict, emit, adapt: one frame's way.
+
+        Args:
+            image: as for `predict`.
+            arrived_at: likewise.
+            emit: given the mask, before the update.
+        """
+        mask = self.predict(image, arrived_at)
+        if emit is not None:
+            emit(mask)
+            self.watch.lap("emit")
+        return self.result(mask, self.adapt())
+
+    def result(self, mask: NDArray[np.uint8], verdict: Verdict) -> FrameResult:
+        """What the last frame gave, where `predict` and `adapt` were called one by one."""
+        timings = self.watch.timings_ms()
+        return FrameResult(mask, verdict, timings, background=self._landed, decided=self._decided)
+
+    def settle(self) -> Landed | None:
+        """Wait for an update in flight and take it in; None where there was none.
+
+        Raises:
+            OclEdgeError: what went wrong in the worker.
+        """
+        return self.updates.take_in(self.index + 1)
+
+    def warm_up(self) -> None:
+        """Run everything a few times on noise: the first frame is fast, and updates have a history.
+
+        Nothing that was learned changes.
+        """
+        state, measured_at = self.export_state(), self.norms.measured_at
+        frame = self.bundle.manifest.input
+        image = np.random.default_rng(0).integers(0, 256, (frame.height, frame.width, 3), dtype=np.uint8)
+        for run in range(WARM_UP_RUNS):
+            started = self.clock.now()
+            self.segmenter.see(image, measured=True)
+            measured_s = self.clock.now() - started
+            seen = self.segmenter.see(image, measured=False)
+            started = self.clock.now()
+            if self.setup.trains:
+                self.updates.try_out(seen)
+            if run:  # the first one loads
+                self.norms.took(measured_s)
+                self.policy.took(self.clock.now() - started)
+        self.import_state(*state)
+        self.norms.measured_at = measured_at  # same process, same clock
+
+    def follow(self, frames: Iterable[Decided]) -> FromTape:
+        """From the next frame on, take every decision of time from a tape instead of the clock."""
+        self.updates.stay_on_this_thread()
+        self._decisions = tape = FromTape(frames, self.updates)
+        return tape
+
+    def facts(self) -> dict[str, Any]:
+        """What ran, for reports: everything that the results depend on."""
+        learned = {
+            "weights_sha256": self.weights.weights_sha256(),
+            "weights_distance": self.weights.distance_from_source(),
+        }
+        realtime = self.setup.realtime
+        return {**self.setup.facts(), **learned, **({"realtime": asdict(realtime)} if realtime else {})}
+
+    def export_state(self) -> State:
+        """Everything that the next frame depends on: tensors, and facts that fit into JSON.
+
+        An update in flight does not count: a run that resumes from here never began it.
+        """
+        return self._learned.export_state(self.index)
+
+    def import_state(self, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Take over what `export_state` gave; nothing is changed if it does not belong here.
+
+        Raises:
+            StateError: of another bundle or method, or incomplete.
+        """
+        self.index = self._learned.import_state(tensors, facts)
+
+    def close(self) -> None:
+        """Free the backends and end the worker. Calling it twice is fine.
+
+        Raises:
+            Exception: what an update that nobody took in has failed with.
+        """
+        self._resources.close()

@@ -1,0 +1,89 @@
+"""What a session runs, as options and bundle determine it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ocl_edge.bundle.reading import Bundle
+from ocl_edge.method.methods import Method, find_method
+from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions, Views
+
+DECIDES = ("tau_s", "loss_stride", "statistics_limit", "guarded", "update")
+"""The realtime options that the learned state depends on, beside the guard's limits and ``norm_every``."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a session runs.
+
+    Attributes:
+        bundle: it.
+        options: as they were given.
+        realtime: None in paper and frozen mode.
+        views: what a frame is shown as.
+        backend_name: of the one that was opened.
+        passed_over: why faster ones were not, name -> reason.
+        chosen_because: why ``auto`` took it; empty for a named backend.
+    """
+
+    bundle: Bundle
+    options: SessionOptions
+    realtime: RealtimeOptions | None
+    views: Views
+    backend_name: str
+    passed_over: dict[str, str]
+    chosen_because: str
+
+    @property
+    def method(self) -> Method:
+        return find_method(self.options.method)
+
+    @property
+    def settings(self) -> AdaptationDefaults:
+        """What the method adapts with."""
+        return self.options.settings_over(self.bundle.manifest.adaptation)
+
+    @property
+    def updates_in_background(self) -> bool:
+        return self.realtime is not None and self.realtime.update == "background" and self.trains
+
+    @property
+    def trains(self) -> bool:
+        """Whether the method has anything to update."""
+        return self.method.loss is not None
+
+    def belongs_to(self) -> dict[str, Any]:
+        """What a saved state is bound to."""
+        return {"bundle": self.bundle.identity, "method": self.method.name}
+
+    def facts(self) -> dict[str, Any]:
+        """For reports: everything that the results depend on, as it was chosen."""
+        return {
+            **self.belongs_to(),
+            "views": self.views,
+            "backend": self.backend_name,
+            "head": self.options.head,
+            "settings": self.settings.model_dump(mode="json"),
+            "seed": self.options.seed,
+            "threads": self.options.threads,
+            "precision": self.options.precision,
+        }
+
+    def what_decides(self) -> dict[str, Any]:
+        """What the learned state depends on, beside the frames, what time decided, and the state before."""
+        decides = {
+            **self.belongs_to(),
+            "backend": self.backend_name,
+            "head": self.options.head,
+            **self.settings.model_dump(mode="json"),
+        }
+        if self.realtime is None:
+            return decides
+        return {
+            **decides,
+            **{name: getattr(self.realtime, name) for name in DECIDES},
+            "limits": asdict(self.realtime.limits),
+            "norm_every": self.realtime.norm_every,
+        }

@@ -1,0 +1,22 @@
+"""What every sink has in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocl_edge_runtime.lifetime import ClosedAtExit
+from ocl_edge_runtime.session.frames import Frame
+
+
+class Sink(ClosedAtExit):
+    """Where masks go."""
+
+    @abstractmethod
+    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+        """Take the mask of a frame; both are only read."""
+
+    def close(self) -> None:
+        """Free what the sink holds; one that writes file by file holds nothing."""
