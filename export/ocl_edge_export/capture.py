@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ocl_edge.errors import CaptureError, OclEdgeError
+from ocl_edge.network.programs import place
 from ocl_edge.network.zoo.own_code import where_in_user_code
 from ocl_edge_export.functional import as_functional
 from ocl_edge_export.outputs import SegmentationOutput, choose_output
@@ -101,7 +102,7 @@ def _unwrapped(module: fx.GraphModule) -> fx.GraphModule:
         if node.op == "get_attr":
             tensor = _resolve(module, node.target)
             node.target = node.target.removeprefix(WRAPPER)
-            _place(root, node.target, tensor)
+            place(root, node.target, tensor)
         for name, (path, kind) in (node.meta.get("nn_module_stack") or {}).items():
             node.meta["nn_module_stack"][name] = (path.removeprefix(WRAPPER), kind)
     return fx.GraphModule(root, module.graph)
@@ -114,16 +115,3 @@ def _resolve(module: nn.Module, target: str) -> Tensor:
     if not isinstance(value, Tensor):
         raise CaptureError(f"{target} is a {type(value).__name__}; a part of the network was not captured")
     return value
-
-
-def _place(root: nn.Module, target: str, tensor: Tensor) -> None:
-    *parents, leaf = target.split(".")
-    owner = root
-    for part in parents:
-        if part not in owner._modules:
-            owner.add_module(part, nn.Module())
-        owner = owner.get_submodule(part)
-    if isinstance(tensor, nn.Parameter):
-        owner.register_parameter(leaf, tensor)
-    else:
-        owner.register_buffer(leaf, tensor)

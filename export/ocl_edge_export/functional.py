@@ -15,7 +15,6 @@ from torch.export import ExportedProgram
 
 from ocl_edge.errors import CaptureError
 from ocl_edge.network.forms import BATCH_NORM
-from ocl_edge.network.programs import as_plain_graph
 
 ATEN = torch.ops.aten
 COPIES = {
@@ -27,7 +26,12 @@ COPIES = {
 }
 DROPOUTS = {ATEN.dropout.default, ATEN.feature_dropout.default, ATEN.native_dropout.default}
 VIEWS = {ATEN.view.default, ATEN._unsafe_view.default}
-ASSERTIONS = {ATEN._assert_tensor_metadata.default}
+CHECKS = (
+    torch.ops.aten._assert_tensor_metadata,
+    torch.ops.aten._assert_scalar,
+    torch.ops.aten.sym_constrain_range_for_size,
+)
+"""Operators that compute nothing."""
 READS_LAYOUT = {ATEN.as_strided.default}
 EVALUATED_NORM = ATEN._native_batch_norm_legit_no_training.default
 
@@ -45,9 +49,7 @@ def as_functional(program: ExportedProgram) -> fx.GraphModule:
     copies_matter = any(node.target in READS_LAYOUT for node in graph.nodes)
     for node in list(graph.nodes):
         _refuse_sixteen_bits(node)
-        if node.target in ASSERTIONS:
-            graph.erase_node(node)
-        elif node.target in VIEWS:
+        if node.target in VIEWS:
             # a view asks for a layout, which no longer is what the copies made it
             node.target = ATEN.reshape.default
         elif node.target is EVALUATED_NORM:
@@ -58,6 +60,22 @@ def as_functional(program: ExportedProgram) -> fx.GraphModule:
     graph.eliminate_dead_code()
     module.recompile()
     return module
+
+
+def as_plain_graph(module: fx.GraphModule) -> fx.GraphModule:
+    """Make ``forward`` take the placeholders and return the graph's output tuple as they stand.
+
+    Drops the nodes and the hook that check shapes and dtypes at every call (the backends check
+    inputs once; a pointwise head also runs on every n-th pixel), and the wrapping of inputs
+    and outputs in containers.
+    """
+    for node in list(module.graph.nodes):
+        guards = node.op == "call_module" and node.target == "_guards_fn"
+        if guards or getattr(node.target, "overloadpacket", None) in CHECKS:
+            module.graph.erase_node(node)
+    module.graph.eliminate_dead_code()
+    module.graph.set_codegen(fx.graph.CodeGen())
+    return fx.GraphModule(module, module.graph)  # takes what the graph refers to, and no hooks
 
 
 def _is_idle(node: fx.Node, copies_matter: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from ocl_edge.errors import ParityError
 from ocl_edge.method.head import TrainableHead
 from ocl_edge.method.methods import ocl
 from ocl_edge.method.settings import AdaptationDefaults
-from ocl_edge.network.programs import load_program
 from ocl_edge.timings import Stopwatch
 from ocl_edge_export.gate_runners import run_onnx
 from ocl_edge_export.head_step import (
@@ -35,7 +35,7 @@ def write_head_graphs(
     """Write ``head.onnx`` and ``head_step.onnx``.
 
     Args:
-        head: as loaded from the bundle's program; the order of its parameters is the order
+        head: as read from the bundle's program; the order of its parameters is the order
             in which restoration draws for them.
         features: shape [F, h, w] of its input for one image.
         directory: of the bundle.
@@ -73,6 +73,7 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
 def check_head_graphs(
     directory: Path,
     graphs: HeadGraphs,
+    head: fx.GraphModule,
     pairs: list[Tensor],
     settings: AdaptationDefaults,
     tolerances: Tolerances | None = None,
@@ -80,8 +81,9 @@ def check_head_graphs(
     """Run both graphs and PyTorch on the same features; the steps are chained, restoration included.
 
     Args:
-        directory: of the bundle: the graphs and ``head.pt2``.
+        directory: of the bundle.
         graphs: that `write_head_graphs` wrote.
+        head: what they were written from; it is left as it is.
         pairs: features of view pairs, each [2, F, h, w].
         settings: that the bundle adapts with, its learning rate above all.
         tolerances: the defaults of `Tolerances` if None.
@@ -94,7 +96,7 @@ def check_head_graphs(
         ParityError: above the tolerance.
     """
     tolerances = tolerances or Tolerances()
-    torch_head, chain = _torch_head(directory, settings), _Chain(directory, graphs, settings)
+    torch_head, chain = _torch_head(head, settings), _Chain(directory, graphs, head, settings)
     logits = loss = 0.0
     for pair in pairs:
         expected = torch_head.logits([pair]).detach()
@@ -125,15 +127,17 @@ def check_head_graphs(
     return report
 
 
-def _torch_head(directory: Path, settings: AdaptationDefaults) -> TrainableHead:
-    return TrainableHead(load_program(directory / "head.pt2"), settings)
+def _torch_head(head: fx.GraphModule, settings: AdaptationDefaults) -> TrainableHead:
+    return TrainableHead(copy.deepcopy(head), settings)
 
 
 class _Chain:
     """The graphs as a device would run them: what a step returns is what the next one gets."""
 
-    def __init__(self, directory: Path, graphs: HeadGraphs, settings: AdaptationDefaults) -> None:
-        self._twin = _torch_head(directory, settings)  # of the same seed: draws the same weights to restore
+    def __init__(
+        self, directory: Path, graphs: HeadGraphs, head: fx.GraphModule, settings: AdaptationDefaults
+    ) -> None:
+        self._twin = _torch_head(head, settings)  # of the same seed: draws the same weights to restore
         self._files = {name: directory / spec.file for name, spec in graphs.graphs.items()}
         self._names = graphs.parameters
         source = {short: self._twin.source[full] for short, full in graphs.parameters.items()}

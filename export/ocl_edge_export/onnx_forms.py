@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import onnx
@@ -14,14 +13,17 @@ from torch import Tensor, fx
 from ocl_edge.errors import CaptureError
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
 from ocl_edge.network.forms import FormName, build_form, distinct_form, list_norms
+from ocl_edge.network.weight_file import WEIGHT_FILE, bytes_of, sha256, write_weights
 from ocl_edge_export.capture import LARGEST_BATCH, quiet_exporter
 
 OPSET = 20
 """Newest that ONNX Runtime 1.20 and TensorRT 10.3 both read."""
 
-WEIGHT_FILE = "backbone.weights"
-SHARED_FROM_BYTES = 1024
-ALIGNMENT_BYTES = 64
+ONLY_IN_ONNX = "onnx:"
+"""Begins no name of a network's tensor."""
+
+SHARED_FROM_BYTES = 64
+"""Smaller tensors stay in the ONNX files: scalars and shapes, which parsers want to see."""
 
 
 def export_form(
@@ -87,40 +89,41 @@ def _simplified(model: object) -> onnx.ModelProto:
     return proto
 
 
-def write_forms(models: dict[FormName, onnx.ModelProto], directory: Path) -> list[str]:
-    """Write ``backbone.FORM.onnx`` files; equal tensors are stored once, in `WEIGHT_FILE`.
+def write_forms(models: dict[FormName, onnx.ModelProto], tensors: dict[str, Tensor], directory: Path) -> None:
+    """Write the weight file and the ``backbone.FORM.onnx`` files, whose tensors lie in it.
 
-    Returns:
-        The names of the files written.
+    Args:
+        models: from `export_form`.
+        tensors: of the bundle's programs. What only the ONNX files have (pooling matrices,
+            folded constants) is stored beside them.
+        directory: of the bundle.
     """
-    offsets: dict[str, int] = {}
-    with (directory / WEIGHT_FILE).open("wb") as weights:
-        for model in models.values():
-            for tensor in model.graph.initializer:
-                _move_outside(tensor, weights, offsets)
-    names = [WEIGHT_FILE]
+    stored = dict(tensors)
+    known = {sha256(bytes_of(tensor)) for tensor in tensors.values()}
+    for model in models.values():
+        for tensor in model.graph.initializer:
+            values = torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
+            digest = sha256(bytes_of(values))
+            if values.nbytes >= SHARED_FROM_BYTES and digest not in known:
+                known.add(digest)
+                stored[f"{ONLY_IN_ONNX}{len(stored) - len(tensors)}"] = values
+    offsets = write_weights(stored, directory / WEIGHT_FILE)
     for form, model in models.items():
-        names.append(form_file(form))
-        (directory / names[-1]).write_bytes(model.SerializeToString(deterministic=True))
-    return names
+        for tensor in model.graph.initializer:
+            _move_outside(tensor, offsets)
+        (directory / form_file(form)).write_bytes(model.SerializeToString(deterministic=True))
 
 
 def form_file(form: FormName) -> str:
     return f"backbone.{form}.onnx"
 
 
-def _move_outside(tensor: TensorProto, weights: object, offsets: dict[str, int]) -> None:
+def _move_outside(tensor: TensorProto, offsets: dict[str, int]) -> None:
     data = onnx.numpy_helper.to_array(tensor).tobytes()
     if len(data) < SHARED_FROM_BYTES:
         return
-    digest = hashlib.sha256(data).hexdigest()
-    if digest not in offsets:
-        position = weights.tell()  # type: ignore[attr-defined]
-        padding = -position % ALIGNMENT_BYTES
-        weights.write(b"\0" * padding + data)  # type: ignore[attr-defined]
-        offsets[digest] = position + padding
     tensor.raw_data = data  # set_external_data insists on it
-    set_external_data(tensor, WEIGHT_FILE, offset=offsets[digest], length=len(data))
+    set_external_data(tensor, WEIGHT_FILE, offset=offsets[sha256(data)], length=len(data))
     tensor.ClearField("raw_data")
     for field in ("float_data", "int64_data", "int32_data", "double_data"):
         tensor.ClearField(field)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from ocl_edge import __version__
 from ocl_edge.bundle.manifest import ClassSpec, FormSpec, Manifest, NormSpec, TensorSpec, file_sha256
@@ -22,10 +22,8 @@ from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
 from ocl_edge.network.forms import FORMS, FormName, distinct_form, list_norms, source_tensors
 from ocl_edge.network.preprocess import InputSpec
-from ocl_edge.network.programs import load_program, save_program
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec
-from ocl_edge_export.capture import LARGEST_BATCH
 from ocl_edge_export.checkpoint import Checkpoint, LoadedNetwork, load_network, read_checkpoint
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
 from ocl_edge_export.cuts import PossibleCut, nearest_cuts, possible_cuts
@@ -35,6 +33,7 @@ from ocl_edge_export.lowering import lower_adaptive_pooling
 from ocl_edge_export.network_input import describe_input
 from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, write_forms
 from ocl_edge_export.parity import Tolerances, check_parity
+from ocl_edge_export.programs import check_programs, write_programs
 from ocl_edge_export.sample_images import noise_images, read_images
 from ocl_edge_export.split import SplitNetwork, split_network
 from ocl_edge_export.taken_output import TakenOutput, take_output
@@ -115,7 +114,7 @@ def export_bundle(
                 f"the network has {split.logits[0]} classes; a mask has 8 bits, so {MOST_CLASSES} is the most"
             )
         classes = _classes(request, checkpoint, split.logits[0], spec)
-        _write_forms(split, frame, request.stat_rows, directory, progress)
+        _write_graphs(split, frame, request.stat_rows, directory, progress)
         parity = check_parity(
             taken.scores,
             split,
@@ -126,15 +125,16 @@ def export_bundle(
             lambda c: progress(f"parity: {c}"),
         )
         parity["images_from"] = "calibration" if request.calibration else "noise"
+        progress("parity: programs")
+        head = check_programs(split, directory, images)
         progress("write bundle")
-        _write_programs(split, frame, directory)
         checked: dict[str, Any] = {
             "checkpoint_notes": loaded.notes,
             "output": taken.spec,
             "unfit_backends": parity.pop("unfit"),
         }
         checked["adaptation"] = _adaptation(split, images)
-        checked |= _head_graphs(split, directory, images, parity, checked["adaptation"])
+        checked |= _head_graphs(split, head, directory, images, parity, checked["adaptation"])
         write_manifest(directory, _manifest(request, spec, split, frame, classes, checked))
     return Bundle.open(request.out)
 
@@ -209,35 +209,24 @@ def _classes(request: ExportRequest, checkpoint: Checkpoint, count: int, spec: S
     return name_classes(names, checkpoint.metadata.palette)
 
 
-def _write_forms(
+def _write_graphs(
     split: SplitNetwork, frame: InputSpec, stat_rows: int, directory: Path, progress: Callable[[str], None]
 ) -> None:
+    """The forms, the programs, and the one file that holds the tensors of both."""
     lowered = lower_adaptive_pooling(split.backbone)
     image = torch.zeros(2, frame.channels, frame.height, frame.width)
     models = {}
     for form in FORMS:
         progress(f"write {form} form")
         models[form] = export_form(lowered, form, image, split.features, stat_rows)
-    write_forms(models, directory)
-
-
-def _write_programs(split: SplitNetwork, frame: InputSpec, directory: Path) -> None:
-    image = torch.zeros(2, frame.channels, frame.height, frame.width)
-    features = tuple(torch.zeros(2, *shape) for shape in split.features)
-    for parameter in split.head.parameters():
-        parameter.requires_grad_(True)
-    _save(split.backbone, (image,), directory / "backbone.pt2")
-    _save(split.head, features, directory / "head.pt2")
-    if split.tail is not None:
-        _save(split.tail, (torch.zeros(2, *split.logits),), directory / "tail.pt2")
-    weights = {name: p.detach().contiguous() for name, p in split.head.named_parameters()}
+    write_forms(models, write_programs(split, directory), directory)
     # not save_file, which does not raise OSError where the disk is full
-    (directory / "head.safetensors").write_bytes(save(weights))
     (directory / "norms.safetensors").write_bytes(save(source_tensors(split.backbone)))
 
 
 def _head_graphs(
     split: SplitNetwork,
+    head: fx.GraphModule,
     directory: Path,
     images: Tensor,
     parity: dict[str, object],
@@ -245,21 +234,13 @@ def _head_graphs(
 ) -> dict[str, Any]:
     """Manifest fields: the head's graphs, written and checked, or why there are none; the parity report."""
     try:
-        graphs = write_head_graphs(
-            load_program(directory / "head.pt2"), split.features[0], directory, settings
-        )
+        graphs = write_head_graphs(head, split.features[0], directory, settings)
     except SplitError as error:
         return {"no_head_graphs": str(error), "parity": parity}
     with torch.no_grad():
         pairs = [split.backbone(torch.stack((image, image.flip(2))))[0] for image in images]
-    report = check_head_graphs(directory, graphs, pairs, settings)
+    report = check_head_graphs(directory, graphs, head, pairs, settings)
     return {"head_graphs": graphs, "parity": {**parity, "head": report}}
-
-
-def _save(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
-    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-    # fx.GraphModule.forward has the placeholders as its arguments
-    save_program(torch.export.export(module, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs)), path)
 
 
 def _adaptation(split: SplitNetwork, images: Tensor) -> AdaptationDefaults:

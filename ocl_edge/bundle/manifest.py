@@ -2,10 +2,9 @@
 
 manifest.json            what this file declares; sha256 of every other file
 backbone.FORM.onnx       plain, modulated, measured
-backbone.weights         the tensors that the three share
-backbone.pt2             the plain backbone as a torch.export program (torch backend)
-head.pt2, tail.pt2       the head; the tail where it is more than a bilinear resize
-head.safetensors         source weights of the head
+backbone.json            the plain backbone as a program that PyTorch runs and trains
+head.json, tail.json     programs: the head; the tail where it is more than a bilinear resize
+weights.safetensors      every tensor of the forms and the programs, once
 head.onnx, head_step.onnx  a convolutional head and its OCL step, weights as inputs
 norms.safetensors        source mean, var, weight, bias, eps of every norm, packed
 engines/                 compiled later, on the device; not hashed here
@@ -27,8 +26,11 @@ from ocl_edge.network.preprocess import Byte, InputSpec, Side, check_area
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.plain_text import first_problem
 
-SCHEMA_VERSION = 3
-"""Version 1 had no head graphs."""
+SCHEMA_VERSION = 4
+"""Version 1 had no head graphs; up to 3 the programs were torch.export archives."""
+
+CONVERTED_FROM = 3
+"""What ``ocl-edge convert`` reads."""
 
 MANIFEST = "manifest.json"
 ENGINES = "engines"
@@ -264,14 +266,19 @@ def read_manifest(raw: bytes, path: Path) -> Manifest:
         raise BundleError(f"{path / MANIFEST} is damaged: expected an object with a whole schema_version")
     version = fields["schema_version"]
     if version != SCHEMA_VERSION:
-        raise BundleError(
-            f"{path} has bundle schema {version}, this ocl-edge reads {SCHEMA_VERSION}: "
-            + ("upgrade ocl-edge" if version > SCHEMA_VERSION else "export the bundle again")
-        )
+        raise BundleError(f"{path} has bundle schema {version}, {_way_out(version, path)}")
     try:
         return Manifest.model_validate_json(raw, strict=True)
     except ValidationError as error:
         raise BundleError(f"{path / MANIFEST} is damaged: {first_problem(error)}") from error
+
+
+def _way_out(version: object, path: Path) -> str:
+    reads = f"this ocl-edge reads {SCHEMA_VERSION}: "
+    if version == CONVERTED_FROM:
+        return reads + f"ocl-edge convert {path} NEW --trust-pickle (where it was exported)"
+    newer = not isinstance(version, int) or version > SCHEMA_VERSION
+    return reads + ("upgrade ocl-edge" if newer else "export the bundle again")
 
 
 def file_sha256(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from ocl_edge.bundle.onnx_check import check_graph
 from ocl_edge.errors import BundleError
 from ocl_edge.given_files import read_given, reason_of
 from ocl_edge.method.norms import SourceNorms
-from ocl_edge.network.programs import load_program
+from ocl_edge.network.programs import Shape, read_program
 from ocl_edge.network.tail import Tail
+from ocl_edge.network.weight_file import WEIGHT_FILE
 from ocl_edge.tensor_files import check_tensor, read_tensors
 
 
@@ -143,50 +145,41 @@ def load_backbone(bundle: Bundle) -> fx.GraphModule:
     """The plain backbone: image float32 [N, 3, H, W] -> features.
 
     Raises:
-        BundleError: PyTorch cannot load it.
+        BundleError: the program is damaged or does not fit; see `read_program`.
     """
-    return load_program(bundle.file("backbone.pt2"))
+    frame = bundle.manifest.input
+    return _program(
+        bundle, "backbone.json", [(frame.channels, frame.height, frame.width)], bundle.manifest.features
+    )
 
 
 def load_head(bundle: Bundle) -> fx.GraphModule:
     """The head with its source weights: features -> logits at the network's own resolution.
 
     Raises:
-        BundleError: PyTorch cannot load it.
+        BundleError: the program is damaged or does not fit; see `read_program`.
     """
-    return load_program(bundle.file("head.pt2"))
+    return _program(bundle, "head.json", bundle.manifest.features, [bundle.manifest.logits])
 
 
 def load_head_weights(bundle: Bundle) -> dict[str, Tensor]:
     """The head's source weights by the names of its parameters.
 
     Raises:
-        BundleError: another number of weights than the manifest's, or one that is no float32 or not finite.
+        BundleError: see `load_head`.
     """
-    file = bundle.file("head.safetensors")
-    try:
-        weights = read_tensors(file)
-        for name, weight in weights.items():
-            check_tensor(name, weight, tuple(weight.shape))
-        count = sum(weight.numel() for weight in weights.values())
-        if count != bundle.manifest.head_parameters:
-            raise ValueError(f"{count} weights, expected {bundle.manifest.head_parameters}")
-        if graphs := bundle.manifest.head_graphs:
-            shapes = {tensor.name: tensor.shape for tensor in graphs.graphs["head"].inputs}
-            for role, name in graphs.parameters.items():
-                check_tensor(name, weights.get(name), shapes.get(role, ()))
-    except ValueError as error:
-        raise BundleError(f"{bundle.path}: {file.name} does not fit the manifest: {error}") from error
-    return weights
+    return {name: parameter.detach() for name, parameter in load_head(bundle).named_parameters()}
 
 
 def load_tail(bundle: Bundle) -> Tail:
     """From logits to masks.
 
     Raises:
-        BundleError: PyTorch cannot load the captured tail.
+        BundleError: see `load_head`.
     """
-    captured = load_program(bundle.file("tail.pt2")) if "tail.pt2" in bundle.manifest.files else None
+    captured = None
+    if "tail.json" in bundle.manifest.files:
+        captured = _program(bundle, "tail.json", [bundle.manifest.logits], [None])
     of_probabilities = bundle.manifest.output.values == "probabilities"
     return Tail(bundle.manifest.align_corners, captured, of_probabilities)
 
@@ -210,3 +203,9 @@ def load_norms(bundle: Bundle) -> SourceNorms:
     except ValueError as error:
         raise BundleError(f"{bundle.path}: {file.name} does not fit the manifest: {error}") from error
     return SourceNorms(**tensors)
+
+
+def _program(
+    bundle: Bundle, name: str, inputs: Sequence[Shape], outputs: Sequence[Shape | None]
+) -> fx.GraphModule:
+    return read_program(bundle.file(name), bundle.file(WEIGHT_FILE), inputs, outputs)

@@ -45,7 +45,9 @@ def scale_a_constant(path: Path, value: float, factor: float) -> None:
 
 def test_what_export_wrote_passes(small_bundle: Bundle) -> None:
     graphs = small_bundle.require_head_graphs()
-    report = check_head_graphs(small_bundle.path, graphs, PAIRS, small_bundle.manifest.adaptation)
+    report = check_head_graphs(
+        small_bundle.path, graphs, load_head(small_bundle), PAIRS, small_bundle.manifest.adaptation
+    )
     assert report["steps"] == 10
     assert report["logits_relative"] < 1e-5
     assert report["weights_over_movement"] < 1e-4
@@ -55,11 +57,11 @@ def test_what_export_wrote_passes(small_bundle: Bundle) -> None:
 def test_a_step_that_is_a_little_wrong_is_refused(directory: Path, value: float, what: str) -> None:
     """1 is the coefficient of the collapse term, 1 / (2 x 5 classes) counts the pixels."""
     bundle = Bundle.open(directory)
-    graphs = bundle.require_head_graphs()
+    graphs, head = bundle.require_head_graphs(), load_head(bundle)
     path = directory / "head_step.onnx"
     scale_a_constant(path, float(torch.tensor(value)), 1.01)
     with pytest.raises(ParityError, match=r"no bundle was written.*\n.*weights after 10 steps"):
-        check_head_graphs(directory, graphs, PAIRS, bundle.manifest.adaptation)
+        check_head_graphs(directory, graphs, head, PAIRS, bundle.manifest.adaptation)
 
 
 def test_the_check_steps_at_the_rate_that_suits_the_features(tmp_path: Path) -> None:
@@ -82,8 +84,7 @@ class TwoLayerHead(small_network.SmallNetwork):
 
 def test_a_head_that_is_no_convolution_gets_none_and_the_manifest_says_why(tmp_path: Path) -> None:
     split = split_network(capture(TwoLayerHead().eval(), FRAME.height, FRAME.width), "classifier")
-    pipeline._write_programs(split, FRAME, tmp_path)
-    fields = pipeline._head_graphs(split, tmp_path, noise_images(FRAME), {}, AdaptationDefaults())
+    fields = pipeline._head_graphs(split, split.head, tmp_path, noise_images(FRAME), {}, AdaptationDefaults())
     assert fields.keys() == {"no_head_graphs", "parity"}
     assert "needs a head of one convolution, this one is: aten.relu" in str(fields["no_head_graphs"])
     assert not (tmp_path / "head.onnx").exists()

@@ -17,7 +17,7 @@ from ocl_edge_runtime.lifetime import ClosedAtExit
 
 
 class TorchBackend(ClosedAtExit):
-    """Runs ``backbone.pt2`` eagerly on the CPU; the norm forms are rewritten from it at first use."""
+    """Runs ``backbone.json`` eagerly on the CPU; the norm forms are rewritten from it at first use."""
 
     name = "torch"
     update_stream = UpdateStream()
