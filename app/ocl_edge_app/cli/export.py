@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,6 +41,10 @@ def parse_numbers(
         ) from None
 
 
+def parse_scale(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    return None if value is None else int(value)
+
+
 def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
     if value == "all":
         return 1
@@ -74,8 +79,8 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     default="auto",
     show_default=True,
     metavar="auto|MODULE|list",
-    help="Module where the trainable head starts; auto: the last layers with weights. list shows where "
-    "the network can be cut, and writes nothing.",
+    help="Module where the trainable head starts; auto takes the last layers with weights. "
+    "list shows where the network can be cut, and writes nothing.",
 )
 @click.option(
     "--calibration",
@@ -98,7 +103,8 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
 @click.option(
     "--scale",
     type=click.Choice(["1", "255"]),
-    help="What a white pixel is before mean and deviation are applied. Default: 1.",
+    callback=parse_scale,
+    help="Value of a white pixel before mean and deviation are applied. Default: 1.",
 )
 @click.option(
     "--mean",
@@ -110,21 +116,21 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
 @click.option(
     "--output",
     metavar="NAME|INDEX",
-    help="Which output of the network is its segmentation, where it gives several. Default: "
-    "'out' or 'logits', else the first.",
+    help="Output of the network that is its segmentation, where it gives several. Default: 'out' or "
+    "'logits', else the first.",
 )
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.5,
     show_default=True,
-    help="Of a network with one channel: the probability from which a pixel is foreground.",
+    help="Probability from which a pixel is foreground, for a network with one channel.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option(
     "--weights-key",
     metavar="KEY",
-    help="Where in CHECKPOINT the weights lie, for example model_ema. Default: they are looked for.",
+    help="Key in CHECKPOINT under which the weights lie, for example model_ema. Default: the best that fits.",
 )
 @click.option("--trust-pickle", is_flag=True, help="Load a pickled module. Runs code from the file.")
 @click.option(
@@ -135,26 +141,7 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     help="Write the manifest as JSON to this file; - is standard output.",
 )
 @quiet_option
-def export(
-    checkpoint: Path,
-    out: Path,
-    arch: str | None,
-    input_size: tuple[int, int] | None,
-    classes: Path | None,
-    split: str,
-    calibration: Path | None,
-    stat_rows: int,
-    colour: str | None,
-    scale: str | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    output: str | None,
-    threshold: float,
-    force: bool,
-    weights_key: str | None,
-    trust_pickle: bool,
-    json_path: str | None,
-) -> None:
+def export(json_path: str | None, **options: Any) -> None:
     """Split CHECKPOINT into a backbone and a head and write them as a bundle.
 
     The bundle is written only if every exported form agrees with the original network.
@@ -164,26 +151,8 @@ def export(
     from ocl_edge_app.cli.views import show_cuts, show_export
     from ocl_edge_export.pipeline import ExportRequest, export_bundle, list_cuts
 
-    request = ExportRequest(
-        checkpoint,
-        out,
-        arch,
-        input_size,
-        classes,
-        split,
-        calibration,
-        stat_rows,
-        mean,
-        std,
-        force,
-        trust_pickle,
-        output,
-        threshold,
-        colour,
-        int(scale) if scale else None,
-        weights_key,
-    )
-    if split == "list":
+    request = ExportRequest(**options)
+    if request.split == "list":
         with stage_progress("export") as progress:
             cuts = list_cuts(request, progress)
         if json_path:
@@ -196,7 +165,11 @@ def export(
     if json_path:
         emit_json(
             json_path,
-            {"bundle": str(out), "identity": bundle.identity, **bundle.manifest.model_dump(mode="json")},
+            {
+                "bundle": str(request.out),
+                "identity": bundle.identity,
+                **bundle.manifest.model_dump(mode="json"),
+            },
         )
     if json_path != "-":
         show_export(bundle)
