@@ -148,7 +148,9 @@ def load_backbone(bundle: Bundle) -> fx.GraphModule:
         BundleError: the program is damaged or does not fit; see `read_program`.
     """
     frame = bundle.manifest.input
-    return _program(bundle, "backbone.json", [(3, frame.height, frame.width)], bundle.manifest.features)
+    return _program(
+        bundle, "backbone.json", [(frame.channels, frame.height, frame.width)], bundle.manifest.features
+    )
 
 
 def load_head(bundle: Bundle) -> fx.GraphModule:
@@ -191,7 +193,8 @@ def load_tail(bundle: Bundle) -> Tail:
     captured = None
     if "tail.json" in bundle.manifest.files:
         captured = _program(bundle, "tail.json", [bundle.manifest.logits], [None])
-    return Tail(bundle.manifest.align_corners, captured)
+    of_probabilities = bundle.manifest.output.values == "probabilities"
+    return Tail(bundle.manifest.align_corners, captured, of_probabilities)
 
 
 def load_norms(bundle: Bundle) -> SourceNorms:
