@@ -242,7 +242,7 @@ def settings_of(item: Pass, bundle: Bundle) -> dict[str, Any]:
 
 def network_of(bundle: Bundle) -> str:
     """Hash of what the numbers depend on; versions and defaults in the manifest do not count."""
-    names = ("backbone.measured.onnx", "backbone.weights", "norms.safetensors", "head.safetensors")
+    names = ("backbone.measured.onnx", "weights.safetensors", "norms.safetensors", "head.json")
     hashes = "".join(bundle.manifest.files[name].sha256 for name in names)
     return hashlib.sha256(hashes.encode()).hexdigest()
 

@@ -5,9 +5,11 @@
 The project's tests run it against a stand-in for rclpy, since ROS 2 is not on PyPI.
 """
 
+import array
 import sys
 
 import numpy as np
+from numpy.typing import NDArray
 
 import ocl_edge
 
@@ -21,7 +23,7 @@ except ImportError:
 
 
 class Segmenter(Node):  # type: ignore[misc]
-    """Of the images that come while a frame is busy only the newest is kept."""
+    """Keeps only the newest of the images that come while a frame is busy."""
 
     def __init__(self) -> None:
         super().__init__("ocl_edge")
@@ -34,16 +36,36 @@ class Segmenter(Node):  # type: ignore[misc]
         self.create_subscription(Image, "image", self.on_image, newest)
 
     def on_image(self, message: Image) -> None:
-        if message.encoding not in ("rgb8", "bgr8"):
-            self.get_logger().error(f"expected rgb8 or bgr8, got {message.encoding}")
+        try:
+            mask = self.session.predict(pixels_of(message))
+        except (ValueError, ocl_edge.OclEdgeError) as error:  # one bad message never ends the node
+            self.get_logger().error(f"image left out: {error}")
             return
-        rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-        pixels = rows[:, : 3 * message.width].reshape(message.height, message.width, 3)
-        mask = self.session.predict(pixels if message.encoding == "rgb8" else pixels[:, :, ::-1])
         out = Image(height=mask.shape[0], width=mask.shape[1], encoding="mono8", step=mask.shape[1])
-        out.header, out.data = message.header, mask.tobytes()
+        # an array is taken over as it is; bytes would be checked one by one, 0.2 s at 1080p
+        out.header, out.data = message.header, array.array("B", mask.tobytes())
         self.masks.publish(out)
         self.session.adapt()
+
+
+def pixels_of(message: Image) -> NDArray[np.uint8]:
+    """The pixels of a sensor_msgs/Image, uint8 [H, W, 3] RGB; rows may be padded.
+
+    Raises:
+        ValueError: another encoding, or sizes that do not fit the data.
+    """
+    if message.encoding not in ("rgb8", "bgr8"):
+        raise ValueError(f"expected rgb8 or bgr8, got {message.encoding}")
+    data = np.frombuffer(message.data, np.uint8)
+    used, needed = 3 * message.width, message.height * message.step
+    if not (message.height and message.width) or message.step < used or len(data) < needed:
+        raise ValueError(
+            f"{message.width}x{message.height} pixels with {message.step} bytes a row do not fit "
+            f"{len(data)} bytes"
+        )
+    rows = data[:needed].reshape(message.height, message.step)[:, :used]
+    pixels = rows.reshape(message.height, message.width, 3)
+    return pixels if message.encoding == "rgb8" else pixels[:, :, ::-1]
 
 
 def main() -> None:

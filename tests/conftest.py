@@ -19,8 +19,34 @@ torch.set_num_threads(1)
 DATA = Path(os.environ.get("OCL_EDGE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+SLOW = (
+    "tests/app/cli",
+    "tests/app/demo",
+    "tests/app/evaluation",
+    "tests/app/report/test_in_browser.py",
+    "tests/bench",
+    "tests/docs/test_commands.py",
+    "tests/export/engines",
+    "tests/export/test_parity.py",
+    "tests/export/test_pipeline.py",
+    "tests/export/test_precision.py",
+    "tests/footage",
+    "tests/runtime/backends/test_backends.py",
+    "tests/runtime/backends/test_tensorrt_backend.py",
+    "tests/runtime/records/test_state.py",
+    "tests/runtime/session/test_background.py",
+    "tests/runtime/session/test_without_norms.py",
+    "tests/scripts",
+)
+"""What ``make test-fast`` leaves out: exports of their own, child processes, whole verbs, real footage."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without the footage its tests are skipped; where CI runs they must not be."""
+    """Mark what is slow. Without the footage its tests are skipped; where CI runs they must not be."""
+    root = Path(__file__).parents[1]
+    for item in items:
+        if item.path.relative_to(root).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
     if DATA.is_dir() or os.environ.get("CI"):
         return
     for item in items:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -16,39 +11,23 @@ from onnx.external_data_helper import set_external_data
 from torch import Tensor, fx
 
 from ocl_edge.errors import CaptureError
+from ocl_edge.network.form_tensors import input_shapes, output_shapes
 from ocl_edge.network.forms import FormName, build_form, distinct_form, list_norms
+from ocl_edge.network.weight_file import WEIGHT_FILE, bytes_of, sha256, write_weights
+from ocl_edge_export.capture import LARGEST_BATCH, quiet_exporter
 
 OPSET = 20
 """Newest that ONNX Runtime 1.20 and TensorRT 10.3 both read."""
 
-LARGEST_BATCH = 64
-WEIGHT_FILE = "backbone.weights"
-SHARED_FROM_BYTES = 1024
-ALIGNMENT_BYTES = 64
+ONLY_IN_ONNX = "onnx:"
+"""Begins no name of a network's tensor."""
 
-
-def input_names(form: FormName) -> list[str]:
-    return {
-        "plain": ["image"],
-        "modulated": ["image", "norm_vectors"],
-        "measured": ["image", "anchor_statistics", "anchor_weight"],
-    }[form]
-
-
-def output_names(form: FormName, features: int) -> list[str]:
-    names = [f"features_{index}" for index in range(features)]
-    return [*names, "statistics"] if form == "measured" else names
-
-
-def example_inputs(backbone: fx.GraphModule, form: FormName, image: Tensor) -> tuple[Tensor, ...]:
-    """Inputs of the right shape: zeros everywhere but in the image."""
-    channels = sum(norm.channels for norm in list_norms(backbone))
-    packed = torch.zeros(2, channels)
-    return {"plain": (image,), "modulated": (image, packed), "measured": (image, packed, packed[:1])}[form]
+SHARED_FROM_BYTES = 64
+"""Smaller tensors stay in the ONNX files: scalars and shapes, which parsers want to see."""
 
 
 def export_form(
-    backbone: fx.GraphModule, form: FormName, image: Tensor, features: int, stat_rows: int
+    backbone: fx.GraphModule, form: FormName, image: Tensor, features: list[list[int]], stat_rows: int
 ) -> onnx.ModelProto:
     """One form as an ONNX model with a free batch size, norms unfolded, opset `OPSET`.
 
@@ -58,7 +37,7 @@ def export_form(
         backbone: plain backbone from `split_network`.
         form: which one.
         image: float32 [2, 3, H, W]; fixes height and width.
-        features: how many feature tensors the backbone hands on.
+        features: shapes of the feature tensors that the backbone hands on, without the batch.
         stat_rows: `measured` samples every n-th row.
 
     Raises:
@@ -66,11 +45,13 @@ def export_form(
     """
     form = distinct_form(form, list_norms(backbone))
     module = build_form(backbone, form, stat_rows)
-    inputs = example_inputs(backbone, form, image)
+    channels = sum(norm.channels for norm in list_norms(backbone))
+    names = input_shapes(form, (image.shape[1], image.shape[2], image.shape[3]), channels)
+    inputs = (image, *(torch.zeros(shape) for name, shape in names.items() if name != "image"))
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     shapes = ({0: batch}, *({} for _ in inputs[1:]))
     try:
-        with torch.no_grad(), _quiet_exporter():
+        with torch.no_grad(), quiet_exporter():
             program = torch.export.export(module, inputs, dynamic_shapes=shapes)
             exported = torch.onnx.export(
                 program,
@@ -78,27 +59,13 @@ def export_form(
                 opset_version=OPSET,
                 optimize=False,
                 verbose=False,
-                input_names=input_names(form),
-                output_names=output_names(form, features),
+                input_names=list(names),
+                output_names=list(output_shapes(form, features, channels)),
             )
     except Exception as error:
         raise CaptureError(f"the {form} form cannot be written as ONNX: {error}") from error
     assert exported is not None
     return _simplified(exported.model)
-
-
-@contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Without the exporter's notes on its own future and on libraries that are not needed here."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _simplified(model: object) -> onnx.ModelProto:
@@ -122,40 +89,41 @@ def _simplified(model: object) -> onnx.ModelProto:
     return proto
 
 
-def write_forms(models: dict[FormName, onnx.ModelProto], directory: Path) -> list[str]:
-    """Write ``backbone.FORM.onnx`` files; equal tensors are stored once, in `WEIGHT_FILE`.
+def write_forms(models: dict[FormName, onnx.ModelProto], tensors: dict[str, Tensor], directory: Path) -> None:
+    """Write the weight file and the ``backbone.FORM.onnx`` files, whose tensors lie in it.
 
-    Returns:
-        The names of the files written.
+    Args:
+        models: from `export_form`.
+        tensors: of the bundle's programs. What only the ONNX files have (pooling matrices,
+            folded constants) is stored beside them.
+        directory: of the bundle.
     """
-    offsets: dict[str, int] = {}
-    with (directory / WEIGHT_FILE).open("wb") as weights:
-        for model in models.values():
-            for tensor in model.graph.initializer:
-                _move_outside(tensor, weights, offsets)
-    names = [WEIGHT_FILE]
+    stored = dict(tensors)
+    known = {sha256(bytes_of(tensor)) for tensor in tensors.values()}
+    for model in models.values():
+        for tensor in model.graph.initializer:
+            values = torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
+            digest = sha256(bytes_of(values))
+            if values.nbytes >= SHARED_FROM_BYTES and digest not in known:
+                known.add(digest)
+                stored[f"{ONLY_IN_ONNX}{len(stored) - len(tensors)}"] = values
+    offsets = write_weights(stored, directory / WEIGHT_FILE)
     for form, model in models.items():
-        names.append(form_file(form))
-        (directory / names[-1]).write_bytes(model.SerializeToString(deterministic=True))
-    return names
+        for tensor in model.graph.initializer:
+            _move_outside(tensor, offsets)
+        (directory / form_file(form)).write_bytes(model.SerializeToString(deterministic=True))
 
 
 def form_file(form: FormName) -> str:
     return f"backbone.{form}.onnx"
 
 
-def _move_outside(tensor: TensorProto, weights: object, offsets: dict[str, int]) -> None:
+def _move_outside(tensor: TensorProto, offsets: dict[str, int]) -> None:
     data = onnx.numpy_helper.to_array(tensor).tobytes()
     if len(data) < SHARED_FROM_BYTES:
         return
-    digest = hashlib.sha256(data).hexdigest()
-    if digest not in offsets:
-        position = weights.tell()  # type: ignore[attr-defined]
-        padding = -position % ALIGNMENT_BYTES
-        weights.write(b"\0" * padding + data)  # type: ignore[attr-defined]
-        offsets[digest] = position + padding
     tensor.raw_data = data  # set_external_data insists on it
-    set_external_data(tensor, WEIGHT_FILE, offset=offsets[digest], length=len(data))
+    set_external_data(tensor, WEIGHT_FILE, offset=offsets[sha256(data)], length=len(data))
     tensor.ClearField("raw_data")
     for field in ("float_data", "int64_data", "int32_data", "double_data"):
         tensor.ClearField(field)

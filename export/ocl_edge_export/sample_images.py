@@ -6,34 +6,33 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
 from ocl_edge.errors import FrameError, UsageError
+from ocl_edge.images import SUFFIXES, decode_image, image_files
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
 AT_MOST = 4
 
 
 def noise_images(spec: InputSpec, count: int = 2, seed: int = 0) -> Tensor:
-    """Smooth random images, normalised: float32 [count, 3, H, W].
+    """Smooth random images, normalised: float32 [count, C, H, W].
 
     White noise has no structure that survives a network's pooling; blobs of several
     sizes exercise every layer.
     """
     generator = torch.Generator().manual_seed(seed)
     size = (spec.height, spec.width)
-    image = torch.zeros(count, 3, *size)
+    image = torch.zeros(count, spec.channels, *size)
     for cells in (2, 4, 8, 16, 32):
-        coarse = torch.randn(count, 3, cells, cells, generator=generator)
+        coarse = torch.randn(count, spec.channels, cells, cells, generator=generator)
         image += F.interpolate(coarse, size, mode="bilinear", align_corners=False)
     return image / image.std()
 
 
 def read_images(directory: Path, spec: InputSpec, at_most: int = AT_MOST) -> Tensor:
-    """The first, last and evenly spaced images of a directory: float32 [N, 3, H, W], normalised.
+    """The first, last and evenly spaced images of a directory: float32 [N, C, H, W], normalised.
 
     Raises:
         UsageError: no directory, no images, or one that cannot be read.
@@ -47,9 +46,7 @@ def choose_images(directory: Path, at_most: int = AT_MOST) -> list[Path]:
     Raises:
         UsageError: no directory, or no images.
     """
-    files = (
-        sorted(f for f in directory.glob("*") if f.suffix.lower() in SUFFIXES) if directory.is_dir() else []
-    )
+    files = image_files(directory) if directory.is_dir() else []
     if not files:
         raise UsageError(f"--calibration {directory}: no images ({', '.join(SUFFIXES)}) there")
     return [
@@ -57,10 +54,21 @@ def choose_images(directory: Path, at_most: int = AT_MOST) -> list[Path]:
     ]
 
 
+def _mode(spec: InputSpec) -> str:
+    """Pillow's mode of the pixels that a network takes.
+
+    Raises:
+        FrameError: image files hold no such pixels.
+    """
+    modes = {1: "RGB", 3: "RGB", 4: "RGBA"}
+    if spec.channels not in modes:
+        raise FrameError(f"the network takes {spec.channels} channels, an image file has at most 4")
+    return modes[spec.channels]
+
+
 def _normalised(file: Path, spec: InputSpec) -> Tensor:
     try:
-        with Image.open(file) as image:
-            pixels = np.array(image.convert("RGB"))
+        pixels = decode_image(file, lambda image: np.array(image.convert(_mode(spec))))
         return Preprocessor(spec).single(pixels)
-    except (OSError, UnidentifiedImageError, ValueError, FrameError) as error:
+    except FrameError as error:
         raise UsageError(f"--calibration: {file} cannot be read: {error}") from error

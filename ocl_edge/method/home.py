@@ -180,7 +180,7 @@ class FollowingOpening:
             self.value = 0.0
 
     def export_state(self) -> dict[str, Tensor]:
-        """One tensor, float64 [4]; none before the first frame."""
+        """One tensor, float64 [3]; none before the first frame."""
         if not self._started:
             return {}
         held = [self.value, self._newest, self._largest]

@@ -13,8 +13,10 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ocl_edge.bundle.manifest import Sha256
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.network.forms import HEAD_GRAPHS, GraphName
+from ocl_edge.network.weight_file import WEIGHT_FILE
 from ocl_edge.tensorrt.driver import CudaDriver
 from ocl_edge.tensorrt.flavours import FlavourName
 
@@ -84,8 +86,8 @@ class EngineRecord(BaseModel):
 
     schema_version: Literal[1] = 1
     key: EngineKey
-    sha256: str
-    bytes: int
+    sha256: Sha256
+    bytes: int = Field(ge=0)
     build_s: float
     built_at: str
     created_with: dict[str, str]
@@ -129,7 +131,7 @@ def graph_hashes(bundle: Bundle, form: GraphName) -> tuple[str, str]:
     if form in HEAD_GRAPHS:
         bundle.require_head_graphs()
     files = bundle.manifest.files
-    weights = None if form in HEAD_GRAPHS else files.get("backbone.weights")
+    weights = None if form in HEAD_GRAPHS else files.get(WEIGHT_FILE)
     return files[bundle.manifest.graphs[form].file].sha256, weights.sha256 if weights else ""
 
 

@@ -149,8 +149,8 @@ def tables(page: str) -> list[Table]:
 
 
 def code_spans(text: str) -> list[str]:
-    """What stands between backticks in a line of Markdown."""
-    return re.findall(r"`([^`]+)`", text)
+    """What stands between backticks in a line of Markdown, outside fenced blocks."""
+    return re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M))
 
 
 def read(page: str) -> str:

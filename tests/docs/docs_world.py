@@ -6,6 +6,7 @@ that commands run letter by letter as they are printed:
     net.py          the network of docs/your-own-model.md, as printed there
     model.pth       random weights of it, statistics of the pictures below; it says how it is built
     bundle/         its bundle, for pages that do not export one themselves
+    old-bundle/     a bundle of an older ocl-edge
     frames/ images/ drive/    the same six small pictures, frame_00.png to frame_05.png
     drive.mp4       the same pictures
     labels/         class maps of those names
@@ -27,6 +28,7 @@ from PIL import Image
 
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
 from tests.docs import docs_pages
+from tests.doubles.bundles import unpack_old
 
 FRAMES = 6
 HEIGHT, WIDTH = 48, 64
@@ -64,6 +66,7 @@ def furnish(directory: Path) -> None:
     (directory / "classes.json").write_text(json.dumps(names))
     (directory / "map.json").write_text(json.dumps(list(range(CLASSES))))
     _write_checkpoint(directory)
+    unpack_old(directory)
 
 
 def copy_of(world: Path, directory: Path) -> Path:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from tests.doubles import small_network
+
+OLD = Path(__file__).with_name("bundle_of_schema_3.zip")
+"""The small network, exported at commit e228d51 with PyTorch 2.13."""
 
 SMALL_ARCH = f"{Path(small_network.__file__)}:build"
 
@@ -15,3 +19,12 @@ def export_small(out: Path, checkpoint: Path, **options: object) -> Bundle:
     size = (small_network.HEIGHT, small_network.WIDTH)
     request = ExportRequest(checkpoint, out, arch=SMALL_ARCH, input_size=size, **options)  # type: ignore[arg-type]
     return export_bundle(request)
+
+
+def unpack_old(directory: Path) -> Path:
+    """A bundle of schema 3, as ``old-bundle``."""
+    with zipfile.ZipFile(OLD) as archive:
+        archive.extractall(directory / "unpacked")
+    (directory / "unpacked" / "bundle").rename(directory / "old-bundle")
+    (directory / "unpacked").rmdir()
+    return directory / "old-bundle"

@@ -6,6 +6,7 @@ is published. That says that the examples' own code works, not that ROS 2 or GSt
 
 from __future__ import annotations
 
+import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
@@ -27,6 +28,7 @@ class Delivered:
     def check(self, code: str) -> None:
         """After code that uses a stand-in: every image gave a mask of its size."""
         if "rclpy" in code:
+            assert {type(image.data) for image in self.published} == {array.array}  # taken over uncopied
             assert [(i.height, i.width, len(i.data)) for i in self.published] == IMAGES * [
                 (HEIGHT, WIDTH, HEIGHT * WIDTH)
             ]
@@ -92,6 +94,9 @@ def _node_class(delivered: Delivered) -> type:
             return SimpleNamespace(error=print)
 
         def receive(self) -> None:
+            for malformed in self.malformed():
+                for callback in self.callbacks:
+                    callback(malformed)
             for index in range(IMAGES):
                 padded = np.pad(pixels(index).reshape(HEIGHT, 3 * WIDTH), ((0, 0), (0, 6)))
                 message = RosImage(
@@ -103,6 +108,22 @@ def _node_class(delivered: Delivered) -> type:
                 )
                 for callback in self.callbacks:
                     callback(message)
+
+        def malformed(self) -> list[RosImage]:
+            """Images that a driver should not send, and some do: none may end the node."""
+            good = {"height": 4, "width": 5, "encoding": "rgb8", "step": 15, "data": bytes(60)}
+            wrong: list[dict[str, Any]] = [
+                {"height": 0, "width": 0, "step": 0, "data": b""},
+                {"step": 0},
+                {"step": 14},
+                {"data": bytes(59)},
+                {"data": b""},
+                {"width": 2**32 - 1},
+                {"height": 2**32 - 1},
+                {"encoding": "32FC1"},
+                {"encoding": ""},
+            ]
+            return [RosImage(**{**good, **fields}) for fields in wrong]
 
     return Node
 

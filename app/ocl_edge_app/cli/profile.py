@@ -107,13 +107,8 @@ def profile(
     if trace:
         emit_json(trace, result.trace())
     if json_path:
-        facts = {
-            "bundle": opened.identity,
-            "backend": on.setup.backend_name,
-            "head": head,
-            "source": source or "noise",
-        }
-        emit_json(json_path, {**facts, **result.as_dict()})
+        ran = {"bundle": opened.identity, "backend": on.setup.backend_name, "head": head}
+        emit_json(json_path, {**ran, "source": source or "noise", **result.as_dict()})
     if html_path:
         _write_html(html_path, on, result, source or "noise")
     if json_path != "-":

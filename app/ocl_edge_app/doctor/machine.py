@@ -57,7 +57,7 @@ def describe_machine() -> Machine:
     }
     libraries = {name: _version(name) for name in LIBRARIES}
     libraries |= {flavour: _tensorrt_version(flavour) for flavour in FLAVOURS}
-    return Machine(hardware, libraries, backends, _advice(backends, "GPU 0" in hardware))
+    return Machine(hardware, libraries, backends, advice_for(backends, "GPU 0" in hardware))
 
 
 def processor_name() -> str:
@@ -100,7 +100,13 @@ def _tensorrt_version(flavour: FlavourName) -> str | None:
         return str(error)
 
 
-def _advice(backends: dict[str, str | None], has_driver: bool) -> str:
+def advice_for(backends: dict[str, str | None], has_driver: bool) -> str:
+    """The next command to type, in words.
+
+    Args:
+        backends: name -> None where it can be used, else the reason why not.
+        has_driver: whether the NVIDIA driver shows a GPU.
+    """
     if has_driver:
         usable = [flavour for flavour in FLAVOURS if backends[flavour] is None]
         if usable:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from ocl_edge.errors import UsageError
+from ocl_edge.images import read_class_map, read_image
 from ocl_edge.scoring.labels import LabelSpace as LabelSpace
 from ocl_edge.scoring.labels import read_label_palette as read_label_palette
 from ocl_edge.scoring.labels import read_label_space as read_label_space
-from ocl_edge_runtime.sources.images import find_images, read_image
+from ocl_edge_runtime.sources.images import find_images
+
+LABELS_LOOKED_AT = 20
+MUCH_IGNORED = 0.05
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,27 @@ class LabelledFrames:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def doubt(self, space: LabelSpace) -> str | None:
+        """What looks wrong about the labels of some frames, None where nothing does.
+
+        A class without a pixel while much is ignored: labels of 0 and 255, for example, of which only
+        the background is measured.
+        """
+        values = np.zeros(256, np.int64)
+        step = -(-len(self.pairs) // LABELS_LOOKED_AT)
+        for _, file in self.pairs[::step]:
+            with contextlib.suppress(UsageError):  # said when its frame comes
+                values += np.bincount(read_class_map(file).ravel(), minlength=256)
+        ignored = values[space.ignore] / max(1, values.sum()) if 0 <= space.ignore < 256 else 0.0
+        unseen = [name for index, name in enumerate(space.names) if not values[index]]
+        if ignored < MUCH_IGNORED or not unseen or values[: len(space.names)].astype(bool).sum() > 1:
+            return None
+        return (
+            f"the label value {space.ignore} is ignored and fills {100 * ignored:.0f} % of the labels, while "
+            f"{', '.join(unseen[:5])} never occur{'s' if len(unseen) == 1 else ''}: are these masks of 0 and "
+            f"{space.ignore}? Write class indices, or name another ignore_index with --label-classes"
+        )
+
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Image uint8 [H, W, 3] and labels uint8 [H, W] of the same size.
 
@@ -52,14 +77,7 @@ class LabelledFrames:
             FrameError: the image cannot be decoded.
         """
         file, label_file = self.pairs[index]
-        image = read_image(file)
-        try:
-            with Image.open(label_file) as opened:
-                if opened.mode not in ("L", "P"):
-                    raise UsageError(f"{label_file}: expected an 8-bit class map, got mode {opened.mode!r}")
-                labels = np.array(opened)
-        except (OSError, UnidentifiedImageError) as error:
-            raise UsageError(f"{label_file} cannot be read: {error}") from error
+        image, labels = read_image(file), read_class_map(label_file)
         if labels.shape != image.shape[:2]:
             raise UsageError(
                 f"{label_file} is {labels.shape[1]}x{labels.shape[0]}, "

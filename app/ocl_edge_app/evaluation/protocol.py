@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ocl_edge.errors import FrameError
 from ocl_edge_app.evaluation.corruption import Corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace
-from ocl_edge_app.report.pictures import mask_to_text, shrunk
+from ocl_edge_app.pictures import mask_to_text, shrunk
 from ocl_edge_runtime.memory import forget_peak, peak_mib
 from ocl_edge_runtime.session.session import Session
 

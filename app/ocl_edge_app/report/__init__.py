@@ -4,6 +4,7 @@ What the verbs make of it is in `run_report`, `profile_report` and `evaluate_rep
 section that all of them end with.
 """
 
+from ocl_edge_app.pictures import mask_uri, photo_uri
 from ocl_edge_app.report.page import (
     Block,
     Cell,
@@ -21,7 +22,6 @@ from ocl_edge_app.report.page import (
     render_page,
     write_page,
 )
-from ocl_edge_app.report.pictures import mask_uri, overlaid, photo_uri
 from ocl_edge_app.report.plots import (
     Band,
     DotRow,
@@ -61,7 +61,6 @@ __all__ = [
     "Tiles",
     "Timeline",
     "mask_uri",
-    "overlaid",
     "photo_uri",
     "render_page",
     "stage_blocks",

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.errors import FrameError
+from ocl_edge.images import Colour
 from ocl_edge_app.evaluation.labelled import LabelSpace
 from ocl_edge_app.evaluation.summary import Group
+from ocl_edge_app.pictures import mask_from_text, mask_uri, photo_uri, shrunk
 from ocl_edge_app.report.evaluated import Evaluated
 from ocl_edge_app.report.page import Example, Examples, Picture
-from ocl_edge_app.report.pictures import Colour, mask_from_text, mask_uri, photo_uri, shrunk
 
 OUTSIDE = 255
 FIXED, BROKEN, BOTH_WRONG, BOTH_RIGHT, UNLABELLED = range(5)
@@ -43,7 +44,7 @@ def example_block(evaluated: Evaluated, stream: str, groups: Sequence[Group]) ->
             said = "no label" if miou is None else f"{miou:.1f} %"
             pictures.append(Picture(evaluated.label(group), _picture(evaluated, mask), said))
         if pair:
-            pictures.append(_changed(evaluated.space, truth, *masks))
+            pictures.append(changed_pixels(evaluated.space, truth, *masks))
         seen |= {int(value) for pixels in (truth, *masks) for value in np.unique(pixels)}
         examples.append(Example(f"Frame {index}, {evaluated.frames.pairs[index][0].name}", pictures))
     if not examples:
@@ -56,9 +57,10 @@ def example_block(evaluated: Evaluated, stream: str, groups: Sequence[Group]) ->
     return Examples(examples, classes, f"{EXAMPLE_NOTE} {CHANGE_NOTE}" if pair else EXAMPLE_NOTE)
 
 
-def _changed(
+def changed_pixels(
     space: LabelSpace, truth: NDArray[np.uint8], before: NDArray[np.uint8], now: NDArray[np.uint8]
 ) -> Picture:
+    """Which pixels became right or wrong; class maps uint8 [H, W] of one size, in the label space."""
     was, is_ = before == truth, now == truth
     change = np.select(
         [(truth == space.ignore) | (truth >= len(space.names)), is_ & ~was, was & ~is_, was & is_],

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ocl_edge.images import Colour
 from ocl_edge_app.evaluation.corruption import Corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace
 from ocl_edge_app.evaluation.summary import Group, Row, summarise
-from ocl_edge_app.report.pictures import Colour
 
 
 @dataclass(frozen=True)

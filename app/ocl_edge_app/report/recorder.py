@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ocl_edge.method.verdict import words_of_guard
 from ocl_edge.timings import STAGES, UPDATE_STAGES, mask_latency_ms, update_ms
-from ocl_edge_app.report.pictures import shrunk
+from ocl_edge_app.pictures import shrunk
 from ocl_edge_app.report.plots import Moment
 from ocl_edge_runtime.session.frames import Frame, FrameResult
 

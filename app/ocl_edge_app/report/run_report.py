@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from ocl_edge.bundle.manifest import Manifest
+from ocl_edge.images import ColourOverlay
+from ocl_edge_app.pictures import photo_uri
 from ocl_edge_app.report.page import (
     Block,
     Cell,
@@ -18,7 +20,6 @@ from ocl_edge_app.report.page import (
     Text,
     Tile,
 )
-from ocl_edge_app.report.pictures import overlaid, photo_uri
 from ocl_edge_app.report.plots import Histogram, Series, Timeline
 from ocl_edge_app.report.recorder import Events, Reservoir, RunRecorder
 from ocl_edge_app.report.stages import said_ms, stage_blocks
@@ -134,7 +135,7 @@ def _frames(recorder: RunRecorder, manifest: Manifest) -> list[Block]:
             f"Frame {shot.index}, {shot.name}",
             [
                 Picture("image", photo_uri(shot.image)),
-                Picture("overlay", photo_uri(overlaid(shot.image, shot.mask, palette))),
+                Picture("overlay", photo_uri(ColourOverlay(palette).over(shot.image, shot.mask))),
             ],
         )
         for shot in shots

@@ -16,17 +16,54 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ocl_edge import durable
 from ocl_edge.errors import OutputError, StateError, UsageError
+from ocl_edge.given_files import parse_json, read_given, reason_of
+from ocl_edge.plain_text import first_problem
 from ocl_edge_runtime.records.state import state_digest
 from ocl_edge_runtime.session.decisions import FromTape
 from ocl_edge_runtime.session.frames import Decided, Frame, FrameResult
-from ocl_edge_runtime.session.options import OpeningKind
+from ocl_edge_runtime.session.options import OpeningKind, SessionOptions
 from ocl_edge_runtime.session.session import Session
 
 TAPE_VERSION = 1
-ALWAYS_OPEN = {"opening": 1.0}
-"""What a tape ran with that does not say: it is older than the opening."""
-NO_MOMENTS: dict[str, float | None] = {"measured_at": None, "followed_at": None, "learned_at": None}
+ALWAYS_OPEN = 1.0
+"""The opening of a tape that does not name it: it is older."""
+
+MOST_BYTES = 1 << 30
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Moments(_Line):
+    measured_at: float | None = None
+    followed_at: float | None = None
+    learned_at: float | None = None
+
+
+class _Beginning(_Line):
+    version: int
+    run: dict[str, Any]
+    measured_at: float | None = None
+    """In older tapes, instead of ``moments``."""
+    moments: _Moments | None = None
+    begins_with: str
+
+
+class _Frame(_Line):
+    frame: int = Field(ge=0, le=1 << 53)
+    arrived_at: float
+    measured: bool
+    granted: bool
+    taken_in: bool
+
+
+class _End(_Line):
+    ends_with: str
 
 
 class TapeWriter:
@@ -49,14 +86,14 @@ class TapeWriter:
         self._bytes = 0
         self._cut_off = False
         try:
-            self._file = path.open("wb", buffering=0)
+            self._file = durable.open_for_lines(path, append=False)
         except OSError as error:
             raise OutputError(f"cannot write the schedule {path}: {error.strerror}") from error
         self._write(
             {
                 "version": TAPE_VERSION,
                 "run": session.setup.what_decides(),
-                "moments": session.moments,
+                "moments": session.learned.moments,
                 "begins_with": state_digest(session),
             }
         )
@@ -123,31 +160,38 @@ class Tape:
 
     @property
     def opening(self) -> OpeningKind:
-        """That it ran with."""
-        opening: OpeningKind = self.run["opening"]
-        return opening
+        """That it ran with; `Tape.play_in` compares it with what the session runs."""
+        opening = self.run["opening"]
+        return opening if opening == "auto" else float(opening)
 
     @property
     def frame_s(self) -> float | None:
         """Likewise; see `SessionOptions`."""
-        return self.run.get("frame_s")
+        frame_s = self.run.get("frame_s")
+        return None if frame_s is None else float(frame_s)
 
     @classmethod
     def read(cls, path: Path) -> Tape:
         """Raises `UsageError` where there is no file, `StateError` where it is no tape."""
         try:
-            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            head, last = lines[0], lines[-1]
-            if head["version"] != TAPE_VERSION:
-                raise StateError(f"{path} has version {head['version']}, expected {TAPE_VERSION}")
-            frames = {line.pop("frame"): Decided(**line) for line in lines if "frame" in line}
-            run = {**ALWAYS_OPEN, **head["run"]}
-            moments = {**NO_MOMENTS, **head.get("moments", {"measured_at": head.get("measured_at")})}
-            return cls(path, run, moments, head["begins_with"], frames, last.get("ends_with"))
+            lines = [parse_json(line) for line in read_given(path, MOST_BYTES).splitlines()]
+            head, *rest = lines
+            version = head.get("version")
+            if version != TAPE_VERSION:
+                raise StateError(f"{path} has version {version}, expected {TAPE_VERSION}")
+            begun = _Beginning.model_validate(head)
+            taken = [_Frame.model_validate(line) for line in rest if "frame" in line]
+            frames = {line.frame: Decided(**line.model_dump(exclude={"frame"})) for line in taken}
+            ended = _End.model_validate(lines[-1]).ends_with if "ends_with" in lines[-1] else None
+            run = {"opening": ALWAYS_OPEN, **begun.run}
+            SessionOptions(opening=run["opening"], frame_s=run.get("frame_s"))  # refuses what is neither
+            moments = begun.moments or _Moments(measured_at=begun.measured_at)
+            return cls(path, run, moments.model_dump(), begun.begins_with, frames, ended)
         except OSError as error:
-            raise UsageError(f"cannot read the schedule {path}: {error.strerror}") from error
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise StateError(f"{path} is no schedule, or was cut off within a line: {error!r}") from error
+            raise UsageError(f"cannot read the schedule {path}: {reason_of(error)}") from error
+        except (ValueError, AttributeError, TypeError) as error:  # pydantic's is a ValueError
+            said = first_problem(error) if isinstance(error, ValidationError) else str(error)
+            raise StateError(f"{path} is no schedule, or was cut off within a line: {said}") from error
 
     def play_in(self, session: Session) -> Replay:
         """Make a session follow this tape.
@@ -164,7 +208,7 @@ class Tape:
             raise StateError(
                 f"{self.path} was recorded from another state: --resume from a copy of that one, same --seed"
             )
-        session.moments = self.moments
+        session.learned.moments = self.moments
         return Replay(self, session, session.follow(self.frames.values()))
 
 

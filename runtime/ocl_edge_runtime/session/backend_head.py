@@ -11,10 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from ocl_edge.bundle.reading import Bundle
+from ocl_edge.bundle.reading import Bundle, load_head_weights
 from ocl_edge.errors import BackendError, UsageError
 from ocl_edge.method.head import Head
 from ocl_edge.method.methods import ocl
@@ -59,7 +58,7 @@ class BackendHead(Head):
             )
         self._backend, self._names, self._device = backend, names, backend.head_device
         (self._logits,) = backend.describe()["head"].outputs
-        source = load_file(bundle.file("head.safetensors"))
+        source = load_head_weights(bundle)
         super().__init__({name: source[name].to(self._device) for name in names.values()}, settings, seed)
         self._now = {short: self.parameters[name] for short, name in names.items()}
         self._now |= {f"{short}_momentum": torch.zeros_like(self._now[short]) for short in names}

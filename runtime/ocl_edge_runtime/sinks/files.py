@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from PIL import Image
 
 from ocl_edge import durable
 from ocl_edge.errors import OutputError
+from ocl_edge.images import OPACITY, Colour, ColourOverlay
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sinks.base import Sink
+from ocl_edge_runtime.sinks.names import file_name
 
 FAST_COMPRESSION = 1
 
@@ -23,7 +26,7 @@ class MaskSink(Sink):
         self.directory = _made(directory)
 
     def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
-        write_png(self.directory / f"{frame.name}.png", mask)
+        write_png(self.directory / file_name(frame.name), mask)
 
 
 class OverlaySink(Sink):
@@ -35,13 +38,12 @@ class OverlaySink(Sink):
         opacity: of the colours, 0 to 1.
     """
 
-    def __init__(self, directory: Path, palette: list[tuple[int, int, int]], opacity: float = 0.55) -> None:
+    def __init__(self, directory: Path, palette: list[Colour], opacity: float = OPACITY) -> None:
         self.directory = _made(directory)
-        self._colours = (np.array(palette, np.float32) * opacity).round().astype(np.uint8)
-        self._dimmed = (np.arange(256, dtype=np.float32) * (1 - opacity)).astype(np.uint8)
+        self._overlay = ColourOverlay(palette, opacity)
 
     def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
-        write_png(self.directory / f"{frame.name}.png", self._dimmed[frame.image] + self._colours[mask])
+        write_png(self.directory / file_name(frame.name), self._overlay.over(frame.image, mask))
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
@@ -57,6 +59,8 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
 def _made(directory: Path) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):  # found out before the work, not after it
+            pass
     except OSError as error:
-        raise OutputError(f"cannot make the directory {directory}: {error.strerror}") from error
+        raise OutputError(f"cannot write into the directory {directory}: {error.strerror}") from error
     return directory

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import glob
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-
 from ocl_edge.errors import FrameError, UsageError
+from ocl_edge.images import SUFFIXES, image_files, in_natural_order, read_image
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sources.base import UNTIMED_FRAME_S, OnSkip, Source, keep_quiet
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
-RGB_LIKE_MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "CMYK", "YCbCr", "1")
-
 
 class ImageSource(Source):
-    """A directory, one image, or a glob, in order of name.
+    """A directory, one image, or a glob, in order of name; numbers in names count as numbers.
 
     Args:
         text: directory, file, or pattern with ``*``, ``?`` or ``[``.
@@ -63,7 +56,7 @@ class ImageSource(Source):
 
 
 def find_images(text: str) -> list[Path]:
-    """Files of a directory, a path or a glob, sorted by name.
+    """Files of a directory, a path or a glob, in order of name; numbers in names count as numbers.
 
     Raises:
         UsageError: nothing found; the message says what was looked for.
@@ -72,33 +65,13 @@ def find_images(text: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
+        files = image_files(path)
         if not files:
             raise UsageError(f"{text}: the directory holds no images ({', '.join(SUFFIXES)})")
         return files
-    files = sorted(Path(match) for match in glob.glob(text, recursive=True) if Path(match).is_file())
+    files = in_natural_order(
+        Path(match) for match in glob.glob(text, recursive=True) if Path(match).is_file()
+    )
     if not files:
         raise UsageError(f"{text}: no such directory or image, and no file matches it as a pattern")
     return files
-
-
-def read_image(file: Path) -> NDArray[np.uint8]:
-    """Decode an image to uint8 [H, W, 3] RGB.
-
-    Raises:
-        FrameError: unreadable, truncated, empty, or with pixels that are no 8-bit colours
-            (16-bit, float).
-    """
-    try:
-        with warnings.catch_warnings(), Image.open(file) as image:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if image.mode not in RGB_LIKE_MODES:
-                raise FrameError(f"pixels of mode {image.mode!r} are not 8-bit colours")
-            return np.array(image.convert("RGB"))
-    except FrameError:
-        raise
-    except UnidentifiedImageError:
-        size = file.stat().st_size if file.exists() else 0
-        raise FrameError("is empty" if size == 0 else "is not an image") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Warning) as error:
-        raise FrameError(f"cannot be decoded: {error}") from error

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from ocl_edge.errors import UsageError
+from ocl_edge.images import SUFFIXES
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.sources.base import OnSkip, Source, keep_quiet
-from ocl_edge_runtime.sources.images import SUFFIXES, ImageSource
+from ocl_edge_runtime.sources.ffmpeg_limits import stream_options
+from ocl_edge_runtime.sources.images import ImageSource
 from ocl_edge_runtime.sources.live import LiveSource
 from ocl_edge_runtime.sources.paced import PacedSource
-from ocl_edge_runtime.sources.video import PacedReader, VideoReader, VideoSource
+from ocl_edge_runtime.sources.video import PacedReader, VideoReader, VideoSource, rate_of_times
 
 STREAM_DEFAULTS = {"fflags": "nobuffer", "flags": "low_delay", "rtsp_transport": "tcp"}
 """FFmpeg's options of a network stream: no frames held back, none lost to UDP."""
@@ -66,7 +68,7 @@ def open_source(
     """
     path = Path(text)
     if "://" in text:
-        given = {**STREAM_DEFAULTS, **options.input_options}
+        given = {**STREAM_DEFAULTS, **stream_options(text), **options.input_options}
         return _live(
             partial(VideoReader, text, clock, None, given, options.timeout_s),
             options,
@@ -112,7 +114,8 @@ def _live(
 def _recording(path: Path, options: SourceOptions, clock: Clock, on_skip: OnSkip) -> Source:
     if options.fps is None:
         return VideoSource(path, clock, options.limit, on_skip)
-    paced = PacedReader(VideoReader(str(path), clock), clock, options.fps)
+    own_rate = rate_of_times(path) if options.fps == "own" else None
+    paced = PacedReader(VideoReader(str(path), clock), clock, options.fps, own_rate)
     return LiveSource(str(path), paced, clock, limit=options.limit, timeout_s=math.inf, on_skip=on_skip)
 
 

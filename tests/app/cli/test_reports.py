@@ -12,10 +12,10 @@ from PIL import Image
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli import run
-from ocl_edge_app.report.pictures import mask_from_text
+from ocl_edge_app.pictures import mask_from_text
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
-from tests.app.report.html_rules import checked
+from tests.app.html_rules import checked
 from tests.doubles.images import random_image
 
 HOSTILE_FILE = """a&<script>b'"onerror=c.png"""
@@ -165,10 +165,10 @@ def test_settings_of_another_command_are_left_out(
 
 def test_wrong_pixels_and_their_change_are_told_apart(tmp_path: Path) -> None:
     from ocl_edge_app.evaluation.labelled import LabelSpace
-    from ocl_edge_app.report.evaluate_examples import _changed
+    from ocl_edge_app.report.evaluate_examples import changed_pixels
 
     truth = np.array([[0, 0, 1, 1, 9]], np.uint8)  # 9: not labelled
-    picture = _changed(
+    picture = changed_pixels(
         LabelSpace(("a", "b"), 9, None),
         truth,
         np.array([[1, 0, 1, 0, 0]], np.uint8),

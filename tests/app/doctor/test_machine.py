@@ -120,4 +120,4 @@ def test_the_drivers_version_is_read(tmp_path: Path, text: str, version: str | N
 def test_the_next_step_fits_the_machine(gpu: bool, usable: list[str], advice: str) -> None:
     names = ("tensorrt", "tensorrt-rtx", "onnxruntime")
     backends = {name: None if name in (*usable, "onnxruntime") else "missing" for name in names}
-    assert advice in machine._advice(backends, gpu)
+    assert advice in machine.advice_for(backends, gpu)

@@ -14,6 +14,7 @@ from PIL import Image
 from ocl_edge.errors import OutputError
 from ocl_edge.timings import STAGES
 from ocl_edge_app import report as report_package
+from ocl_edge_app.pictures import mask_from_text, mask_to_text, shrunk
 from ocl_edge_app.report import (
     Cell,
     Example,
@@ -30,14 +31,12 @@ from ocl_edge_app.report import (
     Tile,
     Tiles,
     mask_uri,
-    overlaid,
     photo_uri,
     render_page,
     write_page,
 )
-from ocl_edge_app.report.pictures import mask_from_text, mask_to_text, shrunk
 from ocl_edge_app.report.stages import STAGE_COLOURS, stage_blocks
-from tests.app.report.html_rules import checked
+from tests.app.html_rules import checked
 from tests.doubles.images import random_image
 
 HOSTILE = """</style></title><script>alert(1)</script><img src=x onerror=alert('"&')>"""
@@ -142,13 +141,6 @@ def test_pictures_are_small_and_keep_their_classes() -> None:
     photo = decoded(photo_uri(random_image(0, 300, 1000)))
     assert (photo.size, photo.mode) == ((420, 126), "RGB")
     assert decoded(photo_uri(random_image(0))).size == (50, 40)
-
-
-def test_an_overlay_is_a_mixture() -> None:
-    image, mask = np.full((2, 2, 3), 100, np.uint8), np.array([[0, 1], [2, 7]], np.uint8)
-    blended = overlaid(image, mask, PALETTE)
-    expected = [[round(0.45 * 100 + 0.55 * c) for c in colour] for colour in [*PALETTE, (0, 0, 0)]]
-    assert blended.reshape(4, 3).tolist() == expected
 
 
 def test_a_mask_survives_its_way_through_text() -> None:

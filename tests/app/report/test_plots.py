@@ -23,7 +23,7 @@ from ocl_edge_app.report import (
 from ocl_edge_app.report.plots import NARROW, WIDE, Plot
 from ocl_edge_app.report.plots.lines import MOST_POINTS, smoothed
 from ocl_edge_app.report.plots.svg import Scale
-from tests.app.report.html_rules import Checker
+from tests.app.html_rules import Checker
 
 NAN = math.nan
 

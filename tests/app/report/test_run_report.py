@@ -12,7 +12,7 @@ from ocl_edge_app.report.run_report import run_page
 from ocl_edge_runtime.loop import RunReport
 from ocl_edge_runtime.session.frames import Frame, FrameResult
 from ocl_edge_runtime.session.opening import open_session
-from tests.app.report.html_rules import checked
+from tests.app.html_rules import checked
 from tests.doubles.images import random_image
 
 

@@ -22,6 +22,7 @@ SOURCES = (
     ROOT / "ocl_edge/tensorrt/flavours.py",
     ROOT / "export/ocl_edge_export/engines/worker.py",
     ROOT / "runtime/ocl_edge_runtime/backends/tensorrt_backend.py",
+    ROOT / "runtime/ocl_edge_runtime/backends/tensorrt_contexts.py",
     ROOT / "runtime/ocl_edge_runtime/backends/tensorrt_engines.py",
     ROOT / "runtime/ocl_edge_runtime/backends/runtime_cache.py",
 )
@@ -39,7 +40,7 @@ CLASSES = {
 }
 CONFIGS = {
     "worker.py": "IBuilderConfig",
-    "tensorrt_backend.py": "IRuntimeConfig",
+    "tensorrt_contexts.py": "IRuntimeConfig",
     "runtime_cache.py": "IRuntimeConfig",
 }
 RTX_ONLY = {

@@ -23,7 +23,13 @@ def rewrite_manifest(bundle: Path, **changes: object) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["backbone.plain.onnx", "backbone.measured.onnx", "backbone.weights", "head.pt2", "norms.safetensors"],
+    [
+        "backbone.plain.onnx",
+        "backbone.json",
+        "weights.safetensors",
+        "head.json",
+        "norms.safetensors",
+    ],
 )
 def test_a_changed_byte_is_refused_by_the_name_of_its_file(copied: Path, name: str) -> None:
     content = bytearray((copied / name).read_bytes())
@@ -34,14 +40,14 @@ def test_a_changed_byte_is_refused_by_the_name_of_its_file(copied: Path, name: s
 
 
 def test_a_missing_file_is_named(copied: Path) -> None:
-    (copied / "head.pt2").unlink()
-    with pytest.raises(BundleError, match=r"head\.pt2 is missing"):
+    (copied / "head.json").unlink()
+    with pytest.raises(BundleError, match=r"head\.json is missing"):
         Bundle.open(copied)
 
 
 def test_a_newer_schema_asks_for_an_upgrade(copied: Path) -> None:
-    rewrite_manifest(copied, schema_version=4)
-    with pytest.raises(BundleError, match="schema 4, this ocl-edge reads 3: upgrade ocl-edge"):
+    rewrite_manifest(copied, schema_version=5)
+    with pytest.raises(BundleError, match="schema 5, this ocl-edge reads 4: upgrade ocl-edge"):
         Bundle.open(copied)
 
 

@@ -86,7 +86,7 @@ def opened(bundle: Bundle, device: HostDevice, graphs: bool = True) -> TensorRtB
 
 
 def contexts(backend: TensorRtBackend) -> list[object]:
-    return [prepared.context for prepared in backend._prepared.values()]
+    return [prepared.context for prepared in backend.contexts.prepared.values()]
 
 
 def test_each_form_and_batch_is_captured_once_and_replayed(small_bundle: Bundle) -> None:
@@ -161,7 +161,7 @@ def test_the_two_sets_of_a_heads_weights_stay_on_the_device(small_bundle: Bundle
     for pair in pairs:
         assert head.adapt(pair, ocl, watch).applied
     assert device.uploads == 0  # the double binds CPU tensors as a GPU binds its own
-    runs = backend._loaded["head_step"].executions
+    runs = backend.contexts.loaded["head_step"].executions
     assert len(runs) == steps
     for now, after in pairwise(runs):
         for name in ("weight", "bias", "weight_momentum", "bias_momentum"):
@@ -235,8 +235,10 @@ def test_a_batch_that_the_engine_does_not_take_is_refused(small_bundle: Bundle) 
 def test_a_failing_run_says_what_the_library_said(
     small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend = opened(small_bundle, HostDevice())
-    backend._library.messages.append("error: illegal address")
+    store_fake_engines(small_bundle)
+    library = fake_library()
+    backend = TensorRtBackend(small_bundle, "tensorrt", library=library, device=HostDevice())
+    library.messages.append("error: illegal address")
     monkeypatch.setattr(
         HostDevice, "run", lambda self, enqueue: enqueue(0)
     )  # a stream that is not the device's
@@ -282,12 +284,10 @@ def test_without_any_engine_the_command_is_given(small_bundle: Bundle) -> None:
 
 def test_a_form_without_an_engine_is_refused_when_it_is_asked_for(small_bundle: Bundle) -> None:
     for stored in store_fake_engines(small_bundle):
-        if stored.record.key.form == "measured":
+        if stored.record.key.form in ("measured", "head_step"):
             stored.path.with_suffix(".json").unlink()
     backend = TensorRtBackend(small_bundle, "tensorrt", library=fake_library(), device=HostDevice())
-    assert list(backend.describe()) == ["plain", "modulated", "head", "head_step"]
-    backend.engines.pop("head_step")
-    backend._specs.pop("head_step")
+    assert list(backend.describe()) == ["plain", "modulated", "head"]
     with pytest.raises(
         BackendError, match=r"cannot run head_step: build them: ocl-edge .*--forms head,head_step"
     ):

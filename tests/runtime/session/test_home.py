@@ -166,7 +166,7 @@ def test_a_resumed_session_goes_on_bit_for_bit(small_bundle: Bundle, home_is: di
 
     go(one, 0, 5)
     other.import_state(*one.export_state())
-    other.moments = one.moments
+    other.learned.moments = one.learned.moments
     go(one, 5, 10)
     go(other, 5, 10)
     assert other.weights.weights_sha256() == one.weights.weights_sha256()

@@ -14,7 +14,7 @@ from ocl_edge.errors import UsageError
 from ocl_edge.network.forms import FORMS
 from ocl_edge.network.tail import Tail
 from ocl_edge_app.cli import run
-from ocl_edge_export.engines.form_inputs import inputs_of_form
+from ocl_edge_export.form_inputs import inputs_of_form
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.records.state import StateStore

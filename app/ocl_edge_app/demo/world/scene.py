@@ -16,7 +16,7 @@ from ocl_edge_app.demo.world.draw_ground import ahead_of, draw_buildings, draw_g
 from ocl_edge_app.demo.world.draw_objects import draw_lamp, draw_sign, draw_tree, draw_walker
 from ocl_edge_app.demo.world.facades import paint_facades
 from ocl_edge_app.demo.world.layout import STREET_M, Car, Walker
-from ocl_edge_app.demo.world.lots import lay_out
+from ocl_edge_app.demo.world.random_street import random_street
 from ocl_edge_app.demo.world.textures import paint_ground
 from ocl_edge_app.demo.world.view import SKY_DEPTH_M, View, read_view
 
@@ -32,12 +32,12 @@ class Scene:
     """One street, the same for the same seed.
 
     Args:
-        seed: decides everything that is drawn by lot.
+        seed: decides everything that is drawn at random.
     """
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng((seed, 0x57EE7))
-        self.street = lay_out(rng)
+        self.street = random_street(rng)
         self._facades = paint_facades(self.street, rng)
         self._ground = paint_ground(self.street, rng)
         self._start_m = float(rng.uniform(0, STREET_M))

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ocl_edge.bundle.reading import Bundle, load_norms
 from ocl_edge.method.norms import prior_of_channels
+from ocl_edge.network.form_tensors import inputs_of
 from ocl_edge.network.forms import FormName, distinct_form
 
 
@@ -17,12 +18,7 @@ def inputs_of_form(bundle: Bundle, form: FormName, images: Tensor) -> dict[str, 
         form: whose inputs.
         images: float32 [N, 3, H, W], normalised.
     """
-    form = distinct_form(form, bundle.manifest.norms)
-    source = load_norms(bundle)
-    if form == "modulated":
-        return {"image": images, "norm_vectors": source.vectors(source.statistics)}
-    if form == "measured":
-        manifest = bundle.manifest
-        prior = prior_of_channels([n.channels for n in manifest.norms], manifest.adaptation.prior)
-        return {"image": images, "anchor_statistics": source.statistics, "anchor_weight": prior}
-    return {"image": images}
+    norms, source = bundle.manifest.norms, load_norms(bundle)
+    prior = prior_of_channels([norm.channels for norm in norms], bundle.manifest.adaptation.prior)
+    statistics = source.statistics
+    return inputs_of(distinct_form(form, norms), images, source.vectors(statistics), statistics, prior)

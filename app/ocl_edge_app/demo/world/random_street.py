@@ -1,4 +1,4 @@
-"""Lays a street out by lot."""
+"""A street whose houses, trees, cars and people are drawn at random, all from one seed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SKIN_COLOURS: tuple[Colour, ...] = ((236, 196, 166), (198, 142, 106), (130, 86, 
 LEAF_COLOURS: tuple[Colour, ...] = ((72, 112, 44), (92, 124, 48), (56, 98, 52), (112, 126, 50), (64, 104, 66))
 
 
-def lay_out(rng: np.random.Generator) -> Street:
-    """A street by lot."""
+def random_street(rng: np.random.Generator) -> Street:
+    """A street; the same generator gives the same one."""
     road = float(rng.uniform(5.0, 5.8))
     pavement = float(rng.uniform(2.6, 3.8))
     crossings = tuple(float(z) for z in np.sort(rng.uniform(0, 1, 3) * 50 + np.array([10, 95, 180])))

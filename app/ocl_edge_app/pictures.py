@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ocl_edge.errors import FrameError
+from ocl_edge.images import Colour, class_map, decode_image
+
 MOST_PX = 420
 """Width of a picture in a report; larger ones are shrunk."""
-
-OPACITY = 0.55
-Colour = tuple[int, int, int]
 
 
 def photo_uri(image: NDArray[np.uint8], quality: int = 82) -> str:
@@ -25,16 +25,6 @@ def photo_uri(image: NDArray[np.uint8], quality: int = 82) -> str:
 def mask_uri(mask: NDArray[np.uint8], palette: Sequence[Colour]) -> str:
     """Indexed PNG of a class map, uint8 [H, W]; a class beyond the palette is black."""
     return _uri("image/png", _indexed(shrunk(mask), palette), format="PNG", optimize=True)
-
-
-def overlaid(
-    image: NDArray[np.uint8], mask: NDArray[np.uint8], palette: Sequence[Colour]
-) -> NDArray[np.uint8]:
-    """The image with the class colours blended over it, uint8 [H, W, 3]; both of one size."""
-    colours = np.zeros((256, 3), np.float32)
-    colours[: len(palette)] = palette
-    blended = (1 - OPACITY) * image.astype(np.float32) + OPACITY * colours[mask]
-    return np.asarray(blended.round(), np.uint8)
 
 
 def shrunk(pixels: NDArray[np.uint8], most_px: int = MOST_PX) -> NDArray[np.uint8]:
@@ -59,13 +49,9 @@ def mask_from_text(text: str) -> NDArray[np.uint8]:
         ValueError: the text is something else.
     """
     try:
-        with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as image:
-            mask = np.array(image)
-    except (OSError, SyntaxError) as error:
-        raise ValueError("no class map") from error
-    if mask.dtype != np.uint8 or mask.ndim != 2:
-        raise ValueError("no class map of 8 bits")
-    return mask
+        return decode_image(io.BytesIO(base64.b64decode(text, validate=True)), class_map)
+    except FrameError as error:
+        raise ValueError(f"no class map: {error}") from error
 
 
 def _indexed(mask: NDArray[np.uint8], palette: Sequence[Colour]) -> Image.Image:

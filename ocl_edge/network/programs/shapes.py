@@ -1,0 +1,112 @@
+"""What a program would compute, worked out without computing it: on PyTorch's meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ocl_edge.errors import BundleError
+from ocl_edge.network.programs.operators import CREATORS, PYTHON, name_of
+
+Shape = Sequence[int]
+
+BATCH = 2
+LARGEST_TENSOR_BYTES = 16 * 2**30
+LARGEST_SIDE = 2**20
+LARGEST_SIZE = 2**53
+MOST_PIECES = 2**16
+"""An operator that gives a list may cut no side that is longer."""
+
+GIVE_LISTS = ("aten.split", "aten.unbind", "aten.chunk", "aten.meshgrid", "aten.split_with_sizes")
+
+
+def fit_shapes(
+    graph: fx.Graph,
+    root: nn.Module,
+    inputs: Sequence[Shape],
+    results: Sequence[fx.Node],
+    outputs: Sequence[Shape | None],
+    file: str,
+) -> None:
+    """Follow shapes and dtypes through a graph: ``meta["val"]`` of a node is then its value for two images.
+
+    Args:
+        graph: nodes in order; what they refer to is in ``root``.
+        root: the tensors.
+        inputs: float32 inputs, shape of each for one image.
+        results: the nodes that are the outputs.
+        outputs: shape of each of them for one image; None where any will do.
+        file: named in errors.
+
+    Raises:
+        BundleError: a node does not fit what it is given, or would need absurd memory.
+    """
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    if len(placeholders) != len(inputs):
+        raise BundleError(f"{file} takes {len(placeholders)} inputs, {len(inputs)} were expected")
+    for node, shape in zip(placeholders, inputs, strict=True):
+        if not all(0 < side < LARGEST_SIDE for side in shape):
+            raise BundleError(f"{file}: {list(shape)} is no shape of an input")
+        node.meta["val"] = torch.empty(BATCH, *shape, device="meta")
+        _refuse_huge(node.meta["val"], f"{file}: {node.name}")
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            node.meta["val"] = _attribute(root, node.target).to("meta")
+        elif node.op == "call_function":
+            node.meta["val"] = _called(node, file)
+    if len(results) != len(outputs):
+        raise BundleError(f"{file} gives {len(results)} outputs, {len(outputs)} were expected")
+    for node, wanted in zip(results, outputs, strict=True):
+        found = tuple(getattr(node.meta["val"], "shape", ()))
+        if wanted is not None and found != (BATCH, *wanted):
+            raise BundleError(f"{file}: {node.name} has shape {list(found[1:])}, expected {list(wanted)}")
+
+
+def _attribute(root: nn.Module, target: Any) -> Tensor:
+    value: Any = root
+    for part in str(target).split("."):
+        value = getattr(value, part)
+    assert isinstance(value, Tensor)
+    return value
+
+
+def _called(node: fx.Node, file: str) -> Any:
+    operator = name_of(node.target)
+    arguments = fx.map_arg(node.args, lambda n: n.meta["val"])
+    keywords = dict(fx.map_arg(dict(node.kwargs), lambda n: n.meta["val"]))
+    _refuse_absurd(operator, [n.meta["val"] for n in node.all_input_nodes], arguments, f"{file}: {node.name}")
+    if operator in CREATORS:
+        keywords["device"] = torch.device("meta")
+    try:
+        value = node.target(*arguments, **keywords)  # type: ignore[operator]
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise BundleError(
+            f"{file}: {node.name} ({operator}) does not fit what it is given: {reason[0]}"
+        ) from error
+    _refuse_huge(value, f"{file}: {node.name}")
+    return value
+
+
+def _refuse_absurd(operator: str, read: list[Any], arguments: Any, where: str) -> None:
+    """What takes memory or time even where tensors have no memory."""
+    numbers = operator in PYTHON and operator != "operator.getitem"
+    if numbers and not all(isinstance(argument, int | float) for argument in arguments):
+        raise BundleError(f"{where}: {operator} is for sizes, it is given something else")
+    if operator.startswith(GIVE_LISTS):
+        tensors = [value for value in read if isinstance(value, Tensor)]
+        if any(side > MOST_PIECES for tensor in tensors for side in tensor.shape):
+            raise BundleError(f"{where}: {operator} would cut a side of more than {MOST_PIECES} into pieces")
+
+
+def _refuse_huge(value: Any, where: str) -> None:
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(item, Tensor) and item.numel() * item.element_size() > LARGEST_TENSOR_BYTES:
+            raise BundleError(
+                f"{where} would have shape {list(item.shape)}, more than {LARGEST_TENSOR_BYTES >> 30} GiB"
+            )
+        if isinstance(item, int | float) and abs(item) > LARGEST_SIZE:
+            raise BundleError(f"{where}: {item} is no size")
