@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.errors import UsageError
+from ocl_edge.errors import StateError, UsageError
 from ocl_edge.method.home import SensingNorms
 from ocl_edge.method.verdict import Reason
 from ocl_edge_app.evaluation.corruption import Corruption
@@ -281,3 +281,23 @@ def test_where_the_opening_follows_the_limit_is_that_of_the_network(
         fixed = realtime(bundle, replace(OPTIONS, opening=1.0), statistics_limit=1e9)
         assert fixed.step(random_image(1), 1.0).verdict.applied
     assert verdicts == {1e-3: Reason.STATISTICS_TOO_FAR, 1e3: Reason.ADAPTED}
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        torch.tensor([0.5, 0.5], dtype=torch.float64),
+        torch.tensor([0.5, 0.5, 0.5]),
+        torch.tensor([0.5, 1.5, 0.5], dtype=torch.float64),
+        torch.tensor([0.5, torch.nan, 0.5], dtype=torch.float64),
+    ],
+)
+def test_an_opening_that_cannot_be_is_no_state(
+    small_bundle: Bundle, home_is: dict[str, float], opening: torch.Tensor
+) -> None:
+    home_is["distance"] = 3.0
+    session = realtime(small_bundle)
+    play(session, 0, 2)
+    tensors, facts = session.export_state()
+    with pytest.raises(StateError, match="opening"):
+        realtime(small_bundle).import_state(tensors | {"opening": opening}, facts)
