@@ -43,7 +43,7 @@ class RunReport:
         latency_ms: from the decoded frame to its mask, per recent frame (`RECENT_FRAMES`).
         update_ms: time of the update, per recent frame that was adapted on.
         openings: that the recent frames were seen at, 0 to 1.
-        distances: of the recent frames that were measured, from home; may hold values that are not finite.
+        distances: of the recent frames from home; NaN where none was measured yet.
         losses: the loss before each recent update; may hold values that are not finite.
         seconds: wall-clock time of the whole loop, decoding and sinks included.
     """
@@ -70,6 +70,11 @@ class RunReport:
         return sum(finite) / len(finite) if finite else math.nan
 
     @property
+    def known_distances(self) -> list[float]:
+        """`distances` without those that are not finite."""
+        return [distance for distance in self.distances if math.isfinite(distance)]
+
+    @property
     def late_share(self) -> float:
         """Of the masks, those that missed the deadline, 0 to 1."""
         return self.late / self.frames if self.frames else 0.0
@@ -78,8 +83,7 @@ class RunReport:
         self.frames += 1
         self.late += result.late
         _append(self.openings, result.opening)
-        if result.distance is not None:
-            _append(self.distances, result.distance)
+        _append(self.distances, math.nan if result.distance is None else result.distance)
         _append(self.latency_ms, mask_latency_ms(result.timings_ms))
         if result.verdict.reason is not Reason.IN_BACKGROUND:
             self._count(result.verdict, result.timings_ms)
@@ -118,7 +122,7 @@ class RunReport:
             "latency_ms": Distribution.of(self.latency_ms).as_dict() if self.latency_ms else None,
             "update_ms": Distribution.of(self.update_ms).as_dict() if self.update_ms else None,
             "opening": Distribution.of(self.openings).as_dict() if self.openings else None,
-            "distance": Distribution.of(self.distances).as_dict() if self.distances else None,
+            "distance": Distribution.of(self.known_distances).as_dict() if self.known_distances else None,
             "losses": self.losses,
         }
 

@@ -65,7 +65,7 @@ def opening_in_words(setup: Setup, report: RunReport) -> str:
     opened = Distribution.of(report.openings)
     how = "" if setup.follows_home else ", held there"
     words = f"mean {opened.mean:.2f}, p90 {opened.p90:.2f}{how}"
-    if report.distances:
-        distance = Distribution.of(report.distances)
+    if report.known_distances:
+        distance = Distribution.of(report.known_distances)
         words += f"; distance from home p50 {distance.p50:.2f}, p90 {distance.p90:.2f}"
     return words
