@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ocl_edge.bundle.mistaken import instead_of_checkpoint
 from ocl_edge.errors import CheckpointError
 from ocl_edge.network import zoo
 
@@ -32,6 +33,10 @@ class Metadata(BaseModel):
     palette: list[tuple[int, int, int]] | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+
+
+class UntrustedPickleError(CheckpointError):
+    """What cannot be read without --trust-pickle."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ def read_checkpoint(path: Path, trust_pickle: bool = False) -> Checkpoint:
     Raises:
         CheckpointError: missing, truncated, not a checkpoint, or a pickle that is not trusted.
     """
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}")
+    if mistaken := instead_of_checkpoint(path):
+        raise CheckpointError(mistaken)
     content = _load(path, trust_pickle)
     if isinstance(content, nn.Module):
         return Checkpoint(dict(content.state_dict()), module=content)
@@ -110,7 +115,7 @@ def _load(path: Path, trust_pickle: bool) -> Any:
             raise CheckpointError(
                 f"{path} is damaged or not a PyTorch checkpoint: {_first_line(error)}"
             ) from error
-        raise CheckpointError(
+        raise UntrustedPickleError(
             f"{path} holds pickled Python objects or is not a PyTorch checkpoint. Loading a pickle runs code "
             "from the file. If you trust its origin: --trust-pickle"
         ) from error

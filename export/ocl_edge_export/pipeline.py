@@ -25,11 +25,12 @@ from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec
 from ocl_edge_export.capture import capture
-from ocl_edge_export.checkpoint import Checkpoint, load_network, read_checkpoint
+from ocl_edge_export.checkpoint import Checkpoint, load_network
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
 from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
 from ocl_edge_export.learning_rate import scaled_rate, squared_gradient_norm
 from ocl_edge_export.lowering import lower_adaptive_pooling
+from ocl_edge_export.missing import ask_for_what_is_missing, read_or_ask
 from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, write_forms
 from ocl_edge_export.parity import Tolerances, check_parity
 from ocl_edge_export.programs import check_programs, write_programs
@@ -95,7 +96,8 @@ def export_bundle(
     """
     with new_bundle_directory(request.out, request.force) as directory:
         progress("read checkpoint")
-        checkpoint = read_checkpoint(request.checkpoint, request.trust_pickle)
+        checkpoint = read_or_ask(request.checkpoint, request.trust_pickle, request.input_size)
+        ask_for_what_is_missing(request.checkpoint, checkpoint, request.arch, request.input_size)
         network, spec = load_network(checkpoint, request.arch)
         frame = _input_spec(request, checkpoint, spec)
         progress("capture and split")
@@ -133,10 +135,7 @@ def _input_spec(request: ExportRequest, checkpoint: Checkpoint, spec: Spec) -> I
         or known.input_size
         or (spec.architecture.input_size if spec.architecture else None)
     )
-    if size is None:
-        raise UsageError(
-            "the input size is not known: --input-size HEIGHTxWIDTH, for example --input-size 512x1024"
-        )
+    assert size is not None, "see ask_for_what_is_missing"
     defaults = InputSpec(height=size[0], width=size[1])
     return defaults.model_copy(
         update={

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, fx
 
 from ocl_edge.bundle.manifest import MANIFEST, HeadGraphs, Manifest, file_sha256, read_manifest
+from ocl_edge.bundle.mistaken import instead_of_bundle, is_bundle
 from ocl_edge.errors import BundleError
 from ocl_edge.method.norms import SourceNorms
 from ocl_edge.network.programs import Shape, read_program
@@ -43,10 +44,9 @@ class Bundle:
         try:
             raw = (path / MANIFEST).read_bytes()
         except OSError as error:
-            raise BundleError(
-                f"{path} is not a bundle: {MANIFEST} cannot be read ({error.strerror}); "
-                f"make one with: ocl-edge export CHECKPOINT --out {path}"
-            ) from error
+            if is_bundle(path):
+                raise BundleError(f"{path / MANIFEST} cannot be read: {error.strerror}") from error
+            raise BundleError(instead_of_bundle(path)) from error
         bundle = cls(path, read_manifest(raw, path), hashlib.sha256(raw).hexdigest())
         if verify:
             bundle.verify()
