@@ -182,7 +182,7 @@ def test_noise_does_no_lasting_harm(
 ) -> None:
     """Refused by its statistics or undone by the guard, as the network has it."""
     outcome = play(demo_bundle, rain, noise, every=every)
-    assert outcome.kinds["the frame is blank"] == 0
+    assert outcome.kinds[Reason.BLANK] == 0
     holds(outcome, frozen)
 
 
@@ -199,7 +199,7 @@ def test_a_bad_view_does_no_lasting_harm(
 def test_a_frozen_camera_teaches_nothing(demo_bundle: Bundle, rain: list[DriveFrame], frozen: float) -> None:
     still = rain[:BEFORE] + [rain[BEFORE - 1]] * FAULTY + rain[BEFORE + FAULTY :]
     outcome = play(demo_bundle, still)
-    assert outcome.kinds == {"the frame repeats the one before": FAULTY}
+    assert outcome.kinds == {Reason.REPEATED: FAULTY}
     holds(outcome, frozen)
 
 
