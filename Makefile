@@ -1,4 +1,4 @@
-# make setup | test | fuzz | test-fast | test-gpu | check | demo | demo-camvid | accuracy | bench | clean
+# make setup | test | fuzz | test-fast | test-families | test-gpu | check | demo | demo-camvid | accuracy | bench | clean
 PYTHON ?= python3
 DATA ?= ../shared/data
 VENV := .venv
@@ -10,7 +10,7 @@ OUT ?= out
 MINUTES ?= 30
 PYTEST_OPTIONS ?=
 
-.PHONY: setup test fuzz test-fast test-gpu check demo demo-camvid accuracy bench clean
+.PHONY: setup test fuzz test-fast test-families test-gpu check demo demo-camvid accuracy bench clean
 
 setup: $(READY)
 
@@ -25,6 +25,14 @@ test: setup
 # The inner loop: less than a minute.
 test-fast: setup
 	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_OPTIONS)
+
+# Published families of networks, in an environment of their own: torchvision brings a PyTorch of several GB.
+test-families:
+	$(PYTHON) -m venv $(VENV)-families
+	$(VENV)-families/bin/python -m pip install --quiet -c constraints-families.txt torch torchvision
+	$(VENV)-families/bin/python -m pip install --quiet -c constraints-families.txt -e '.[cpu,openvino]' pytest \
+		segmentation-models-pytorch timm transformers
+	$(VENV)-families/bin/python -m pytest -m families tests/families $(PYTEST_OPTIONS)
 
 # Where there is a GPU and a TensorRT. In PYTHON's environment, because theirs (JetPack's) cannot be
 # installed into a venv: pip install -e '.[cpu]' pytest there first.
@@ -68,4 +76,4 @@ bench: setup
 	$(BIN)/python bench/faults.py --data $(DATA) --results $(OUT)/faults
 
 clean:
-	rm -rf $(VENV) $(OUT) dist .coverage .import_linter_cache .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-families $(OUT) dist .coverage .import_linter_cache .mypy_cache .ruff_cache .pytest_cache

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ocl_edge.errors import FrameError, UsageError
 from ocl_edge.given_files import open_given, reason_of
-from ocl_edge.network.preprocess import MOST_PIXELS
 
 Pixels = TypeVar("Pixels")
 
@@ -25,17 +25,32 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 RGB_LIKE_MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "CMYK", "YCbCr", "1")
 OPACITY = 0.55
+MOST_PIXELS = 1 << 26
+"""Of an image, or a network's input: 8192 x 8192."""
+
 Colour = tuple[int, int, int]
 """RGB, 0 to 255."""
 
 
 def image_files(directory: Path) -> list[Path]:
-    """The image files of a directory, in order of name."""
-    return sorted(file for file in directory.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+    """The image files of a directory, in natural order."""
+    files = (file for file in directory.iterdir() if file.suffix.lower() in SUFFIXES)
+    return in_natural_order(file for file in files if file.is_file())
+
+
+def in_natural_order(files: Iterable[Path]) -> list[Path]:
+    """By name, with numbers as numbers: 2.png comes before 10.png, in every folder of the path."""
+    return sorted(files, key=lambda file: ([_natural(part) for part in file.parts], file.parts))
+
+
+def _natural(text: str) -> list[tuple[int, str, int]]:
+    """Digits compare as the number that they are, and come before letters."""
+    pieces = re.split(r"([0-9]+)", text)
+    return [(0, "", int(p)) if p.isdecimal() else (1, p, 0) for p in pieces if p]
 
 
 def decode_image(file: Path | BinaryIO, take: Callable[[Image.Image], Pixels]) -> Pixels:
-    """What ``take`` makes of an image whose header was read and whose pixels were not yet.
+    """What ``take`` makes of an image, turned as its EXIF data say; its size was asked before its pixels.
 
     The only place that hands bytes to Pillow, which goes by the content, not by the name: an EPS file called
     017.png would start Ghostscript. So the formats of the documentation are decoded and no others, and the
@@ -54,6 +69,7 @@ def decode_image(file: Path | BinaryIO, take: Callable[[Image.Image], Pixels]) -
             warnings.simplefilter("ignore")  # of damaged metadata; sizes are checked here
             with Image.open(content, formats=FORMATS) as image:
                 _check_size(image)
+                ImageOps.exif_transpose(image, in_place=True)
                 return take(image)
     except FrameError:
         raise

@@ -116,10 +116,29 @@ class Parity(BaseModel):
     forms: dict[Text, FormParity] = Field(max_length=100)
 
 
+class OutputSpec(_Strict):
+    """Which output of the network the bundle gives, and what its numbers are.
+
+    Attributes:
+        name: keys and positions on the way to it, with dots between; empty where there is one.
+        others: outputs that were not taken, name -> shape for one image.
+        values: what the network gives; the loss always gets logits.
+        threshold: where the network has one channel: the probability from which a pixel is
+            foreground, class 1. None: the strongest class wins.
+    """
+
+    name: Text = ""
+    others: dict[Text, Annotated[tuple[Size, ...], Field(max_length=7)]] = Field({}, max_length=1000)
+    values: Literal["logits", "probabilities", "log-probabilities"] = "logits"
+    threshold: float | None = Field(None, gt=0, lt=1)
+
+
 class Manifest(_Strict):
     """Everything that is known about a bundle without opening its other files.
 
-    ``no_head_graphs`` is the reason where ``head_graphs`` is None.
+    ``no_head_graphs`` is the reason where ``head_graphs`` is None. ``unfit_backends`` compute
+    otherwise than the network, as export found: name -> how; `auto` passes them over.
+    ``checkpoint_notes`` say what was unwrapped or left out.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -127,6 +146,7 @@ class Manifest(_Strict):
     architecture: Text
     checkpoint: Text
     checkpoint_sha256: Sha256
+    checkpoint_notes: tuple[Text, ...] = Field((), max_length=100)
     head_module: Text
     head_parameters: int = Field(gt=0, le=1 << 40)
     input: InputSpec
@@ -136,6 +156,7 @@ class Manifest(_Strict):
     )
     logits: tuple[Size, Side, Side]
     align_corners: bool
+    output: OutputSpec = OutputSpec()
     opset: int = Field(ge=1, le=100)
     stat_rows: int = Field(ge=1, le=1 << 20)
     norms: tuple[NormSpec, ...] = Field(max_length=10_000)
@@ -143,6 +164,7 @@ class Manifest(_Strict):
     head_graphs: HeadGraphs | None = None
     no_head_graphs: Text | None = None
     parity: dict[str, Any]
+    unfit_backends: dict[Text, Text] = Field({}, max_length=100)
     adaptation: AdaptationDefaults = AdaptationDefaults()
     files: dict[PlainName, FileSpec] = Field({}, max_length=1000)
 
@@ -216,7 +238,7 @@ class Manifest(_Strict):
         """Of every tensor that a form may have."""
         packed = (2, self.norm_channels)
         return {
-            "image": (-1, 3, self.input.height, self.input.width),
+            "image": (-1, self.input.channels, self.input.height, self.input.width),
             "norm_vectors": packed,
             "anchor_statistics": packed,
             "anchor_weight": (1, self.norm_channels),

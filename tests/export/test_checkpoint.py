@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import re
+import sys
+import time
+import types
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -57,7 +63,7 @@ def test_nested_and_prefixed_state_dicts_are_found(
 
 def test_safetensors_are_read(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     save_file(state, tmp_path / "small.safetensors")
-    network, _ = load_network(read_checkpoint(tmp_path / "small.safetensors"), SMALL_ARCH)
+    network = load_network(read_checkpoint(tmp_path / "small.safetensors"), SMALL_ARCH).network
     assert torch.equal(network.state_dict()["classifier.weight"], state["classifier.weight"])
 
 
@@ -65,7 +71,7 @@ def test_a_pickled_module_needs_trust(tmp_path: Path) -> None:
     torch.save(nn.Sequential(nn.Conv2d(3, 2, 1)), tmp_path / "module.pth")
     with pytest.raises(CheckpointError, match="--trust-pickle"):
         read_checkpoint(tmp_path / "module.pth")
-    network, _ = load_network(read_checkpoint(tmp_path / "module.pth", trust_pickle=True), None)
+    network = load_network(read_checkpoint(tmp_path / "module.pth", trust_pickle=True), None).network
     assert isinstance(network, nn.Sequential)
     assert not network.training
 
@@ -95,9 +101,9 @@ def test_the_architecture_comes_from_metadata_or_is_recognised(
 ) -> None:
     of_the_zoo = demo.build(5, 4).state_dict()
     torch.save({"state_dict": of_the_zoo, "ocl_edge": {"arch": "demo:classes=5,width=4"}}, tmp_path / "n.pth")
-    _, spec = load_network(read_checkpoint(tmp_path / "n.pth"), None)
+    spec = load_network(read_checkpoint(tmp_path / "n.pth"), None).spec
     assert str(spec) == "demo:classes=5,width=4"
-    _, spec = load_network(Checkpoint(ESPNetv2(1.0, 7).state_dict()), None)
+    spec = load_network(Checkpoint(ESPNetv2(1.0, 7).state_dict()), None).spec
     assert str(spec) == "espnetv2:scale=1.0,classes=7"
     with pytest.raises(CheckpointError, match="tried: espnetv2, demo"):
         load_network(Checkpoint(state), None)
@@ -179,7 +185,7 @@ def test_a_negative_variance_is_named(state: dict[str, torch.Tensor]) -> None:
 
 def test_half_precision_is_read(state: dict[str, torch.Tensor]) -> None:
     halves = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
-    network, _ = load_network(Checkpoint(halves), SMALL_ARCH)
+    network = load_network(Checkpoint(halves), SMALL_ARCH).network
     assert network.state_dict()["classifier.weight"].dtype == torch.float32
 
 
@@ -213,3 +219,161 @@ def test_metadata_that_makes_no_sense_is_refused_by_its_field(
     torch.save({"state_dict": state, "ocl_edge": {field: value}}, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=f"x.pth: metadata under 'ocl_edge': {field}"):
         read_checkpoint(tmp_path / "x.pth")
+
+
+Kind = dict[str, object]
+
+
+def kinds_of_files(state: dict[str, torch.Tensor]) -> dict[str, tuple[Kind, str]]:
+    """What trainers write: (content, what the export says of it)."""
+    wrong = {name: torch.zeros_like(t) for name, t in state.items()}
+
+    def under(prefix: str, tensors: dict[str, torch.Tensor] = state) -> Kind:
+        return {f"{prefix}{name}": t for name, t in tensors.items()}
+
+    def part(prefix: str) -> Kind:
+        return {n.replace("gate.", f"gate.{prefix}"): t for n, t in state.items()}
+
+    return {
+        "plain": (under(""), ""),
+        "parallel": (under("module."), ""),
+        "compiled, parallel": (under("_orig_mod.module."), ""),
+        "parallel, compiled": (under("module._orig_mod."), ""),
+        "a part compiled": (part("_orig_mod."), ""),
+        "a part parallel": (part("module."), ""),
+        "lightning": (
+            {"state_dict": {**under("model."), "loss.weight": torch.ones(5)}},
+            "'state_dict.model'",
+        ),
+        "mmengine": (
+            {"meta": {"epoch": 3}, "state_dict": under("segmentor.net.")},
+            "'state_dict.segmentor.net'",
+        ),
+        "generator": (
+            {"generator": under("module."), "discriminator": {"a.weight": torch.ones(2)}},
+            "'generator'",
+        ),
+        "average": ({"model": under("", wrong), "ema": under("")}, "'ema', not from 'model'"),
+        "average of timm": (
+            {"state_dict": under("", wrong), "state_dict_ema": under("")},
+            "'state_dict_ema'",
+        ),
+        "nested average": (
+            {"net": under("module.", wrong), "model_ema": {"module": under("")}},
+            "'model_ema'",
+        ),
+        "swa": ({**under("module."), "n_averaged": torch.tensor(7)}, "n_averaged"),
+        "optimiser beside": (
+            {"model": under(""), "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}},
+            "'model'",
+        ),
+        "training head": ({**under(""), "auxlayer.conv.weight": torch.ones(3)}, "left out.*auxlayer"),
+        "no counters": ({n: t for n, t in state.items() if "num_batches" not in n}, ""),
+        "numpy and settings": (
+            {
+                "state_dict": under(""),
+                "loss": np.float64(0.5),
+                "curve": np.arange(3),
+                "args": Namespace(lr=1),
+            },
+            "'state_dict'",
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", kinds_of_files({}))
+def test_what_trainers_write_is_loaded_and_said(
+    tmp_path: Path, state: dict[str, torch.Tensor], kind: str
+) -> None:
+    content, said = kinds_of_files(state)[kind]
+    torch.save(content, tmp_path / "x.pth")
+    loaded = load_network(read_checkpoint(tmp_path / "x.pth"), SMALL_ARCH)
+    for name, tensor in loaded.network.state_dict().items():
+        assert torch.equal(tensor, state[name]) or "num_batches" in name, name
+    assert re.search(said, "\n".join(loaded.notes))
+    assert bool(loaded.notes) == bool(said)
+
+
+def test_parts_in_dictionaries_of_their_own_are_put_together(
+    tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in state.items():
+        top, _, rest = name.partition(".")
+        parts.setdefault(top, {})[rest] = tensor
+    torch.save(parts, tmp_path / "x.pth")
+    network = load_network(read_checkpoint(tmp_path / "x.pth"), SMALL_ARCH).network
+    assert torch.equal(network.state_dict()["gate.1.weight"], state["gate.1.weight"])
+
+
+def test_a_weights_key_chooses(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    ones = {name: torch.ones_like(t) for name, t in state.items()}
+    torch.save({"model": {"module": ones}, "ema": state}, tmp_path / "x.pth")
+    for key in ("model", "model.module"):
+        checkpoint = read_checkpoint(tmp_path / "x.pth", weights_key=key)
+        assert bool(load_network(checkpoint, SMALL_ARCH).network.state_dict()["stem.weight"].eq(1).all())
+    with pytest.raises(
+        CheckpointError, match=r"teacher: there are no tensors under it.* model, ema|ema, model"
+    ):
+        load_network(read_checkpoint(tmp_path / "x.pth", weights_key="teacher"), SMALL_ARCH)
+
+
+def test_a_hundred_thousand_names_take_seconds(state: dict[str, torch.Tensor]) -> None:
+    many = {f"other.{i}.stem.weight": torch.zeros(1) for i in range(100_000)}
+    started = time.monotonic()
+    load_network(Checkpoint({**state, **many}), SMALL_ARCH)
+    assert time.monotonic() - started < 20
+
+
+FOREIGN: dict[str, tuple[bytes, str]] = {
+    "pointer.pth": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS pointer"),
+    "page.pth": (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", r"web page \(HTML\)"),
+    "net.onnx": (b"\x08\x07", "is an ONNX model"),
+    "renamed.pth": (b"\x08\x08\x12\x07pytorch\x1a\x052.0.0", "is an ONNX model"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_files_that_are_no_checkpoints_are_named(tmp_path: Path, name: str) -> None:
+    content, message = FOREIGN[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(tmp_path / name)
+
+
+def test_programs_are_named(tmp_path: Path) -> None:
+    network = nn.Conv2d(3, 2, 1)
+    torch.jit.trace(network, torch.zeros(1, 3, 4, 4)).save(str(tmp_path / "script.pth"))
+    with pytest.raises(CheckpointError, match=r"is a TorchScript program.*state_dict"):
+        read_checkpoint(tmp_path / "script.pth")
+    torch.export.save(torch.export.export(network, (torch.zeros(1, 3, 4, 4),)), tmp_path / "net.pt2")
+    with pytest.raises(CheckpointError, match=r"is a torch\.export program"):
+        read_checkpoint(tmp_path / "net.pt2")
+
+
+def test_what_needs_trust_is_named(
+    tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = types.ModuleType("trainerlib")
+    module.History = type("History", (), {"__module__": "trainerlib"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "trainerlib", module)
+    torch.save({"state_dict": state, "hub": module.History()}, tmp_path / "x.pth")
+    monkeypatch.delitem(sys.modules, "trainerlib")
+    with pytest.raises(CheckpointError, match=r"pickled Python objects: trainerlib\.History.*--trust-pickle"):
+        read_checkpoint(tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="module 'trainerlib', which is not installed here"):
+        read_checkpoint(tmp_path / "x.pth", trust_pickle=True)
+
+
+def test_missing_training_heads_are_kept_and_surplus_layers_are_not(state: dict[str, torch.Tensor]) -> None:
+    loaded = load_network(Checkpoint(state), f"{__file__}:with_aux")
+    assert loaded.unloaded == {"aux_head.weight", "aux_head.bias"}
+    assert loaded.notes == ("not in the checkpoint, kept as they were made: aux_head",)
+    with pytest.raises(CheckpointError, match=r"1 tensors are unexpected: gate\.7\.weight"):
+        load_network(Checkpoint({**state, "gate.7.weight": torch.ones(1)}), SMALL_ARCH)
+
+
+def with_aux() -> nn.Module:
+    network = small_network.SmallNetwork()
+    network.aux_head = nn.Conv2d(6, 5, 1)
+    return network

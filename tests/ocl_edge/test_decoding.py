@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ocl_edge.errors import FrameError, UsageError
-from ocl_edge.images import FORMATS, decode_image, read_class_map
+from ocl_edge.images import FORMATS, decode_image, in_natural_order, read_class_map
 from tests.doubles.images import random_image
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n"
@@ -80,3 +80,23 @@ def test_a_label_image_has_one_class_a_pixel(tmp_path: Path) -> None:
     Image.fromarray(random_image(0)).save(tmp_path / "colour.png")
     with pytest.raises(UsageError, match="mode 'RGB'"):
         read_class_map(tmp_path / "colour.png")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_their_exif_data_say(tmp_path: Path, orientation: int) -> None:
+    upright = np.zeros((24, 40, 3), np.uint8)
+    upright[:8, :10] = 255  # one corner
+    backwards = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the Transpose that undoes each orientation
+    image = Image.fromarray(upright)
+    stored = image.transpose(Image.Transpose(backwards[orientation])) if orientation > 1 else image
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "x.png", exif=exif)
+    read = decode_image(tmp_path / "x.png", lambda opened: np.array(opened.convert("RGB")))
+    assert np.array_equal(read, upright)
+
+
+def test_numbers_in_names_count_as_numbers() -> None:
+    names = ["a10.png", "a2.png", "a1.png", "b.png", "a02b.png", "c/10/1.png", "c/9/2.png"]
+    order = [str(file) for file in in_natural_order(map(Path, names))]
+    assert order == ["a1.png", "a2.png", "a02b.png", "a10.png", "b.png", "c/9/2.png", "c/10/1.png"]

@@ -193,7 +193,8 @@ def _shapes(bundle: Bundle, key: EngineKey) -> dict[str, dict[str, list[int]]]:
     free = bundle.manifest.graphs[key.form].inputs[0]
     if -1 not in free.shape:
         return {}
-    full = (0, 3, key.height, key.width) if free.name == "image" else (0, *bundle.manifest.features[0])
+    channels = bundle.manifest.input.channels
+    full = (0, channels, key.height, key.width) if free.name == "image" else (0, *bundle.manifest.features[0])
     usual = [-(-side // USUAL_STRIDE) for side in full] if key.form == "head_step" else full
     sides = {"min": [1] * 4, "opt": usual, "max": full}
     batches = {"min": key.min_batch, "opt": key.opt_batch, "max": key.max_batch}

@@ -1,26 +1,26 @@
 """Architectures that published checkpoints need.
 
 An architecture is named by a spec: ``espnetv2:scale=2.0,classes=20``, or
-``path/to/file.py:function:key=value,...`` for the user's own code. Files that were read
+``path/to/file.py:function:key=value,...`` for the user's own code (`own_code`). Files that were read
 (a checkpoint's metadata) may name networks of the zoo only: code comes from the command line.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ocl_edge.errors import CheckpointError, UsageError
 from ocl_edge.network.zoo import demo, espnetv2
+from ocl_edge.network.zoo.own_code import build_own, split_factory
 
 Shapes = Mapping[str, tuple[int, ...]]
 LONGEST_SPEC = 1000
+OWN_CODE = "torchvision:NAME, smp:CLASS, transformers:DIRECTORY, or your own code as path/to/file.py:function"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 @dataclass(frozen=True)
 class Spec:
-    """A parsed architecture spec; ``factory`` is a name of the zoo or ``file.py:function``."""
+    """A parsed architecture spec; ``factory`` is a name of the zoo, or one of `own_code`."""
 
     factory: str
     arguments: dict[str, Any]
@@ -96,16 +96,10 @@ class Spec:
         Raises:
             UsageError: unknown name, no such file or function, or arguments it does not take.
         """
-        if self.architecture:
-            self._check_arguments(self.architecture.arguments)
-        factory = self.architecture.build if self.architecture else _load_function(self.factory)
-        try:
-            network = factory(**self.arguments)
-        except TypeError as error:
-            raise UsageError(f"--arch {self}: {error}") from error
-        if not isinstance(network, nn.Module):
-            raise UsageError(f"--arch {self} returned a {type(network).__name__}, expected a torch.nn.Module")
-        return network
+        if self.architecture is None:
+            return build_own(self.factory, self.arguments)
+        self._check_arguments(self.architecture.arguments)
+        return self.architecture.build(**self.arguments)
 
     def _check_arguments(self, allowed: Mapping[str, Range]) -> None:
         for key, value in self.arguments.items():
@@ -129,17 +123,14 @@ def parse_spec(text: str, own_code: bool = True) -> Spec:
     """
     if len(text) > LONGEST_SPEC:
         raise UsageError(f"an architecture is named in {LONGEST_SPEC} characters at most, got {len(text)}")
-    if own_code and ".py:" in text:
-        file, _, rest = text.partition(".py:")
-        function, _, arguments = rest.partition(":")
-        factory = f"{file}.py:{function}"
-    else:
-        factory, _, arguments = text.partition(":")
-        if factory not in ARCHITECTURES:
+    factory, _, arguments = text.partition(":")
+    if factory not in ARCHITECTURES:
+        if not (own_code and ":" in text):
             known = ", ".join(ARCHITECTURES)
-            more = ", or your own code as path/to/file.py:function" if own_code else ""
+            more = f", {OWN_CODE}" if own_code else ""
             raise UsageError(f"unknown architecture {factory!r}; known: {known}{more}")
-    return Spec(factory, dict(_argument(part, text) for part in arguments.split(",") if part))
+        factory, arguments = split_factory(text)
+    return Spec(factory, dict(_argument(part, text) for part in _apart(arguments) if part))
 
 
 def recognise(shapes: Shapes) -> Spec:
@@ -160,6 +151,18 @@ def recognise(shapes: Shapes) -> Spec:
     )
 
 
+def _apart(arguments: str) -> list[str]:
+    """At the commas that are in no brackets: ``size=(8,16),deep=True`` is two arguments."""
+    parts, depth = [""], 0
+    for character in arguments:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
 def _argument(part: str, text: str) -> tuple[str, Any]:
     key, equals, value = part.partition("=")
     if not equals or not key.strip().isidentifier():
@@ -168,24 +171,3 @@ def _argument(part: str, text: str) -> tuple[str, Any]:
         return key.strip(), ast.literal_eval(value.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: deep brackets
         return key.strip(), value.strip()
-
-
-def _load_function(factory: str) -> Callable[..., Any]:
-    file, _, name = factory.rpartition(":")
-    path = Path(file)
-    if not path.is_file():
-        raise UsageError(f"--arch {factory}: there is no file {path}")
-    module_spec = importlib.util.spec_from_file_location(f"ocl_edge_user_{path.stem}", path)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:
-        raise UsageError(
-            f"--arch {factory}: {path} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise UsageError(f"--arch {factory}: {path} has no function {name!r}")
-    return function  # type: ignore[no-any-return]

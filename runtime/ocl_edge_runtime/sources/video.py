@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.errors import FrameError, MissingExtraError, SourceError
-from ocl_edge.network.preprocess import MOST_PIXELS
+from ocl_edge.images import MOST_PIXELS
 from ocl_edge.plain_text import without_secrets, without_secrets_of
 from ocl_edge_runtime.clock import Clock, RealClock
 from ocl_edge_runtime.session.frames import Frame
