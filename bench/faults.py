@@ -226,12 +226,12 @@ class Footage:
         session = open_session(self.bundle, self.options, realtime)
         session.segmenter.backbone = backend = BreakableBackbone(session.segmenter.backbone)
         assert isinstance(session.weights, TrainableHead)
-        optimiser, rate = session.weights.optimizer.param_groups[0], session.setup.settings.lr
+        weights, rate = session.weights, session.setup.settings.lr
         counts, reasons = [], []
         for step, shot in enumerate(stream):
             image, labels = self.read(shot)
             change = (IMAGE_FAULTS | SAME_FRAME).get(shot.fault)
-            optimiser["lr"] = 100 * rate if shot.fault == LR_TIMES_100 else rate
+            weights.lr = 100 * rate if shot.fault == LR_TIMES_100 else rate
             backend.broken_output = NAN_OUTPUTS.get(shot.fault, "")
             mask = session.predict(change(image, step) if change else image, float(step))
             reasons.append(session.adapt().reason.value)

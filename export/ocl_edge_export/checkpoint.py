@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor, nn
 
+from ocl_edge.bundle.mistaken import instead_of_checkpoint
 from ocl_edge.errors import CheckpointError, UsageError
 from ocl_edge.network import zoo
 from ocl_edge.network.preprocess import Byte, Deviation, Mean, Side, check_area
@@ -106,8 +107,8 @@ def read_checkpoint(path: Path, trust_pickle: bool = False, weights_key: str | N
     Raises:
         CheckpointError: missing, truncated, not a checkpoint, or a pickle that is not trusted.
     """
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}")
+    if mistaken := instead_of_checkpoint(path):
+        raise CheckpointError(mistaken)
     content = load_content(path, trust_pickle)
     if isinstance(content, nn.Module):
         return Checkpoint(dict(content.state_dict()), module=content)

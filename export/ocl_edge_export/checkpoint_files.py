@@ -22,6 +22,10 @@ HARMLESS = [Namespace, OrderedDict, Counter, defaultdict, PosixPath, datetime, t
 """What trainers write beside the weights: settings, times, places. Making one runs nothing."""
 
 
+class UntrustedPickleError(CheckpointError):
+    """What cannot be read without --trust-pickle."""
+
+
 def load_content(path: Path, trust_pickle: bool) -> Any:
     """What ``torch.load`` or safetensors give for a file, on the CPU.
 
@@ -42,7 +46,7 @@ def load_content(path: Path, trust_pickle: bool) -> Any:
             raise CheckpointError(
                 f"{path} is damaged or not a PyTorch checkpoint: {_first_line(error)}"
             ) from error
-        raise CheckpointError(
+        raise UntrustedPickleError(
             f"{path} {_what_needs_trust(path)}. Loading a pickle runs code from the file. "
             "If you trust its origin: --trust-pickle"
         ) from error

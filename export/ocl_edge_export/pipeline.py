@@ -24,12 +24,13 @@ from ocl_edge.network.forms import FORMS, FormName, distinct_form, list_norms, s
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec
-from ocl_edge_export.checkpoint import Checkpoint, LoadedNetwork, load_network, read_checkpoint
+from ocl_edge_export.checkpoint import Checkpoint, LoadedNetwork, load_network
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
 from ocl_edge_export.cuts import PossibleCut, nearest_cuts, possible_cuts
 from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
 from ocl_edge_export.learning_rate import scaled_rate, squared_gradient_norm
 from ocl_edge_export.lowering import lower_adaptive_pooling
+from ocl_edge_export.missing import ask_for_what_is_missing, read_or_ask
 from ocl_edge_export.network_input import describe_input
 from ocl_edge_export.noise import noise_distances
 from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, write_forms
@@ -146,7 +147,10 @@ def _taken(
 ) -> tuple[Checkpoint, LoadedNetwork, TakenOutput, InputSpec, Tensor]:
     """The network with its weights, the output that is exported, its input, and images to compare on."""
     progress("read checkpoint")
-    checkpoint = read_checkpoint(request.checkpoint, request.trust_pickle, request.weights_key)
+    checkpoint = read_or_ask(
+        request.checkpoint, request.trust_pickle, request.input_size, request.weights_key
+    )
+    ask_for_what_is_missing(request.checkpoint, checkpoint, request.arch, request.input_size)
     loaded = load_network(checkpoint, request.arch)
     for note in loaded.notes:
         progress(f"checkpoint: {note}")

@@ -18,6 +18,7 @@ from ocl_edge.bundle.manifest import (
     file_sha256,
     read_manifest,
 )
+from ocl_edge.bundle.mistaken import instead_of_bundle, is_bundle
 from ocl_edge.bundle.onnx_check import check_graph
 from ocl_edge.errors import BundleError
 from ocl_edge.given_files import read_given, reason_of
@@ -53,11 +54,10 @@ class Bundle:
         try:
             raw = read_given(path / MANIFEST, MOST_MANIFEST_BYTES)
         except (OSError, ValueError) as error:
+            if not is_bundle(path):
+                raise BundleError(instead_of_bundle(path)) from error
             reason = reason_of(error) if isinstance(error, OSError) else error
-            raise BundleError(
-                f"{path} is not a bundle: {MANIFEST} cannot be read ({reason}); "
-                f"make one with: ocl-edge export CHECKPOINT --out {path}"
-            ) from error
+            raise BundleError(f"{path / MANIFEST} cannot be read: {reason}") from error
         bundle = cls(path, read_manifest(raw, path), hashlib.sha256(raw).hexdigest())
         if verify:
             bundle.verify()

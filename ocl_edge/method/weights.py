@@ -118,7 +118,14 @@ class AdaptedWeights(ABC):
 
 
 class TrainableWeights(AdaptedWeights):
-    """Weights that PyTorch trains in place: SGD as in the OCL paper. See `AdaptedWeights`."""
+    """Weights that are trained in place: SGD as in the OCL paper. See `AdaptedWeights`.
+
+    Bit for bit ``torch.optim.SGD``, which imports PyTorch's compiler when it is made: half of
+    the start of a run.
+
+    Attributes:
+        lr: of the next step.
+    """
 
     parameters: dict[str, nn.Parameter]
 
@@ -126,25 +133,31 @@ class TrainableWeights(AdaptedWeights):
         self, parameters: Mapping[str, nn.Parameter], settings: AdaptationDefaults, seed: int = 0
     ) -> None:
         super().__init__(dict(parameters), settings, seed)
-        self.optimizer = torch.optim.SGD(
-            self.parameters.values(),
-            lr=settings.lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
+        self.lr = settings.lr
+        self._momentum: dict[str, Tensor] = {}
 
     def follow(self, settings: AdaptationDefaults) -> None:
         super().follow(settings)
-        for group in self.optimizer.param_groups:
-            group["lr"], group["momentum"] = settings.lr, settings.momentum
+        self.lr = settings.lr
 
+    @torch.no_grad()
     def step(self) -> None:
         """Apply the gradients that ``backward`` left, and clear them."""
-        self.optimizer.step()
+        for name, parameter in self.parameters.items():
+            if parameter.grad is None:
+                continue
+            change = parameter.grad.add(parameter, alpha=self.settings.weight_decay)
+            if name in self._momentum:
+                self._momentum[name].mul_(self.settings.momentum).add_(change)
+            else:
+                self._momentum[name] = change
+            parameter.add_(self._momentum[name], alpha=-self.lr)
         self.discard_gradients()
 
     def discard_gradients(self) -> None:
-        self.optimizer.zero_grad(set_to_none=False)
+        for parameter in self.parameters.values():
+            if parameter.grad is not None:
+                parameter.grad.zero_()
 
     def gradients_are_finite(self) -> bool:
         return all(p.grad is None or bool(p.grad.isfinite().all()) for p in self.parameters.values())
@@ -157,17 +170,13 @@ class TrainableWeights(AdaptedWeights):
             parameter.copy_(torch.where(restored, self.source[name], parameter))
 
     def forget_momentum(self) -> None:
-        self.optimizer.state.clear()
+        self._momentum.clear()
 
     def momentum(self) -> dict[str, Tensor]:
-        states = {name: self.optimizer.state.get(p, {}) for name, p in self.parameters.items()}
-        return {
-            name: torch.zeros_like(self.parameters[name])
-            if s.get("momentum_buffer") is None
-            else s["momentum_buffer"]
-            for name, s in states.items()
+        none = {
+            name: torch.zeros_like(p) for name, p in self.parameters.items() if name not in self._momentum
         }
+        return {name: {**none, **self._momentum}[name] for name in self.parameters}
 
     def load_momentum(self, momentum: Mapping[str, Tensor]) -> None:
-        for name, parameter in self.parameters.items():
-            self.optimizer.state[parameter] = {"momentum_buffer": momentum[name].clone()}
+        self._momentum = {name: momentum[name].clone() for name in self.parameters}

@@ -77,7 +77,7 @@ def run_ocl_edge(words: Words) -> None:
 
 def export(words: Words) -> None:
     """As `run_ocl_edge`, over what lies there; what several pages print is exported once."""
-    out = Path(words[words.index("--out") + 1])
+    out = Path(words[words.index("--out") + 1] if "--out" in words else "model.ocl")
     shutil.rmtree(out, ignore_errors=True)
     parse_ocl_edge(words)
     command = shlex.join(words)

@@ -328,8 +328,8 @@ def test_a_hundred_thousand_names_take_seconds(state: dict[str, torch.Tensor]) -
 FOREIGN: dict[str, tuple[bytes, str]] = {
     "pointer.pth": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS pointer"),
     "page.pth": (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", r"web page \(HTML\)"),
-    "net.onnx": (b"\x08\x07", "is an ONNX model"),
-    "renamed.pth": (b"\x08\x08\x12\x07pytorch\x1a\x052.0.0", "is an ONNX model"),
+    "net.onnx": (b"\x08\x07", "is an ONNX (file|model)"),
+    "renamed.pth": (b"\x08\x08\x12\x07pytorch\x1a\x052.0.0", "is an ONNX (file|model)"),
 }
 
 

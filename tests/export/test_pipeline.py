@@ -72,7 +72,7 @@ def test_a_size_that_the_network_cannot_take_leaves_nothing(tmp_path: Path) -> N
 
 
 def test_size_and_classes_must_be_known_and_fit(tmp_path: Path, small_checkpoint: Path) -> None:
-    with pytest.raises(UsageError, match="--input-size HEIGHTxWIDTH"):
+    with pytest.raises(UsageError, match=f"--arch {SMALL_ARCH} --input-size HEIGHTxWIDTH$"):
         export_bundle(ExportRequest(small_checkpoint, tmp_path / "out", arch=SMALL_ARCH))
     (tmp_path / "classes.json").write_text(json.dumps(["a", "b"]))
     with pytest.raises(UsageError, match="names 2 classes, the network has 5"):

@@ -139,7 +139,7 @@ except OutputError as error:
 
 def test_an_unwritable_directory_is_refused(tmp_path: Path, small_bundle: Bundle) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot make the directory"):
+    with pytest.raises(OutputError, match="cannot write into the directory"):
         open_sink(f"masks:{tmp_path / 'file' / 'out'}", small_bundle.manifest)
     with pytest.raises(OutputError, match="cannot write"):
         write_png(tmp_path / "nowhere" / "mask.png", np.zeros((2, 2), np.uint8))

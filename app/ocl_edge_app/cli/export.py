@@ -13,6 +13,7 @@ from ocl_edge_app.cli.options import parse_json, quiet_option, require_exporter
 EXAMPLES = """
 \b
 Examples:
+  ocl-edge export model.pth
   ocl-edge export model.pth --input-size 384x512 --out bundle
   ocl-edge export model.pth --arch net.py:build:classes=11,width=32 --input-size 512x1024 --out bundle
   ocl-edge export model.pth --calibration frames/ --split decoder.classifier --out bundle
@@ -55,7 +56,11 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
 
 @click.command(epilog=EXAMPLES, short_help="Turn a checkpoint into a verified bundle.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory for the new bundle.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Directory for the new bundle. Default: the checkpoint's name with .ocl, here.",
+)
 @click.option(
     "--arch",
     metavar="SPEC",
@@ -141,17 +146,19 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     help="Write the manifest as JSON to this file; - is standard output.",
 )
 @quiet_option
-def export(json_path: str | None, **options: Any) -> None:
+def export(checkpoint: Path, out: Path | None, json_path: str | None, **options: Any) -> None:
     """Split CHECKPOINT into a backbone and a head and write them as a bundle.
 
     The bundle is written only if every exported form agrees with the original network.
     """
     require_exporter("export")
+    from ocl_edge.bundle.mistaken import BUNDLE_SUFFIX
     from ocl_edge_app.cli.output import emit_json, stage_progress
     from ocl_edge_app.cli.views import show_cuts, show_export
     from ocl_edge_export.pipeline import ExportRequest, export_bundle, list_cuts
 
-    request = ExportRequest(**options)
+    out = out or Path(checkpoint.name).with_suffix(BUNDLE_SUFFIX)
+    request = ExportRequest(checkpoint, out, **options)
     if request.split == "list":
         with stage_progress("export") as progress:
             cuts = list_cuts(request, progress)

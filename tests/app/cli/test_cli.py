@@ -66,7 +66,7 @@ def test_every_verb_has_help_with_examples_and_json(verb: str, capsys: pytest.Ca
         ["run", "bundle", "--source", "x", "--fps", "fast"],
         ["run", "bundle", "--source", "x", "--fps", "0"],
         ["run", "bundle", "--source", "x", "--source-option", "video_size"],
-        ["export", "model.pth"],
+        ["export"],
         ["export", "model.pth", "--out", "b", "--input-size", "384"],
         ["export", "model.pth", "--out", "b", "--stat-rows", "0"],
         ["export", "model.pth", "--out", "b", "--mean", "1,2"],
@@ -89,7 +89,7 @@ def test_failures_exit_with_one_and_without_a_traceback(
         assert run(debugged) == 1
         assert "Traceback" in capsys.readouterr().err
     assert run(["inspect", str(tmp_path / "nothing")]) == 1
-    assert "is not a bundle" in capsys.readouterr().err
+    assert "there is no bundle" in capsys.readouterr().err
 
 
 def test_a_tampered_bundle_is_refused_by_every_verb(

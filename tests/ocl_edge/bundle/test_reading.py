@@ -142,8 +142,8 @@ def set_input(field: str, value: object) -> Change:
         ("input.std.0", set_input("std", [0, 1, 1])),
         ("input.std.1", set_input("std", [1, -1, 1])),
         ("input.mean.0", set_input("mean", [1e39, 0, 0])),
-        ("input.mean", set_input("mean", [0, 0])),
-        ("input.colour_order", set_input("colour_order", "BGR")),
+        ("input: 2 means and 3 standard deviations", set_input("mean", [0, 0])),
+        ("input: BGR has 3 channels", lambda m: m["input"].update(colour_order="BGR", mean=[0], std=[1])),
         ("input.colour_order", set_input("colour_order", "rgb\x1b[2J")),
         ("adaptation.lr", lambda m: m["adaptation"].update(lr=1e308)),
         ("adaptation.lr", lambda m: m["adaptation"].update(lr=-1)),
@@ -221,7 +221,7 @@ def test_norms_that_fit_their_hash_and_nothing_else(
 def test_tensor_files_of_any_kind_are_one_error(copied: Path, content: bytes) -> None:
     (copied / "norms.safetensors").write_bytes(content)
     rehash(copied, "norms.safetensors")
-    with pytest.raises(BundleError, match=r"norms.safetensors does not fit the manifest"):
+    with pytest.raises(BundleError, match=r"norms\.safetensors does not fit the manifest"):
         load_norms(Bundle.open(copied))
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from ocl_edge.method.head import TrainableHead
+from ocl_edge.method.head import TrainableHead, only_output
 from ocl_edge.method.methods import ocl
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.method.step import adapt_step
@@ -80,3 +82,22 @@ def test_reset_returns_to_the_source_and_forgets_momentum() -> None:
     assert head.distance_from_source() == 0
     adapt(head, features)
     assert head.weights_sha256() == once
+
+
+def test_a_step_is_that_of_pytorchs_sgd_bit_for_bit() -> None:
+    head = make_head()
+    twin = copy.deepcopy(head.module)
+    settings = head.settings
+    optimizer = torch.optim.SGD(
+        twin.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay
+    )
+    for step in range(4):
+        features = torch.randn(2, 6, 4, 5, generator=torch.Generator().manual_seed(step))
+        for module in (head.module, twin):
+            only_output(module(features)).square().mean().backward()
+        head.step()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert all(map(torch.equal, head.parameters.values(), twin.parameters()))
+    momentum = [optimizer.state[p]["momentum_buffer"] for p in twin.parameters()]
+    assert all(map(torch.equal, head.momentum().values(), momentum))

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from ocl_edge.errors import CaptureError
 from ocl_edge.network.forms import build_form, list_norms
 from ocl_edge.network.programs import read_program, write_program
 from ocl_edge.network.programs.operators import OPERATORS, find_operator, name_of
+from ocl_edge.network.programs.shapes import conv2d_shape
 from ocl_edge.network.weight_file import ALIGNMENT_BYTES, write_weights
 from ocl_edge_export.capture import capture
 from ocl_edge_export.functional import as_plain_graph
@@ -168,3 +170,50 @@ load_backbone(bundle), load_head(bundle)
 assert not [name for name in sys.modules if name.startswith("ocl_edge_")]
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 2)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("padding", [(0, 0), (1, 2)])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
+def test_the_shape_of_a_convolution_is_what_pytorch_computes(
+    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int]
+) -> None:
+    x, weight, bias = torch.zeros(2, 6, 11, 13), torch.zeros(8, 3, *kernel), torch.zeros(8)
+    expected = torch.ops.aten.conv2d.default(x, weight, bias, stride, padding, dilation, 2)
+    assert conv2d_shape(x, weight, bias, stride, padding, dilation, 2).shape == expected.shape
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias", "options"),
+    [
+        ((8, 4, 1, 1), (8,), {}),
+        ((8, 6, 1), (8,), {}),
+        ((8, 6, 1, 1), (7,), {}),
+        ((8, 6, 1, 1), None, {"stride": (0, 1)}),
+        ((8, 6, 1, 1), None, {"padding": (-1, 0)}),
+        ((8, 6, 12, 1), None, {}),
+        ((8, 3, 1, 1), None, {"groups": 3}),
+        ((8, 3, 1, 1), None, {"groups": 0}),
+    ],
+)
+def test_a_convolution_that_pytorch_refuses_has_no_shape(
+    weight: tuple[int, ...], bias: tuple[int, ...] | None, options: dict[str, Any]
+) -> None:
+    x, values = torch.zeros(2, 6, 11, 13), torch.zeros(weight)
+    biases = None if bias is None else torch.zeros(bias)
+    with pytest.raises(RuntimeError):
+        torch.nn.functional.conv2d(x, values, biases, **options)
+    with pytest.raises(ValueError, match=r"\d"):
+        conv2d_shape(x, values, biases, **options)
+
+
+def test_a_run_does_not_import_pytorchs_compiler(small_bundle: Bundle, frames: Path) -> None:
+    """Half a second of processor time, and several seconds where the disk is cold."""
+    code = f"""
+import sys
+from ocl_edge_app.cli import run
+assert run(["run", {str(small_bundle.path)!r}, "--source", {str(frames)!r}, "--limit", "3", "-q"]) == 0
+assert not {{"sympy", "torch._dynamo", "torch._inductor", "onnx"}} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=200)
