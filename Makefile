@@ -1,4 +1,4 @@
-# make setup | test | test-fast | test-gpu | check | demo | demo-camvid | accuracy | bench | clean
+# make setup | test | fuzz | test-fast | test-families | test-gpu | check | demo | demo-camvid | accuracy | bench | clean
 PYTHON ?= python3
 DATA ?= ../shared/data
 VENV := .venv
@@ -7,9 +7,10 @@ READY := $(VENV)/.ready
 CHECKPOINT := $(DATA)/models/espnetv2_s_2.0_city_1024x512.pth
 FOOTAGE := $(DATA)/camvid/0001TP/images
 OUT ?= out
+MINUTES ?= 30
 PYTEST_OPTIONS ?=
 
-.PHONY: setup test test-fast test-gpu check demo demo-camvid accuracy bench clean
+.PHONY: setup test fuzz test-fast test-families test-gpu check demo demo-camvid accuracy bench clean
 
 setup: $(READY)
 
@@ -25,10 +26,22 @@ test: setup
 test-fast: setup
 	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_OPTIONS)
 
+# Published families of networks, in an environment of their own: torchvision brings a PyTorch of several GB.
+test-families:
+	$(PYTHON) -m venv $(VENV)-families
+	$(VENV)-families/bin/python -m pip install --quiet -c constraints-families.txt torch torchvision
+	$(VENV)-families/bin/python -m pip install --quiet -c constraints-families.txt -e '.[cpu,openvino]' pytest \
+		segmentation-models-pytorch timm transformers
+	$(VENV)-families/bin/python -m pytest -m families tests/families $(PYTEST_OPTIONS)
+
 # Where there is a GPU and a TensorRT. In PYTHON's environment, because theirs (JetPack's) cannot be
 # installed into a venv: pip install -e '.[cpu]' pytest there first.
 test-gpu:
 	$(PYTHON) -m pytest -m gpu -rs tests/runtime/backends/test_tensorrt_gpu.py
+
+# Hostile files of every kind, as long as wished; `make test` has a minute of it.
+fuzz: setup
+	$(BIN)/python -m tests.hostile.fuzz_all --minutes $(MINUTES) --keep $(OUT)/hostile
 
 check: setup
 	$(BIN)/ruff check .
@@ -63,4 +76,4 @@ bench: setup
 	$(BIN)/python bench/faults.py --data $(DATA) --results $(OUT)/faults
 
 clean:
-	rm -rf $(VENV) $(OUT) dist .coverage .import_linter_cache .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-families $(OUT) dist .coverage .import_linter_cache .mypy_cache .ruff_cache .pytest_cache

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from ocl_edge.errors import OutputError
 from ocl_edge.finite import finite
 
+ENDING = ".partial"
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 LEFT_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """Whatever lies there under such a name, a pipe that nobody writes included, opening it does not block."""
@@ -37,7 +39,7 @@ def writing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     Raises:
         OutputError: it cannot be written (permission, full disk); the target is as it was.
     """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    partial = path.with_name(f"{_beginning(path)}{secrets.token_hex(8)}{ENDING}")
     try:
         if durable:
             _remove_leftovers(path)
@@ -91,6 +93,22 @@ def json_text(content: Any, indent: int | None = 1) -> str:
     return json.dumps(finite(content), indent=indent, allow_nan=False) + "\n"
 
 
+def open_for_lines(path: Path, append: bool) -> IO[bytes]:
+    """Open a file that grows line by line; unbuffered.
+
+    A link is followed in /dev only, and a pipe that nobody reads is no reason to wait.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    follow = 0 if path.absolute().parent == Path("/dev") else os.O_NOFOLLOW
+    how = os.O_APPEND if append else os.O_TRUNC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | how | follow
+    descriptor = os.open(path, flags, 0o666)
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "ab" if append else "wb", buffering=0)
+
+
 def move_file(file: Path, path: Path) -> None:
     """Move a finished file durably to its place on the same file system.
 
@@ -118,11 +136,17 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
+def _beginning(path: Path) -> str:
+    """Of the partial files of a target; by its hash where the name leaves no room for more."""
+    name = os.fsencode(path.name)
+    return f".{path.name}." if len(name) <= 200 else f".{hashlib.sha256(name).hexdigest()}."
+
+
 def _remove_leftovers(path: Path) -> None:
     """Remove partial files of this target whose writer is gone: a lock ends with its process."""
-    beginning = f".{path.name}."
+    beginning = _beginning(path)
     for left in path.parent.iterdir():
-        if left.name.startswith(beginning) and left.name.endswith(".partial"):
+        if left.name.startswith(beginning) and left.name.endswith(ENDING):
             with contextlib.suppress(OSError), os.fdopen(os.open(left, LEFT_FILE), "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 left.unlink()

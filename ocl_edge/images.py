@@ -2,48 +2,95 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ocl_edge.errors import FrameError, UsageError
+from ocl_edge.given_files import open_given, reason_of
 
+Pixels = TypeVar("Pixels")
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it says of a file goes to the terminal
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 RGB_LIKE_MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "CMYK", "YCbCr", "1")
 OPACITY = 0.55
+MOST_PIXELS = 1 << 26
+"""Of an image, or a network's input: 8192 x 8192."""
+
 Colour = tuple[int, int, int]
 """RGB, 0 to 255."""
 
 
 def image_files(directory: Path) -> list[Path]:
-    """The image files of a directory, in order of name."""
-    return sorted(file for file in directory.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+    """The image files of a directory, in natural order."""
+    files = (file for file in directory.iterdir() if file.suffix.lower() in SUFFIXES)
+    return in_natural_order(file for file in files if file.is_file())
+
+
+def in_natural_order(files: Iterable[Path]) -> list[Path]:
+    """By name, with numbers as numbers: 2.png comes before 10.png, in every folder of the path."""
+    return sorted(files, key=lambda file: ([_natural(part) for part in file.parts], file.parts))
+
+
+def _natural(text: str) -> list[tuple[int, str, int]]:
+    """Digits compare as the number that they are, and come before letters."""
+    pieces = re.split(r"([0-9]+)", text)
+    return [(0, "", int(p)) if p.isdecimal() else (1, p, 0) for p in pieces if p]
+
+
+def decode_image(file: Path | BinaryIO, take: Callable[[Image.Image], Pixels]) -> Pixels:
+    """What ``take`` makes of an image, turned as its EXIF data say; its size was asked before its pixels.
+
+    The only place that hands bytes to Pillow, which goes by the content, not by the name: an EPS file called
+    017.png would start Ghostscript. So the formats of the documentation are decoded and no others, and the
+    size that a file claims is asked before its pixels are.
+
+    Args:
+        file: of one of `FORMATS`, whatever its name says; or its content, which stays open.
+        take: for example ``lambda image: np.array(image.convert("RGB"))``.
+
+    Raises:
+        FrameError: no file, no image of these formats, larger than `MOST_PIXELS`, or damaged; what
+            ``take`` raises of this kind passes through.
+    """
+    try:
+        with _opened(file) as content, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata; sizes are checked here
+            with Image.open(content, formats=FORMATS) as image:
+                _check_size(image)
+                ImageOps.exif_transpose(image, in_place=True)
+                return take(image)
+    except FrameError:
+        raise
+    except UnidentifiedImageError:
+        raise FrameError(_not_an_image(file)) from None
+    except Image.DecompressionBombError as error:
+        raise FrameError(f"is larger than {MOST_PIXELS:,} pixels") from error
+    except OSError as error:
+        raise FrameError(f"cannot be decoded: {reason_of(error)}") from error
+    except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
+        raise FrameError(f"cannot be decoded: {type(error).__name__}: {error}") from error
 
 
 def read_image(file: Path) -> NDArray[np.uint8]:
     """Decode an image to uint8 [H, W, 3] RGB.
 
     Raises:
-        FrameError: unreadable, truncated, empty, or with pixels that are no 8-bit colours
-            (16-bit, float).
+        FrameError: unreadable, truncated, empty, too large, or with pixels that are no 8-bit
+            colours (16-bit, float).
     """
-    try:
-        with warnings.catch_warnings(), Image.open(file) as image:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if image.mode not in RGB_LIKE_MODES:
-                raise FrameError(f"pixels of mode {image.mode!r} are not 8-bit colours")
-            return np.array(image.convert("RGB"))
-    except FrameError:
-        raise
-    except UnidentifiedImageError:
-        size = file.stat().st_size if file.exists() else 0
-        raise FrameError("is empty" if size == 0 else "is not an image") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Warning) as error:
-        raise FrameError(f"cannot be decoded: {error}") from error
+    return decode_image(file, _rgb)
 
 
 def read_class_map(file: Path) -> NDArray[np.uint8]:
@@ -53,12 +100,44 @@ def read_class_map(file: Path) -> NDArray[np.uint8]:
         UsageError: unreadable, or no such image.
     """
     try:
-        with Image.open(file) as image:
-            if image.mode not in ("L", "P"):
-                raise UsageError(f"{file}: expected an 8-bit class map, got mode {image.mode!r}")
-            return np.array(image, np.uint8)
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
+        return decode_image(file, class_map)
+    except FrameError as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
+
+
+def class_map(image: Image.Image) -> NDArray[np.uint8]:
+    """The class indices of an opened image; see `read_class_map`.
+
+    Raises:
+        FrameError: it has another mode.
+    """
+    if image.mode not in ("L", "P"):
+        raise FrameError(f"expected an 8-bit class map, got mode {image.mode!r}")
+    return np.array(image, np.uint8)
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode not in RGB_LIKE_MODES:
+        raise FrameError(f"pixels of mode {image.mode!r} are not 8-bit colours")
+    return np.array(image.convert("RGB"))
+
+
+def _opened(file: Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    return open_given(file) if isinstance(file, Path) else nullcontext(file)
+
+
+def _check_size(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise FrameError(f"claims {width}x{height}, larger than {MOST_PIXELS:,} pixels")
+
+
+def _not_an_image(file: Path | BinaryIO) -> str:
+    try:
+        empty = isinstance(file, Path) and file.stat().st_size == 0
+    except OSError:
+        empty = False
+    return "is empty" if empty else f"is not an image of a known format ({', '.join(FORMATS)})"
 
 
 class ColourOverlay:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ocl_edge.images import Colour
+from ocl_edge.errors import FrameError
+from ocl_edge.images import Colour, class_map, decode_image
 
 MOST_PX = 420
 """Width of a picture in a report; larger ones are shrunk."""
@@ -48,13 +49,9 @@ def mask_from_text(text: str) -> NDArray[np.uint8]:
         ValueError: the text is something else.
     """
     try:
-        with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as image:
-            mask = np.array(image)
-    except (OSError, SyntaxError) as error:
-        raise ValueError("no class map") from error
-    if mask.dtype != np.uint8 or mask.ndim != 2:
-        raise ValueError("no class map of 8 bits")
-    return mask
+        return decode_image(io.BytesIO(base64.b64decode(text, validate=True)), class_map)
+    except FrameError as error:
+        raise ValueError(f"no class map: {error}") from error
 
 
 def _indexed(mask: NDArray[np.uint8], palette: Sequence[Colour]) -> Image.Image:

@@ -2,108 +2,97 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from ocl_edge.errors import CaptureError
+from ocl_edge.errors import CaptureError, OclEdgeError
 from ocl_edge.network.programs import place
+from ocl_edge.network.zoo.own_code import where_in_user_code
+from ocl_edge_export.functional import as_functional
+from ocl_edge_export.outputs import SegmentationOutput, choose_output
 
 LARGEST_BATCH = 64
-OUTPUT_KEYS = ("out", "logits")
 WRAPPER = "network."
-CHECKS = (
-    torch.ops.aten._assert_tensor_metadata,
-    torch.ops.aten._assert_scalar,
-    torch.ops.aten.sym_constrain_range_for_size,
-)
-"""Operators that compute nothing."""
 
 
-class SegmentationOutput(nn.Module):
-    """Picks the segmentation logits out of what a network returns.
-
-    A tensor is taken as it is, a mapping by its key ``out`` (torchvision) or ``logits``
-    (transformers), a tuple or list by its first element.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        return pick_logits(self.network(image))
-
-
-def pick_logits(output: Any) -> Tensor:
-    """See `SegmentationOutput`.
-
-    Raises:
-        CaptureError: nothing in the output is a tensor [N, C, H, W].
-    """
-    if hasattr(output, "keys"):
-        for key in OUTPUT_KEYS:
-            if key in output:
-                return pick_logits(output[key])
-        raise CaptureError(f"the network returns a mapping with none of {OUTPUT_KEYS}: {sorted(output)}")
-    if isinstance(output, (tuple, list)):  # PyTorch 2.6 cannot capture tuple | list
-        if not output:
-            raise CaptureError("the network returns nothing")
-        return pick_logits(output[0])
-    if isinstance(output, Tensor) and output.dim() == 4:
-        return output
-    found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-    raise CaptureError(f"expected logits [N, classes, H, W] from the network, got {found}")
-
-
-def capture(network: nn.Module, height: int, width: int) -> fx.GraphModule:
+def capture(network: nn.Module, height: int, width: int, channels: int = 3) -> fx.GraphModule:
     """The network in evaluation mode as a flat graph of ATen operators: image [N,3,H,W] -> logits.
 
     Parameters and buffers keep their qualified names. The batch size is free, height and
-    width are those given.
+    width are those given. Nothing is written in place, and only what the output depends on
+    is there.
+
+    Args:
+        network: a `SegmentationOutput`, or a network whose usual output is taken.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        channels: of the image.
 
     Raises:
         CaptureError: the network refuses that size, or does what torch.export cannot follow.
     """
-    wrapped = SegmentationOutput(network).eval()
-    example = torch.zeros(2, 3, height, width)
-    try:
-        with torch.no_grad():
-            wrapped(example)
-    except CaptureError:
-        raise
-    except Exception as error:
-        raise CaptureError(f"the network does not run on a {height}x{width} image: {error}") from error
+    wrapped = network if isinstance(network, SegmentationOutput) else SegmentationOutput(network)
+    wrapped.eval()
+    example = torch.zeros(2, channels, height, width)
+    choose_output(run_once(wrapped.network, example), wrapped.output)
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quiet_exporter():
             program = torch.export.export(wrapped, (example,), dynamic_shapes=({0: batch},))
+            module = as_functional(program)
+    except OclEdgeError:
+        raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CaptureError(
-            f"torch.export cannot capture the network: {reason}\n"
+            f"torch.export cannot capture the network: {_first_line(error)}{where_in_user_code(error)}\n"
             "Usual causes: control flow that depends on pixel values, or a fixed batch size inside forward()."
         ) from error
-    module = program.module()
-    assert isinstance(module, fx.GraphModule)
-    return _unwrapped(as_plain_graph(module))
+    return _unwrapped(module)
 
 
-def as_plain_graph(module: fx.GraphModule) -> fx.GraphModule:
-    """Make ``forward`` take the placeholders and return the graph's output tuple as they stand.
+@contextlib.contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Without what PyTorch's exporters log, print and warn of while they try."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "torch.fx", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
-    Drops the nodes and the hook that check shapes and dtypes at every call (the backends check
-    inputs once; a pointwise head also runs on every n-th pixel), and the wrapping of inputs
-    and outputs in containers.
+
+@torch.no_grad()
+def run_once(network: nn.Module, image: Tensor) -> Any:
+    """What the network returns for an image.
+
+    Raises:
+        CaptureError: it fails on it; the user's own line is named.
     """
-    for node in list(module.graph.nodes):
-        guards = node.op == "call_module" and node.target == "_guards_fn"
-        if guards or getattr(node.target, "overloadpacket", None) in CHECKS:
-            module.graph.erase_node(node)
-    module.graph.eliminate_dead_code()
-    module.graph.set_codegen(fx.graph.CodeGen())
-    return fx.GraphModule(module, module.graph)  # takes what the graph refers to, and no hooks
+    try:
+        return network(image)
+    except OclEdgeError:
+        raise
+    except Exception as error:
+        size = f"{image.shape[2]}x{image.shape[3]}"
+        raise CaptureError(
+            f"the network does not run on a {size} image: {error}{where_in_user_code(error)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _unwrapped(module: fx.GraphModule) -> fx.GraphModule:
@@ -123,5 +112,6 @@ def _resolve(module: nn.Module, target: str) -> Tensor:
     value: Any = module
     for part in target.split("."):
         value = getattr(value, part)
-    assert isinstance(value, Tensor)
+    if not isinstance(value, Tensor):
+        raise CaptureError(f"{target} is a {type(value).__name__}; a part of the network was not captured")
     return value

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.torch import load_file
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor, nn
 
 from ocl_edge.bundle.mistaken import instead_of_checkpoint
-from ocl_edge.errors import CheckpointError
+from ocl_edge.errors import CheckpointError, UsageError
 from ocl_edge.network import zoo
+from ocl_edge.network.preprocess import Byte, Deviation, Mean, Side, check_area
+from ocl_edge.network.tail import MOST_CLASSES
+from ocl_edge.plain_text import first_problem
+from ocl_edge_export.checkpoint_files import load_content
+from ocl_edge_export.checkpoint_values import check_values
+from ocl_edge_export.classes import repeated_name
+from ocl_edge_export.state_dicts import AUXILIARY, COUNTER, fitted, laid_out, without_wrappers
 
-NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net")
-WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 NAMED_AT_MOST = 10
+MODULE_KEYS = ("ema", "model_ema", "state_dict", "model", "net", "network")
+"""Where trainers pickle whole modules; an average is preferred."""
 
 
 class Metadata(BaseModel):
@@ -28,145 +32,214 @@ class Metadata(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     arch: str | None = None
-    input_size: tuple[int, int] | None = None
-    classes: list[str] | None = None
-    palette: list[tuple[int, int, int]] | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    input_size: tuple[Side, Side] | None = None
+    classes: list[str] | None = Field(None, min_length=1, max_length=MOST_CLASSES)
+    palette: list[tuple[Byte, Byte, Byte]] | None = Field(None, max_length=MOST_CLASSES)
+    mean: tuple[Mean, Mean, Mean] | None = None
+    std: tuple[Deviation, Deviation, Deviation] | None = None
 
+    @field_validator("input_size")
+    @classmethod
+    def _input_that_fits(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None:
+            check_area(*value)
+        return value
 
-class UntrustedPickleError(CheckpointError):
-    """What cannot be read without --trust-pickle."""
+    @field_validator("classes")
+    @classmethod
+    def _names_that_differ(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and (name := repeated_name(value)) is not None:
+            raise ValueError(f"two classes are called {name!r}")
+        return value
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by name, or a whole pickled module; and what the file says of itself."""
+    """What a file holds.
+
+    Attributes:
+        tensors: the weights as they are usually nested, by name; of a network that is not known yet.
+        metadata: what the file says of itself.
+        module: a whole pickled module.
+        laid_out: every tensor by its way in the file, see `state_dicts.laid_out`; empty: ``tensors``.
+        weights_key: where the user says that the weights are.
+        notes: how ``tensors`` were unwrapped, one line each.
+    """
 
     tensors: dict[str, Tensor]
     metadata: Metadata = field(default_factory=Metadata)
     module: nn.Module | None = None
+    laid_out: dict[str, Tensor] = field(default_factory=dict)
+    weights_key: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
 
 
-def read_checkpoint(path: Path, trust_pickle: bool = False) -> Checkpoint:
-    """Read ``.pth``, ``.pt``, ``.ckpt`` or ``.safetensors``.
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network with the weights of a checkpoint, in evaluation mode.
 
-    State dicts are found at the top or under one of `NESTED_UNDER`; prefixes that
-    DataParallel and torch.compile add are removed.
+    Attributes:
+        network: it.
+        spec: the architecture that it was taken for.
+        notes: what was unwrapped or left out, one line each.
+        unloaded: tensors that the checkpoint does not hold, of training heads: nothing that the
+            output depends on may be among them.
+    """
+
+    network: nn.Module
+    spec: zoo.Spec
+    notes: tuple[str, ...] = ()
+    unloaded: frozenset[str] = frozenset()
+
+
+def read_checkpoint(path: Path, trust_pickle: bool = False, weights_key: str | None = None) -> Checkpoint:
+    """Read ``.pth``, ``.pt``, ``.ckpt`` or ``.safetensors``.
 
     Args:
         path: the file.
         trust_pickle: also load pickled modules, which runs code from the file.
+        weights_key: where in the file the weights are; None: they are looked for.
 
     Raises:
         CheckpointError: missing, truncated, not a checkpoint, or a pickle that is not trusted.
     """
     if mistaken := instead_of_checkpoint(path):
         raise CheckpointError(mistaken)
-    content = _load(path, trust_pickle)
+    content = load_content(path, trust_pickle)
     if isinstance(content, nn.Module):
         return Checkpoint(dict(content.state_dict()), module=content)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a state dict")
     metadata = _metadata(content.get("ocl_edge"), path)
-    nested = next(
-        (content[key] for key in NESTED_UNDER if isinstance(content.get(key), Mapping | nn.Module)), content
-    )
-    if isinstance(nested, nn.Module):
-        return Checkpoint(dict(nested.state_dict()), metadata, nested)
-    tensors = {_unwrapped(str(name)): value for name, value in nested.items() if isinstance(value, Tensor)}
-    if not tensors:
+    modules = [content[key] for key in MODULE_KEYS if isinstance(content.get(key), nn.Module)]
+    if modules:
+        return Checkpoint(dict(modules[0].state_dict()), metadata, modules[0])
+    found = laid_out(content)
+    if not found:
         keys = ", ".join(map(str, list(content)[:NAMED_AT_MOST])) or "nothing"
         raise CheckpointError(f"{path} holds no tensors (found: {keys}); expected a PyTorch state dict")
-    return Checkpoint(tensors, metadata)
+    usual = without_wrappers(found)
+    return Checkpoint(usual.tensors, metadata, None, found, weights_key, tuple(usual.notes))
 
 
-def load_network(checkpoint: Checkpoint, arch: str | None) -> tuple[nn.Module, zoo.Spec]:
-    """The checkpoint's network in evaluation mode, and the architecture it was taken for.
+def load_network(checkpoint: Checkpoint, arch: str | None) -> LoadedNetwork:
+    """The checkpoint's network in evaluation mode.
 
     The architecture comes from ``arch``, else from the checkpoint's metadata, else it is
-    recognised from the tensor names and shapes.
+    recognised from the tensor names and shapes. Only ``arch`` may name code.
 
     Raises:
         CheckpointError: not recognised, or tensors missing, unexpected or of another shape.
         UsageError: ``arch`` is wrong.
     """
     if checkpoint.module is not None and arch is None:
-        return checkpoint.module.float().eval(), zoo.Spec(type(checkpoint.module).__name__, {})
-    named = arch or checkpoint.metadata.arch
-    spec = zoo.parse_spec(named) if named else zoo.recognise(checkpoint.shapes)
-    network = spec.build()
-    _check_names_and_shapes(network, checkpoint, spec)
-    network.load_state_dict(checkpoint.tensors, strict=True)
-    return network.float().eval(), spec
+        check_values(checkpoint.module, checkpoint.module.state_dict())
+        return LoadedNetwork(checkpoint.module.float().eval(), zoo.Spec(type(checkpoint.module).__name__, {}))
+    if arch:
+        spec = zoo.parse_spec(arch)
+        network = spec.build()
+    else:
+        spec, network = _of_the_zoo(checkpoint)
+    own = network.state_dict()
+    found = fitted(checkpoint.laid_out or checkpoint.tensors, own, checkpoint.weights_key)
+    fit = _fit(own, found.tensors, spec)
+    check_values(network, {**own, **fit.tensors})
+    network.load_state_dict({**own, **fit.tensors}, strict=True)
+    return LoadedNetwork(network.float().eval(), spec, (*found.notes, *fit.notes), frozenset(fit.unloaded))
 
 
-def _load(path: Path, trust_pickle: bool) -> Any:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
-    except pickle.UnpicklingError as error:
-        if trust_pickle or "Weights only load failed" not in str(error):
+def _of_the_zoo(checkpoint: Checkpoint) -> tuple[zoo.Spec, nn.Module]:
+    """The network that the checkpoint itself names, or that its tensors show."""
+    named = checkpoint.metadata.arch
+    if named is None:
+        spec = zoo.recognise(checkpoint.shapes)
+    else:
+        try:
+            spec = zoo.parse_spec(named, own_code=False)
+        except UsageError as error:
             raise CheckpointError(
-                f"{path} is damaged or not a PyTorch checkpoint: {_first_line(error)}"
+                f"the checkpoint's metadata names the architecture {named!r}, and a file may only name a "
+                f"network of the zoo ({error}); if it is code of yours that you trust: --arch SPEC"
             ) from error
-        raise UntrustedPickleError(
-            f"{path} holds pickled Python objects or is not a PyTorch checkpoint. Loading a pickle runs code "
-            "from the file. If you trust its origin: --trust-pickle"
-        ) from error
-    except Exception as error:
-        raise CheckpointError(
-            f"{path} is truncated, damaged or not a checkpoint: {_first_line(error)}"
-        ) from error
+    try:
+        return spec, spec.build()
+    except UsageError as error:
+        raise CheckpointError(f"the checkpoint's architecture {spec} cannot be built: {error}") from error
 
 
 def _metadata(raw: Any, path: Path) -> Metadata:
     try:
         return Metadata() if raw is None else Metadata.model_validate(raw)
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise CheckpointError(
-            f"{path}: metadata under 'ocl_edge': {problem['loc']}: {problem['msg']}"
-        ) from error
+        raise CheckpointError(f"{path}: metadata under 'ocl_edge': {first_problem(error)}") from error
 
 
-def _unwrapped(name: str) -> str:
-    for prefix in WRAPPER_PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
+@dataclass(frozen=True)
+class _Fit:
+    tensors: dict[str, Tensor]
+    notes: list[str]
+    unloaded: list[str]
 
 
-def _check_names_and_shapes(network: nn.Module, checkpoint: Checkpoint, spec: zoo.Spec) -> None:
-    expected = {name: tuple(t.shape) for name, t in network.state_dict().items()}
-    found = checkpoint.shapes
-    problems = []
-    if missing := [name for name in expected if name not in found]:
-        problems.append(f"{len(missing)} tensors are missing: {_first(missing)}")
-    if unexpected := [name for name in found if name not in expected]:
-        problems.append(f"{len(unexpected)} tensors are unexpected: {_first(unexpected)}")
+def _fit(own: Mapping[str, Tensor], found: Mapping[str, Tensor], spec: zoo.Spec) -> _Fit:
+    """The tensors to load. What PyTorch loads without a word, and training heads, may be missing or too many.
+
+    Raises:
+        CheckpointError: others are missing, unexpected, or of another shape.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    tops = {name.partition(".")[0] for name in own}
+    missing = [name for name in own if name not in found and not name.endswith(COUNTER)]
+    unexpected = [name for name in found if name not in own and not name.endswith(COUNTER)]
+    surplus = [n for n in unexpected if n.partition(".")[0] in tops and not _is_auxiliary(n)]
+    unloaded = [name for name in missing if _is_auxiliary(name)]
+    required = [name for name in missing if not _is_auxiliary(name)]
     differing = [
-        f"{name} {list(found[name])} instead of {list(shape)}"
-        for name, shape in expected.items()
-        if name in found and found[name] != shape
+        f"{name} {list(shapes[name])} instead of {list(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in found and shapes[name] != tuple(tensor.shape)
     ]
-    if differing:
-        problems.append(f"{len(differing)} tensors have another shape: {_first(differing)}")
-    if not problems:
-        return
-    recognised = spec.architecture.recognise(found) if spec.architecture else None
+    problems = []
+    if required:
+        problems.append(f"{len(required)} tensors are missing: {_first(required)}")
+    if problems or surplus or differing:
+        if unexpected:
+            problems.append(f"{len(unexpected)} tensors are unexpected: {_first(unexpected)}")
+        if differing:
+            problems.append(f"{len(differing)} tensors have another shape: {_first(differing)}")
+        raise _does_not_fit(spec, problems, shapes)
+    notes = []
+    if unexpected:
+        notes.append(f"left out, the network has no such part: {_first(sorted(_parts(unexpected)))}")
+    if unloaded:
+        notes.append(f"not in the checkpoint, kept as they were made: {_first(sorted(_parts(unloaded)))}")
+    return _Fit({n: t for n, t in found.items() if n in own}, notes, unloaded)
+
+
+def _is_auxiliary(name: str) -> bool:
+    return any(AUXILIARY in part for part in name.split("."))
+
+
+def _parts(names: list[str]) -> set[str]:
+    """The auxiliary part, or the module at the top, that each tensor belongs to."""
+    parts = set()
+    for name in names:
+        path = name.split(".")
+        depth = next((index for index, part in enumerate(path) if AUXILIARY in part), 0)
+        parts.add(".".join(path[: depth + 1]))
+    return parts
+
+
+def _does_not_fit(spec: zoo.Spec, problems: list[str], shapes: zoo.Shapes) -> CheckpointError:
+    recognised = spec.architecture.recognise(shapes) if spec.architecture else None
     hint = f"\nIts tensors fit --arch {zoo.Spec(spec.factory, recognised)}" if recognised else ""
-    raise CheckpointError(f"the checkpoint does not fit {spec}:\n  " + "\n  ".join(problems) + hint)
+    return CheckpointError(f"the checkpoint does not fit {spec}:\n  " + "\n  ".join(problems) + hint)
 
 
 def _first(names: list[str]) -> str:
     more = f", and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
     return ", ".join(names[:NAMED_AT_MOST]) + more
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

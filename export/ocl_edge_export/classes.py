@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import colorsys
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ocl_edge.bundle.manifest import ClassSpec
 from ocl_edge.errors import UsageError
+from ocl_edge.given_files import parse_json, read_given
+
+MOST_BYTES = 16 << 20
 
 CITYSCAPES: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("road", (128, 64, 128)),
@@ -54,9 +57,9 @@ def read_classes(path: Path, count: int) -> tuple[ClassSpec, ...]:
         UsageError: unreadable, or not ``count`` names.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_given(path, MOST_BYTES).decode()
         content: Any = (
-            json.loads(text)
+            parse_json(text.encode())
             if path.suffix == ".json"
             else [n.strip() for n in text.splitlines() if n.strip()]
         )
@@ -75,15 +78,34 @@ def name_classes(names: list[str], palette: Any) -> tuple[ClassSpec, ...]:
     """Classes with the palette's colours, or with evenly spread hues where there is none.
 
     Raises:
-        UsageError: the palette has another length, or is not made of RGB triples.
+        UsageError: a name occurs twice, or the palette has another length or is not made of RGB triples.
     """
+    if (name := repeated_name(names)) is not None:
+        raise UsageError(f"two classes are called {name!r}; every class needs a name of its own")
     if palette is None:
         palette = [
             [round(255 * c) for c in colorsys.hsv_to_rgb(i * 0.618 % 1, 0.65, 0.95)]
             for i in range(len(names))
         ]
-    if len(palette) != len(names) or not all(len(c) == 3 and all(0 <= v <= 255 for v in c) for c in palette):
-        raise UsageError(
-            f"expected a palette of {len(names)} RGB colours (0 to 255), got {len(palette)} entries"
-        )
+    if not isinstance(palette, list) or len(palette) != len(names) or not all(map(_is_colour, palette)):
+        entries = f"{len(palette)} entries" if isinstance(palette, list) else f"a {type(palette).__name__}"
+        raise UsageError(f"expected a palette of {len(names)} RGB colours (0 to 255), got {entries}")
     return tuple(ClassSpec(name=n, colour=(c[0], c[1], c[2])) for n, c in zip(names, palette, strict=True))
+
+
+def repeated_name(names: Sequence[str]) -> str | None:
+    """The first name that occurs twice."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def _is_colour(value: Any) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 3
+        and all(type(v) is int and 0 <= v <= 255 for v in value)
+    )

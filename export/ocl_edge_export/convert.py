@@ -23,7 +23,7 @@ from ocl_edge.bundle.reading import Bundle
 from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
 from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.network.forms import FORMS
-from ocl_edge_export.capture import as_plain_graph
+from ocl_edge_export.functional import as_plain_graph
 from ocl_edge_export.onnx_forms import form_file, write_forms
 from ocl_edge_export.programs import check_programs, write_programs
 from ocl_edge_export.sample_images import noise_images

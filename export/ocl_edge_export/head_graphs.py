@@ -16,6 +16,7 @@ from ocl_edge.method.head import TrainableHead
 from ocl_edge.method.methods import ocl
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.timings import Stopwatch
+from ocl_edge_export.gate_runners import run_onnx
 from ocl_edge_export.head_step import (
     HYPERPARAMETERS,
     build_head,
@@ -23,12 +24,14 @@ from ocl_edge_export.head_step import (
     describe_head,
     name_parameters,
 )
-from ocl_edge_export.parity import Tolerances, run_onnx
+from ocl_edge_export.parity import Tolerances
 
 STEPS_AN_IMAGE = 5
 
 
-def write_head_graphs(head: fx.GraphModule, features: list[int], directory: Path) -> HeadGraphs:
+def write_head_graphs(
+    head: fx.GraphModule, features: list[int], directory: Path, settings: AdaptationDefaults
+) -> HeadGraphs:
     """Write ``head.onnx`` and ``head_step.onnx``.
 
     Args:
@@ -36,16 +39,16 @@ def write_head_graphs(head: fx.GraphModule, features: list[int], directory: Path
             in which restoration draws for them.
         features: shape [F, h, w] of its input for one image.
         directory: of the bundle.
+        settings: of the bundle.
 
     Raises:
         SplitError: the head is no convolution that the graphs can express.
     """
     convolution, names = describe_head(head), name_parameters(head)
     _, height, width = features
-    defaults = AdaptationDefaults()
     models = {
         "head": build_head(convolution, height, width),
-        "head_step": build_head_step(convolution, height, width, defaults.pos_coeff, defaults.neg_coeff),
+        "head_step": build_head_step(convolution, height, width, settings.pos_coeff, settings.neg_coeff),
     }
     for name, model in models.items():
         (directory / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
@@ -72,6 +75,7 @@ def check_head_graphs(
     graphs: HeadGraphs,
     head: fx.GraphModule,
     pairs: list[Tensor],
+    settings: AdaptationDefaults,
     tolerances: Tolerances | None = None,
 ) -> dict[str, Any]:
     """Run both graphs and PyTorch on the same features; the steps are chained, restoration included.
@@ -81,6 +85,7 @@ def check_head_graphs(
         graphs: that `write_head_graphs` wrote.
         head: what they were written from; it is left as it is.
         pairs: features of view pairs, each [2, F, h, w].
+        settings: that the bundle adapts with, its learning rate above all.
         tolerances: the defaults of `Tolerances` if None.
 
     Returns:
@@ -91,7 +96,7 @@ def check_head_graphs(
         ParityError: above the tolerance.
     """
     tolerances = tolerances or Tolerances()
-    torch_head, chain = _torch_head(head), _Chain(directory, graphs, head)
+    torch_head, chain = _torch_head(head, settings), _Chain(directory, graphs, head, settings)
     logits = loss = 0.0
     for pair in pairs:
         expected = torch_head.logits([pair]).detach()
@@ -122,20 +127,21 @@ def check_head_graphs(
     return report
 
 
-def _torch_head(head: fx.GraphModule) -> TrainableHead:
-    return TrainableHead(copy.deepcopy(head), AdaptationDefaults())
+def _torch_head(head: fx.GraphModule, settings: AdaptationDefaults) -> TrainableHead:
+    return TrainableHead(copy.deepcopy(head), settings)
 
 
 class _Chain:
     """The graphs as a device would run them: what a step returns is what the next one gets."""
 
-    def __init__(self, directory: Path, graphs: HeadGraphs, head: fx.GraphModule) -> None:
-        self._twin = _torch_head(head)  # of the same seed: draws the same weights to restore
+    def __init__(
+        self, directory: Path, graphs: HeadGraphs, head: fx.GraphModule, settings: AdaptationDefaults
+    ) -> None:
+        self._twin = _torch_head(head, settings)  # of the same seed: draws the same weights to restore
         self._files = {name: directory / spec.file for name, spec in graphs.graphs.items()}
         self._names = graphs.parameters
         source = {short: self._twin.source[full] for short, full in graphs.parameters.items()}
         self.state = dict(source) | {f"{n}_momentum": torch.zeros_like(w) for n, w in source.items()}
-        settings = self._twin.settings
         self._fixed = {f"{n}_source": weight for n, weight in source.items()} | {
             name: torch.tensor([getattr(settings, name)]) for name in HYPERPARAMETERS
         }

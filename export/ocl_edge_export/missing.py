@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ocl_edge.errors import CheckpointError, UsageError
 from ocl_edge.network import zoo
-from ocl_edge_export.checkpoint import Checkpoint, UntrustedPickleError, read_checkpoint
+from ocl_edge_export.checkpoint import Checkpoint, read_checkpoint
+from ocl_edge_export.checkpoint_files import UntrustedPickleError
 
 ARCH = "--arch path/to/file.py:function"
 SIZE = "--input-size HEIGHTxWIDTH"
@@ -23,11 +24,12 @@ def ask_for_what_is_missing(
         UsageError: ``arch`` names no known architecture.
     """
     spec, reason = _spec(checkpoint, arch)
-    known_size = input_size or checkpoint.metadata.input_size or (spec and spec.architecture)
+    known = checkpoint.metadata
+    has_size = input_size or known.input_size or known.arch or (spec and spec.architecture)
     missing = []
     if reason:
         missing.append((ARCH, reason))
-    if not known_size:
+    if not has_size:
         missing.append((SIZE, "the height and width in pixels that it was trained at, for example 512x1024"))
     if missing:
         given = [f"--arch {shlex.quote(arch)}"] if arch else []
@@ -40,14 +42,16 @@ def ask_for_what_is_missing(
         )
 
 
-def read_or_ask(path: Path, trust_pickle: bool, input_size: tuple[int, int] | None) -> Checkpoint:
+def read_or_ask(
+    path: Path, trust_pickle: bool, input_size: tuple[int, int] | None, weights_key: str | None = None
+) -> Checkpoint:
     """As `read_checkpoint`; where a pickle must be trusted first, it asks for the size as well.
 
     Raises:
         CheckpointError: see `read_checkpoint`.
     """
     try:
-        return read_checkpoint(path, trust_pickle)
+        return read_checkpoint(path, trust_pickle, weights_key)
     except UntrustedPickleError as error:
         if input_size:
             raise
@@ -56,9 +60,10 @@ def read_or_ask(path: Path, trust_pickle: bool, input_size: tuple[int, int] | No
 
 def _spec(checkpoint: Checkpoint, arch: str | None) -> tuple[zoo.Spec | None, str]:
     """The architecture, or why it is not known. A pickled module is its own: neither."""
-    named = arch or checkpoint.metadata.arch
-    if named:
-        return zoo.parse_spec(named), ""
+    if arch:
+        return zoo.parse_spec(arch), ""
+    if checkpoint.metadata.arch:
+        return None, ""  # whoever loads the network says whether a file may name it
     if checkpoint.module is not None:
         return None, ""
     try:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -18,11 +14,11 @@ from ocl_edge.errors import CaptureError
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
 from ocl_edge.network.forms import FormName, build_form, distinct_form, list_norms
 from ocl_edge.network.weight_file import WEIGHT_FILE, bytes_of, sha256, write_weights
+from ocl_edge_export.capture import LARGEST_BATCH, quiet_exporter
 
 OPSET = 20
 """Newest that ONNX Runtime 1.20 and TensorRT 10.3 both read."""
 
-LARGEST_BATCH = 64
 ONLY_IN_ONNX = "onnx:"
 """Begins no name of a network's tensor."""
 
@@ -50,12 +46,12 @@ def export_form(
     form = distinct_form(form, list_norms(backbone))
     module = build_form(backbone, form, stat_rows)
     channels = sum(norm.channels for norm in list_norms(backbone))
-    names = input_shapes(form, image.shape[2], image.shape[3], channels)
+    names = input_shapes(form, (image.shape[1], image.shape[2], image.shape[3]), channels)
     inputs = (image, *(torch.zeros(shape) for name, shape in names.items() if name != "image"))
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     shapes = ({0: batch}, *({} for _ in inputs[1:]))
     try:
-        with torch.no_grad(), _quiet_exporter():
+        with torch.no_grad(), quiet_exporter():
             program = torch.export.export(module, inputs, dynamic_shapes=shapes)
             exported = torch.onnx.export(
                 program,
@@ -70,20 +66,6 @@ def export_form(
         raise CaptureError(f"the {form} form cannot be written as ONNX: {error}") from error
     assert exported is not None
     return _simplified(exported.model)
-
-
-@contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Without the exporter's notes on its own future and on libraries that are not needed here."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _simplified(model: object) -> onnx.ModelProto:

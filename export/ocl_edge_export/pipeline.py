@@ -17,25 +17,27 @@ from ocl_edge import __version__
 from ocl_edge.bundle.manifest import ClassSpec, FormSpec, Manifest, NormSpec, TensorSpec, file_sha256
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
-from ocl_edge.errors import CaptureError, SplitError, UsageError
+from ocl_edge.errors import CaptureError, CheckpointError, SplitError, UsageError
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
 from ocl_edge.network.forms import FORMS, FormName, distinct_form, list_norms, source_tensors
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec
-from ocl_edge_export.capture import capture
-from ocl_edge_export.checkpoint import Checkpoint, load_network
+from ocl_edge_export.checkpoint import Checkpoint, LoadedNetwork, load_network
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
+from ocl_edge_export.cuts import PossibleCut, nearest_cuts, possible_cuts
 from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
 from ocl_edge_export.learning_rate import scaled_rate, squared_gradient_norm
 from ocl_edge_export.lowering import lower_adaptive_pooling
 from ocl_edge_export.missing import ask_for_what_is_missing, read_or_ask
+from ocl_edge_export.network_input import describe_input
 from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, write_forms
 from ocl_edge_export.parity import Tolerances, check_parity
 from ocl_edge_export.programs import check_programs, write_programs
 from ocl_edge_export.sample_images import noise_images, read_images
 from ocl_edge_export.split import SplitNetwork, split_network
+from ocl_edge_export.taken_output import TakenOutput, take_output
 
 DEFAULT_STAT_ROWS = 8
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
@@ -54,10 +56,15 @@ class ExportRequest:
         split: module where the head starts, or ``auto``.
         calibration: directory of images for the parity gate.
         stat_rows: `measured` takes its statistics from every n-th row.
-        mean: per channel, of images scaled to 0..1.
+        mean: of each channel, in the network's order and scale.
         std: likewise.
         force: replace an existing bundle.
         trust_pickle: load pickled modules.
+        output: name or position of the output that is taken, where there are several.
+        threshold: of a network with one channel: probability from which a pixel is foreground.
+        colour: ``rgb``, ``bgr``, or ``grey``; by default what the number of channels says.
+        scale: what a white pixel becomes before mean and deviation, 1 or 255.
+        weights_key: where in the checkpoint the weights lie; by default they are looked for.
     """
 
     checkpoint: Path
@@ -68,10 +75,15 @@ class ExportRequest:
     split: str = "auto"
     calibration: Path | None = None
     stat_rows: int = DEFAULT_STAT_ROWS
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     force: bool = False
     trust_pickle: bool = False
+    output: str | None = None
+    threshold: float = 0.5
+    colour: str | None = None
+    scale: int | None = None
+    weights_key: str | None = None
 
 
 def export_bundle(
@@ -95,22 +107,17 @@ def export_bundle(
         BundleError: the bundle cannot be written.
     """
     with new_bundle_directory(request.out, request.force) as directory:
-        progress("read checkpoint")
-        checkpoint = read_or_ask(request.checkpoint, request.trust_pickle, request.input_size)
-        ask_for_what_is_missing(request.checkpoint, checkpoint, request.arch, request.input_size)
-        network, spec = load_network(checkpoint, request.arch)
-        frame = _input_spec(request, checkpoint, spec)
-        progress("capture and split")
-        split = split_network(capture(network, frame.height, frame.width), request.split)
+        checkpoint, loaded, taken, frame, images = _taken(request, progress)
+        spec = loaded.spec
+        split = _split(taken, request)
         if split.logits[0] > MOST_CLASSES:
             raise CaptureError(
                 f"the network has {split.logits[0]} classes; a mask has 8 bits, so {MOST_CLASSES} is the most"
             )
         classes = _classes(request, checkpoint, split.logits[0], spec)
-        images = read_images(request.calibration, frame) if request.calibration else noise_images(frame)
         _write_graphs(split, frame, request.stat_rows, directory, progress)
         parity = check_parity(
-            network,
+            taken.scores,
             split,
             directory,
             images,
@@ -122,27 +129,75 @@ def export_bundle(
         progress("parity: programs")
         head = check_programs(split, directory, images)
         progress("write bundle")
-        checked = _head_graphs(split, head, directory, images, parity)
+        checked: dict[str, Any] = {
+            "checkpoint_notes": loaded.notes,
+            "output": taken.spec,
+            "unfit_backends": parity.pop("unfit"),
+        }
         checked["adaptation"] = _adaptation(split, images)
+        checked |= _head_graphs(split, head, directory, images, parity, checked["adaptation"])
         write_manifest(directory, _manifest(request, spec, split, frame, classes, checked))
     return Bundle.open(request.out)
 
 
-def _input_spec(request: ExportRequest, checkpoint: Checkpoint, spec: Spec) -> InputSpec:
-    known = checkpoint.metadata
-    size = (
-        request.input_size
-        or known.input_size
-        or (spec.architecture.input_size if spec.architecture else None)
+def _taken(
+    request: ExportRequest, progress: Callable[[str], None]
+) -> tuple[Checkpoint, LoadedNetwork, TakenOutput, InputSpec, Tensor]:
+    """The network with its weights, the output that is exported, its input, and images to compare on."""
+    progress("read checkpoint")
+    checkpoint = read_or_ask(
+        request.checkpoint, request.trust_pickle, request.input_size, request.weights_key
     )
-    assert size is not None, "see ask_for_what_is_missing"
-    defaults = InputSpec(height=size[0], width=size[1])
-    return defaults.model_copy(
-        update={
-            "mean": request.mean or known.mean or defaults.mean,
-            "std": request.std or known.std or defaults.std,
-        }
+    ask_for_what_is_missing(request.checkpoint, checkpoint, request.arch, request.input_size)
+    loaded = load_network(checkpoint, request.arch)
+    for note in loaded.notes:
+        progress(f"checkpoint: {note}")
+    frame = _input_of(request, checkpoint, loaded)
+    images = read_images(request.calibration, frame) if request.calibration else noise_images(frame)
+    progress("capture and split")
+    taken = take_output(loaded.network, images, request.output, request.threshold)
+    _require_weights(loaded, taken)
+    return checkpoint, loaded, taken, frame, images
+
+
+def _split(taken: TakenOutput, request: ExportRequest) -> SplitNetwork:
+    try:
+        return split_network(taken.captured, request.split, taken.values, request.threshold)
+    except SplitError as error:
+        nearest = nearest_cuts(taken.captured, request.split)
+        hint = f"\nNearest cuts that can be made: {nearest}" if nearest else ""
+        raise SplitError(f"{error}{hint}\nAll of them: --split list") from error
+
+
+def list_cuts(request: ExportRequest, progress: Callable[[str], None] = lambda _: None) -> list[PossibleCut]:
+    """Where the network of a request can be cut; nothing is written.
+
+    Raises:
+        As `export_bundle`, up to the capture.
+    """
+    _, _, taken, _, _ = _taken(request, progress)
+    return possible_cuts(taken.captured)
+
+
+def _input_of(request: ExportRequest, checkpoint: Checkpoint, loaded: LoadedNetwork) -> InputSpec:
+    known, architecture = checkpoint.metadata, loaded.spec.architecture
+    return describe_input(
+        loaded.network,
+        request.input_size or known.input_size or (architecture.input_size if architecture else None),
+        request.mean or known.mean,
+        request.std or known.std,
+        request.colour,
+        request.scale or 1,
     )
+
+
+def _require_weights(loaded: LoadedNetwork, taken: TakenOutput) -> None:
+    """Raise where the output depends on weights that the checkpoint does not hold."""
+    used = {str(n.target) for n in taken.captured.graph.nodes if n.op == "get_attr"} & loaded.unloaded
+    if used:
+        raise CheckpointError(
+            f"the checkpoint holds none of these, and the output needs them: {', '.join(sorted(used)[:10])}"
+        )
 
 
 def _classes(request: ExportRequest, checkpoint: Checkpoint, count: int, spec: Spec) -> tuple[ClassSpec, ...]:
@@ -163,7 +218,7 @@ def _write_graphs(
 ) -> None:
     """The forms, the programs, and the one file that holds the tensors of both."""
     lowered = lower_adaptive_pooling(split.backbone)
-    image = torch.zeros(2, 3, frame.height, frame.width)
+    image = torch.zeros(2, frame.channels, frame.height, frame.width)
     models = {}
     for form in FORMS:
         progress(f"write {form} form")
@@ -174,16 +229,21 @@ def _write_graphs(
 
 
 def _head_graphs(
-    split: SplitNetwork, head: fx.GraphModule, directory: Path, images: Tensor, parity: dict[str, object]
+    split: SplitNetwork,
+    head: fx.GraphModule,
+    directory: Path,
+    images: Tensor,
+    parity: dict[str, object],
+    settings: AdaptationDefaults,
 ) -> dict[str, Any]:
     """Manifest fields: the head's graphs, written and checked, or why there are none; the parity report."""
     try:
-        graphs = write_head_graphs(head, split.features[0], directory)
+        graphs = write_head_graphs(head, split.features[0], directory, settings)
     except SplitError as error:
         return {"no_head_graphs": str(error), "parity": parity}
     with torch.no_grad():
         pairs = [split.backbone(torch.stack((image, image.flip(2))))[0] for image in images]
-    report = check_head_graphs(directory, graphs, head, pairs)
+    report = check_head_graphs(directory, graphs, head, pairs, settings)
     return {"head_graphs": graphs, "parity": {**parity, "head": report}}
 
 
@@ -236,7 +296,7 @@ def _form_spec(
     norms = list_norms(backbone)
     channels = sum(norm.channels for norm in norms)
     distinct = distinct_form(form, norms)
-    inputs = input_shapes(distinct, frame.height, frame.width, channels)
+    inputs = input_shapes(distinct, (frame.channels, frame.height, frame.width), channels)
     outputs = output_shapes(distinct, features, channels)
     return FormSpec(
         file=form_file(form),

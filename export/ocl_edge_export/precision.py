@@ -27,6 +27,7 @@ from ocl_edge_export.form_inputs import inputs_of_form
 
 LOW_TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 LARGEST_INLINE_BYTES = 1 << 30
+LARGEST = "__largest"
 
 # Inputs that ONNX wants in float32 whatever the type of the data.
 FLOAT32_INPUTS = {"Resize": (1, 2), "Upsample": (1,)}
@@ -47,7 +48,7 @@ def write_converted(
     Raises:
         BuildError: the graph cannot be converted.
     """
-    source = bundle.file(bundle.manifest.forms[form].file)
+    source = bundle.graph_file(form)
     target = directory / f"{form}.{precision}.onnx"
     if precision == "int8":
         _quantise(source, target, bundle, form, images)
@@ -69,7 +70,8 @@ def to_sixteen_bits(model: onnx.ModelProto, precision: Precision, emulate: bool 
         model: with its weights loaded.
         precision: fp16 or bf16.
         emulate: compute in float32 and round every result instead. That is what 16-bit
-            layers with float32 accumulators give, for runtimes that lack them.
+            layers with float32 accumulators give; a CPU has none. The graph also gives the
+            outputs of `largest_values`.
 
     Raises:
         BuildError: the graph has subgraphs.
@@ -80,6 +82,11 @@ def to_sixteen_bits(model: onnx.ModelProto, precision: Precision, emulate: bool 
     converted.CopyFrom(model)
     fold_batch_norms(converted)
     return _Conversion(converted, LOW_TYPES[precision], emulate).run()
+
+
+def largest_values(model: onnx.ModelProto) -> list[str]:
+    """Outputs of an emulated graph that hold the largest absolute value before each rounding, in order."""
+    return [o.name for o in model.graph.output if o.name.endswith(LARGEST)]
 
 
 class _Conversion:
@@ -155,9 +162,17 @@ class _Conversion:
 
     def _append_cast(self, name: str, target: str, to: int) -> None:
         if self.emulate and to != TensorProto.FLOAT:
+            self._watch(name)
             self.nodes.append(helper.make_node("Cast", [name], [f"{target}__bits"], f"round_{target}", to=to))
             name, to = f"{target}__bits", TensorProto.FLOAT
         self.nodes.append(helper.make_node("Cast", [name], [target], f"cast_{target}", to=to))
+
+    def _watch(self, name: str) -> None:
+        """One more output of the graph: the largest absolute value of another one."""
+        size, largest = f"{name}__size", f"{name}{LARGEST}"
+        self.nodes.append(helper.make_node("Abs", [name], [size], f"size_{name}"))
+        self.nodes.append(helper.make_node("ReduceMax", [size], [largest], f"largest_{name}", keepdims=0))
+        self.model.graph.output.append(helper.make_tensor_value_info(largest, TensorProto.FLOAT, []))
 
     def _round(self, node: onnx.NodeProto) -> None:
         for index, name in enumerate(node.output):

@@ -10,29 +10,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ocl_edge.errors import FrameError, UsageError
-from ocl_edge.images import SUFFIXES, image_files, read_image
+from ocl_edge.images import SUFFIXES, decode_image, image_files
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
 
 AT_MOST = 4
 
 
 def noise_images(spec: InputSpec, count: int = 2, seed: int = 0) -> Tensor:
-    """Smooth random images, normalised: float32 [count, 3, H, W].
+    """Smooth random images, normalised: float32 [count, C, H, W].
 
     White noise has no structure that survives a network's pooling; blobs of several
     sizes exercise every layer.
     """
     generator = torch.Generator().manual_seed(seed)
     size = (spec.height, spec.width)
-    image = torch.zeros(count, 3, *size)
+    image = torch.zeros(count, spec.channels, *size)
     for cells in (2, 4, 8, 16, 32):
-        coarse = torch.randn(count, 3, cells, cells, generator=generator)
+        coarse = torch.randn(count, spec.channels, cells, cells, generator=generator)
         image += F.interpolate(coarse, size, mode="bilinear", align_corners=False)
     return image / image.std()
 
 
 def read_images(directory: Path, spec: InputSpec, at_most: int = AT_MOST) -> Tensor:
-    """The first, last and evenly spaced images of a directory: float32 [N, 3, H, W], normalised.
+    """The first, last and evenly spaced images of a directory: float32 [N, C, H, W], normalised.
 
     Raises:
         UsageError: no directory, no images, or one that cannot be read.
@@ -54,8 +54,21 @@ def choose_images(directory: Path, at_most: int = AT_MOST) -> list[Path]:
     ]
 
 
+def _mode(spec: InputSpec) -> str:
+    """Pillow's mode of the pixels that a network takes.
+
+    Raises:
+        FrameError: image files hold no such pixels.
+    """
+    modes = {1: "RGB", 3: "RGB", 4: "RGBA"}
+    if spec.channels not in modes:
+        raise FrameError(f"the network takes {spec.channels} channels, an image file has at most 4")
+    return modes[spec.channels]
+
+
 def _normalised(file: Path, spec: InputSpec) -> Tensor:
     try:
-        return Preprocessor(spec).single(read_image(file))
+        pixels = decode_image(file, lambda image: np.array(image.convert(_mode(spec))))
+        return Preprocessor(spec).single(pixels)
     except FrameError as error:
         raise UsageError(f"--calibration: {file} cannot be read: {error}") from error

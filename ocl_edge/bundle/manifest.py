@@ -13,15 +13,18 @@ engines/                 compiled later, on the device; not hashed here
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ocl_edge.errors import BundleError
+from ocl_edge.given_files import open_given, parse_json
 from ocl_edge.method.settings import AdaptationDefaults
-from ocl_edge.network.preprocess import InputSpec
+from ocl_edge.network.forms import FORMS, HEAD_GRAPHS
+from ocl_edge.network.preprocess import Byte, InputSpec, Side, check_area
+from ocl_edge.network.tail import MOST_CLASSES
+from ocl_edge.plain_text import first_problem
 
 SCHEMA_VERSION = 4
 """Version 1 had no head graphs; up to 3 the programs were torch.export archives."""
@@ -31,6 +34,16 @@ CONVERTED_FROM = 3
 
 MANIFEST = "manifest.json"
 ENGINES = "engines"
+MOST_MANIFEST_BYTES = 16 << 20
+
+PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+"""Of a file beside the manifest: no separator, no parent, nothing that a shell or a terminal reads."""
+
+Text = Annotated[str, Field(max_length=2000)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Size = Annotated[int, Field(ge=1, le=1 << 24)]
+FreeSize = Annotated[int, Field(ge=-1, le=1 << 24)]
+Shape = Annotated[tuple[FreeSize, ...], Field(max_length=8)]
 
 
 class _Strict(BaseModel):
@@ -40,15 +53,15 @@ class _Strict(BaseModel):
 class TensorSpec(_Strict):
     """Name, dtype and shape of a graph's input or output; -1 is a free size (the batch; see docs)."""
 
-    name: str
-    dtype: str = "float32"
-    shape: tuple[int, ...]
+    name: PlainName
+    dtype: Literal["float32"] = "float32"
+    shape: Shape
 
 
 class FormSpec(_Strict):
-    file: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    file: PlainName
+    inputs: tuple[TensorSpec, ...] = Field(min_length=1, max_length=100)
+    outputs: tuple[TensorSpec, ...] = Field(min_length=1, max_length=100)
 
 
 class HeadGraphs(_Strict):
@@ -59,53 +72,149 @@ class HeadGraphs(_Strict):
         graphs: ``head`` (forward) and ``head_step`` (one OCL step).
     """
 
-    parameters: dict[str, str]
+    parameters: dict[str, Text]
     graphs: dict[str, FormSpec]
+
+    @model_validator(mode="after")
+    def _complete(self) -> HeadGraphs:
+        if set(self.parameters) not in ({"weight"}, {"weight", "bias"}):
+            raise ValueError(f"expected a weight and perhaps a bias, got {', '.join(self.parameters)}")
+        if set(self.graphs) != set(HEAD_GRAPHS):
+            raise ValueError(f"expected the graphs {', '.join(HEAD_GRAPHS)}, got {', '.join(self.graphs)}")
+        return self
 
 
 class NormSpec(_Strict):
-    name: str
-    channels: int = Field(gt=0)
+    name: Text
+    channels: Size
     pinned: bool = False
 
 
 class ClassSpec(_Strict):
-    name: str
-    colour: tuple[int, int, int]
+    name: Text
+    colour: tuple[Byte, Byte, Byte]
 
 
 class FileSpec(_Strict):
-    sha256: str
-    bytes: int
+    sha256: Sha256
+    bytes: int = Field(ge=0, le=1 << 45)
+
+
+class FormParity(BaseModel):
+    """What `inspect` shows of a form's differences; there may be more."""
+
+    features_relative: float
+    logits_relative: float
+    class_disagreement: float
+
+
+class Parity(BaseModel):
+    """What `inspect` shows of the parity report; there may be more."""
+
+    images: int
+    images_from: Text
+    forms: dict[Text, FormParity] = Field(max_length=100)
+
+
+class OutputSpec(_Strict):
+    """Which output of the network the bundle gives, and what its numbers are.
+
+    Attributes:
+        name: keys and positions on the way to it, with dots between; empty where there is one.
+        others: outputs that were not taken, name -> shape for one image.
+        values: what the network gives; the loss always gets logits.
+        threshold: where the network has one channel: the probability from which a pixel is
+            foreground, class 1. None: the strongest class wins.
+    """
+
+    name: Text = ""
+    others: dict[Text, Annotated[tuple[Size, ...], Field(max_length=7)]] = Field({}, max_length=1000)
+    values: Literal["logits", "probabilities", "log-probabilities"] = "logits"
+    threshold: float | None = Field(None, gt=0, lt=1)
 
 
 class Manifest(_Strict):
     """Everything that is known about a bundle without opening its other files.
 
-    ``no_head_graphs`` is the reason where ``head_graphs`` is None.
+    ``no_head_graphs`` is the reason where ``head_graphs`` is None. ``unfit_backends`` compute
+    otherwise than the network, as export found: name -> how; `auto` passes them over.
+    ``checkpoint_notes`` say what was unwrapped or left out.
     """
 
     schema_version: int = SCHEMA_VERSION
-    created_with: dict[str, str]
-    architecture: str
-    checkpoint: str
-    checkpoint_sha256: str
-    head_module: str
-    head_parameters: int = Field(gt=0)
+    created_with: dict[Text, Text] = Field(max_length=100)
+    architecture: Text
+    checkpoint: Text
+    checkpoint_sha256: Sha256
+    checkpoint_notes: tuple[Text, ...] = Field((), max_length=100)
+    head_module: Text
+    head_parameters: int = Field(gt=0, le=1 << 40)
     input: InputSpec
-    classes: tuple[ClassSpec, ...]
-    features: tuple[tuple[int, ...], ...]
-    logits: tuple[int, int, int]
+    classes: tuple[ClassSpec, ...] = Field(min_length=1, max_length=MOST_CLASSES)
+    features: tuple[Annotated[tuple[Size, ...], Field(min_length=1, max_length=7)], ...] = Field(
+        min_length=1, max_length=50
+    )
+    logits: tuple[Size, Side, Side]
     align_corners: bool
-    opset: int
-    stat_rows: int = Field(ge=1)
-    norms: tuple[NormSpec, ...]
+    output: OutputSpec = OutputSpec()
+    opset: int = Field(ge=1, le=100)
+    stat_rows: int = Field(ge=1, le=1 << 20)
+    norms: tuple[NormSpec, ...] = Field(max_length=10_000)
     forms: dict[str, FormSpec]
     head_graphs: HeadGraphs | None = None
-    no_head_graphs: str | None = None
+    no_head_graphs: Text | None = None
     parity: dict[str, Any]
+    unfit_backends: dict[Text, Text] = Field({}, max_length=100)
     adaptation: AdaptationDefaults = AdaptationDefaults()
-    files: dict[str, FileSpec] = {}
+    files: dict[PlainName, FileSpec] = Field({}, max_length=1000)
+
+    @field_validator("parity")
+    @classmethod
+    def _parity_can_be_shown(cls, value: dict[str, Any]) -> dict[str, Any]:
+        Parity.model_validate(value, strict=True)
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _names_differ(cls, value: tuple[ClassSpec, ...]) -> tuple[ClassSpec, ...]:
+        names = [each.name for each in value]
+        if len(set(names)) != len(names):
+            raise ValueError("two classes have one name")
+        return value
+
+    @field_validator("logits")
+    @classmethod
+    def _logits_fit_into_memory(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
+        check_area(value[1], value[2])
+        return value
+
+    @field_validator("files")
+    @classmethod
+    def _is_not_listed_itself(cls, value: dict[str, FileSpec]) -> dict[str, FileSpec]:
+        if MANIFEST in value or ENGINES in value:
+            raise ValueError(f"{MANIFEST} and {ENGINES} are no files of a bundle")
+        return value
+
+    @model_validator(mode="after")
+    def _forms_fit(self) -> Manifest:
+        if set(self.forms) != set(FORMS):
+            raise ValueError(f"forms: expected {', '.join(FORMS)}, got {', '.join(self.forms) or 'none'}")
+        expected = self._shapes()
+        for name, form in self.forms.items():
+            for tensor in (*form.inputs, *form.outputs):
+                if tensor.shape != expected.get(tensor.name):
+                    raise ValueError(
+                        f"forms.{name}: {tensor.name} has the shape {list(tensor.shape)}, "
+                        f"expected {list(expected.get(tensor.name, ['no such tensor']))}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _graphs_are_listed(self) -> Manifest:
+        for name, graph in self.graphs.items():
+            if self.files and graph.file not in self.files:
+                raise ValueError(f"{name} is in {graph.file}, which is not among the files")
+        return self
 
     @model_validator(mode="after")
     def _classes_match_logits(self) -> Manifest:
@@ -125,6 +234,18 @@ class Manifest(_Strict):
     def norm_channels(self) -> int:
         return sum(norm.channels for norm in self.norms)
 
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of every tensor that a form may have."""
+        packed = (2, self.norm_channels)
+        return {
+            "image": (-1, self.input.channels, self.input.height, self.input.width),
+            "norm_vectors": packed,
+            "anchor_statistics": packed,
+            "anchor_weight": (1, self.norm_channels),
+            "statistics": packed,
+            **{f"features_{index}": (-1, *shape) for index, shape in enumerate(self.features)},
+        }
+
     @property
     def graphs(self) -> dict[str, FormSpec]:
         """Everything that an engine can be built from: the forms, and the head graphs where there are any."""
@@ -138,18 +259,18 @@ def read_manifest(raw: bytes, path: Path) -> Manifest:
         BundleError: no JSON, a newer schema, or a field that is missing or wrong.
     """
     try:
-        fields = json.loads(raw)
-        version = fields["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
+        fields = parse_json(raw)
+    except ValueError as error:
         raise BundleError(f"{path / MANIFEST} is damaged: {error}") from error
+    if not isinstance(fields, dict) or type(fields.get("schema_version")) is not int:
+        raise BundleError(f"{path / MANIFEST} is damaged: expected an object with a whole schema_version")
+    version = fields["schema_version"]
     if version != SCHEMA_VERSION:
         raise BundleError(f"{path} has bundle schema {version}, {_way_out(version, path)}")
     try:
-        return Manifest.model_validate_json(raw)
+        return Manifest.model_validate_json(raw, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{path / MANIFEST} is damaged: {where}: {first['msg']}") from error
+        raise BundleError(f"{path / MANIFEST} is damaged: {first_problem(error)}") from error
 
 
 def _way_out(version: object, path: Path) -> str:
@@ -161,7 +282,12 @@ def _way_out(version: object, path: Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    """Hash of a file.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+    """
+    with open_given(path) as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import Tensor, fx
 
-from ocl_edge.bundle.manifest import MANIFEST, HeadGraphs, Manifest, file_sha256, read_manifest
+from ocl_edge.bundle.manifest import (
+    MANIFEST,
+    MOST_MANIFEST_BYTES,
+    HeadGraphs,
+    Manifest,
+    file_sha256,
+    read_manifest,
+)
 from ocl_edge.bundle.mistaken import instead_of_bundle, is_bundle
+from ocl_edge.bundle.onnx_check import check_graph
 from ocl_edge.errors import BundleError
+from ocl_edge.given_files import read_given, reason_of
 from ocl_edge.method.norms import SourceNorms
 from ocl_edge.network.programs import Shape, read_program
 from ocl_edge.network.tail import Tail
 from ocl_edge.network.weight_file import WEIGHT_FILE
+from ocl_edge.tensor_files import check_tensor, read_tensors
 
 
 @dataclass(frozen=True)
@@ -42,11 +52,12 @@ class Bundle:
         """
         path = Path(path)
         try:
-            raw = (path / MANIFEST).read_bytes()
-        except OSError as error:
-            if is_bundle(path):
-                raise BundleError(f"{path / MANIFEST} cannot be read: {error.strerror}") from error
-            raise BundleError(instead_of_bundle(path)) from error
+            raw = read_given(path / MANIFEST, MOST_MANIFEST_BYTES)
+        except (OSError, ValueError) as error:
+            if not is_bundle(path):
+                raise BundleError(instead_of_bundle(path)) from error
+            reason = reason_of(error) if isinstance(error, OSError) else error
+            raise BundleError(f"{path / MANIFEST} cannot be read: {reason}") from error
         bundle = cls(path, read_manifest(raw, path), hashlib.sha256(raw).hexdigest())
         if verify:
             bundle.verify()
@@ -59,10 +70,12 @@ class Bundle:
             BundleError: naming the first file that is missing or changed.
         """
         for name, spec in self.manifest.files.items():
-            file = self.path / name
-            if not file.is_file():
-                raise BundleError(f"{self.path}: {name} is missing; export the bundle again")
-            if file.stat().st_size != spec.bytes or file_sha256(file) != spec.sha256:
+            file = self.file(name)
+            try:
+                unchanged = file.stat().st_size == spec.bytes and file_sha256(file) == spec.sha256
+            except OSError as error:
+                raise BundleError(f"{self.path}: {name} cannot be read: {reason_of(error)}") from error
+            if not unchanged:
                 raise BundleError(
                     f"{self.path}: {name} was changed after export (its sha256 is not the manifest's); "
                     "export the bundle again"
@@ -71,14 +84,49 @@ class Bundle:
     def file(self, name: str) -> Path:
         """Path of a file that the manifest lists.
 
+        A file may be a link where it leads into the directory of the real manifest: so the links of
+        model hubs, Bazel and Kubernetes are followed, whose manifest is a link itself. A link to
+        anywhere else is refused.
+
         Raises:
-            BundleError: the manifest does not list it.
+            BundleError: the manifest does not list it, it is missing, no file, or a link to the outside.
         """
         if name not in self.manifest.files:
             raise BundleError(
                 f"{self.path} holds no {name}; it lists: {', '.join(sorted(self.manifest.files))}"
             )
-        return self.path / name
+        file = self.path / name
+        try:
+            mode = file.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                self._check_link(file)
+                mode = file.stat().st_mode
+        except OSError as error:
+            raise BundleError(
+                f"{self.path}: {name} is missing ({reason_of(error)}); export the bundle again"
+            ) from error
+        if not stat.S_ISREG(mode):
+            raise BundleError(f"{self.path}: {name} is no regular file; export the bundle again")
+        return file
+
+    def graph_file(self, graph: str) -> Path:
+        """Path of the ONNX file of a form or head graph, which reaches nothing outside of the bundle.
+
+        Raises:
+            BundleError: as `file`; or the graph names other files, operators of other domains, or loops.
+        """
+        path = self.file(self.manifest.graphs[graph].file)
+        check_graph(path, self.manifest.files.keys())
+        return path
+
+    def _check_link(self, file: Path) -> None:
+        home = (self.path / MANIFEST).resolve(strict=True).parent
+        place = file.resolve(strict=True).parent
+        if place not in (home, self.path.resolve(strict=True)):
+            raise BundleError(
+                f"{self.path}: {file.name} is a link to {place}, outside of the bundle; its files may lie "
+                f"in {home}. Copy it with its content: cp -rL"
+            )
 
     def require_head_graphs(self) -> HeadGraphs:
         """The head graphs.
@@ -100,7 +148,9 @@ def load_backbone(bundle: Bundle) -> fx.GraphModule:
         BundleError: the program is damaged or does not fit; see `read_program`.
     """
     frame = bundle.manifest.input
-    return _program(bundle, "backbone.json", [(3, frame.height, frame.width)], bundle.manifest.features)
+    return _program(
+        bundle, "backbone.json", [(frame.channels, frame.height, frame.width)], bundle.manifest.features
+    )
 
 
 def load_head(bundle: Bundle) -> fx.GraphModule:
@@ -116,9 +166,22 @@ def load_head_weights(bundle: Bundle) -> dict[str, Tensor]:
     """The head's source weights by the names of its parameters.
 
     Raises:
-        BundleError: see `load_head`.
+        BundleError: see `load_head`; or the head graphs have other weights.
     """
-    return {name: parameter.detach() for name, parameter in load_head(bundle).named_parameters()}
+    weights = {name: parameter.detach() for name, parameter in load_head(bundle).named_parameters()}
+    try:
+        count = sum(weight.numel() for weight in weights.values())
+        if count != bundle.manifest.head_parameters:
+            raise ValueError(f"{count} weights, expected {bundle.manifest.head_parameters}")
+        for name, weight in weights.items():
+            check_tensor(name, weight, tuple(weight.shape))
+        if graphs := bundle.manifest.head_graphs:
+            shapes = {tensor.name: tensor.shape for tensor in graphs.graphs["head"].inputs}
+            for role, name in graphs.parameters.items():
+                check_tensor(name, weights.get(name), shapes.get(role, ()))
+    except ValueError as error:
+        raise BundleError(f"{bundle.path}: the head does not fit the manifest: {error}") from error
+    return weights
 
 
 def load_tail(bundle: Bundle) -> Tail:
@@ -130,12 +193,29 @@ def load_tail(bundle: Bundle) -> Tail:
     captured = None
     if "tail.json" in bundle.manifest.files:
         captured = _program(bundle, "tail.json", [bundle.manifest.logits], [None])
-    return Tail(bundle.manifest.align_corners, captured)
+    of_probabilities = bundle.manifest.output.values == "probabilities"
+    return Tail(bundle.manifest.align_corners, captured, of_probabilities)
 
 
 def load_norms(bundle: Bundle) -> SourceNorms:
-    """What training left in the norms of the backbone."""
-    return SourceNorms(**load_file(bundle.file("norms.safetensors")))
+    """What training left in the norms of the backbone.
+
+    Raises:
+        BundleError: a tensor is missing, left over, of another shape or dtype, or makes no sense.
+    """
+    file = bundle.file("norms.safetensors")
+    expected = [field.name for field in fields(SourceNorms)]
+    try:
+        tensors = read_tensors(file)
+        if set(tensors) != set(expected):
+            raise ValueError(f"tensors {', '.join(sorted(tensors))}, expected {', '.join(expected)}")
+        for name, tensor in tensors.items():
+            check_tensor(name, tensor, (bundle.manifest.norm_channels,))
+        if bool((tensors["var"] < 0).any()) or bool((tensors["var"] + tensors["eps"] <= 0).any()):
+            raise ValueError("var and eps: expected variances from 0, above 0 with eps added")
+    except ValueError as error:
+        raise BundleError(f"{bundle.path}: {file.name} does not fit the manifest: {error}") from error
+    return SourceNorms(**tensors)
 
 
 def _program(

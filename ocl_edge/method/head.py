@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ocl_edge.errors import BundleError
 from ocl_edge.method.pixel_grid import is_pointwise
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.method.step import Loss, adapt_step
@@ -68,7 +69,10 @@ class TrainableHead(TrainableWeights, Head):
 
     def logits(self, features: Sequence[Tensor]) -> Tensor:
         """See `Head.logits`; differentiable."""
-        return only_output(self.module(*features))
+        try:
+            return only_output(self.module(*features))
+        except RuntimeError as error:  # of a bundle's program whose arguments make no sense
+            raise BundleError(f"the head of this bundle cannot compute: {error}") from error
 
     @torch.no_grad()
     def source_logits(self, features: Sequence[Tensor]) -> Tensor:

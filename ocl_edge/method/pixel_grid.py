@@ -37,7 +37,7 @@ def is_pointwise(logits_of: Callable[[Sequence[Tensor]], Tensor], features: Sequ
     """
     generator = torch.Generator().manual_seed(0)
     noise = [torch.randn(1, *shape, generator=generator) for shape in features]
-    if len({f.shape[2:] for f in noise}) != 1:
+    if len({f.shape[2:] for f in noise}) != 1 or any(f.dim() != 4 for f in noise):
         return False
     grid = PixelGrid(2)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ocl_edge.method.norms import DEFAULT_PRIOR, Prior
 from ocl_edge.method.ocl import NEG_COEFF, POS_COEFF
@@ -14,9 +14,16 @@ class AdaptationDefaults(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     prior: Prior = DEFAULT_PRIOR
-    lr: float = Field(0.05, ge=0)
+    lr: float = Field(0.05, ge=0, le=1e6)
     momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
+    weight_decay: float = Field(5e-4, ge=0, le=1e3)
     restoration: float = Field(0.02, ge=0, le=1)
-    pos_coeff: float = POS_COEFF
-    neg_coeff: float = NEG_COEFF
+    pos_coeff: float = Field(POS_COEFF, ge=-1e3, le=1e3)
+    neg_coeff: float = Field(NEG_COEFF, ge=-1e3, le=1e3)
+
+    @field_validator("prior")
+    @classmethod
+    def _weights(cls, value: Prior) -> Prior:
+        if not all(0 <= weight <= 1 for weight in value):
+            raise ValueError("expected two weights of 0 to 1")
+        return value

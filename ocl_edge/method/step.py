@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from ocl_edge.method.settings import AdaptationDefaults
@@ -24,6 +25,17 @@ def mean_of_views(logits: Tensor) -> Tensor:
     """Flip-averaged logits: [2, C, h, w] -> [1, C, h, w]."""
     view, flipped_back = align_views(logits.detach())
     return (view + flipped_back).mul_(0.5)
+
+
+def views_for_the_tail(logits: Tensor, of_probabilities: bool) -> Tensor:
+    """What a tail takes of a view pair's logits [2, C, h, w].
+
+    Args:
+        logits: of the image and its flip.
+        of_probabilities: the network gives probabilities, and a mean of two outputs is no function of the
+            mean of their logits: the tail gets both views, aligned, and averages what it makes of them.
+    """
+    return torch.cat(align_views(logits.detach())) if of_probabilities else mean_of_views(logits)
 
 
 def adapt_step(weights: TrainableWeights, logits: Tensor, loss_of: Loss, watch: Stopwatch) -> Verdict:

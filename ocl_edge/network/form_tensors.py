@@ -1,6 +1,6 @@
 """Inputs and outputs of the forms: names, order and shapes. -1 is a free size, the batch.
 
-image               [-1, 3, H, W]
+image               [-1, C, H, W]
 norm_vectors        [2, S]          scale and shift of every norm; S = sum of their channels
 anchor_statistics   [2, S]          mean and variance to mix with the image's own
 anchor_weight       [1, S]          how much of them, 0 to 1
@@ -23,17 +23,16 @@ INPUTS: dict[FormName, tuple[str, ...]] = {
 }
 
 
-def input_shapes(form: FormName, height: int, width: int, channels: int) -> dict[str, tuple[int, ...]]:
+def input_shapes(form: FormName, image: tuple[int, int, int], channels: int) -> dict[str, tuple[int, ...]]:
     """Shape of every input of a form, in order.
 
     Args:
         form: as `distinct_form` gives it.
-        height: of the image.
-        width: of the image.
+        image: its channels, height and width.
         channels: of all norms together.
     """
     shapes = {
-        "image": (-1, 3, height, width),
+        "image": (-1, *image),
         "norm_vectors": (2, channels),
         "anchor_statistics": (2, channels),
         "anchor_weight": (1, channels),

@@ -2,30 +2,80 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from ocl_edge.errors import FrameError
+from ocl_edge.images import MOST_PIXELS
 from ocl_edge.network.sampling import SampledAxis
 
 REDUCED = 4
 """From so many frame pixels a network pixel on, reading the pixels that count takes less time than all."""
 
+Side = Annotated[int, Field(gt=0, le=32768)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Mean = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
+Deviation = Annotated[float, Field(ge=1e-6, le=1000, allow_inf_nan=False)]
+
+
+ColourOrder = Literal["RGB", "BGR", "GREY", "ANY"]
+MOST_CHANNELS = 64
+LUMA = (0.299, 0.587, 0.114)
+"""Of red, green and blue in a grey pixel, ITU-R BT.601."""
+
 
 class InputSpec(BaseModel):
-    """How a frame becomes the network's input."""
+    """How a frame becomes the network's input: ``(pixel * scale / 255 - mean) / std``.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+        colour_order: of the network's channels. ``GREY`` is one channel, made of RGB frames by
+            their luma (ITU-R BT.601); ``ANY`` is any other number of channels, taken as they come.
+        scale: what a white pixel becomes before mean and deviation: 1 or 255.
+        mean: of each channel, in the network's order and scale.
+        std: likewise.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
-    colour_order: str = "RGB"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    height: Side
+    width: Side
+    colour_order: ColourOrder = "RGB"
+    scale: Literal[1, 255] = 1
+    mean: Annotated[tuple[Mean, ...], Field(min_length=1, max_length=MOST_CHANNELS)] = (0.485, 0.456, 0.406)
+    std: Annotated[tuple[Deviation, ...], Field(min_length=1, max_length=MOST_CHANNELS)] = (
+        0.229,
+        0.224,
+        0.225,
+    )
+
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> InputSpec:
+        check_area(self.height, self.width)
+        return self
+
+    @model_validator(mode="after")
+    def _numbers_for_each_channel(self) -> InputSpec:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"{len(self.mean)} means and {len(self.std)} standard deviations")
+        expected = {"RGB": 3, "BGR": 3, "GREY": 1}.get(self.colour_order, self.channels)
+        if self.channels != expected:
+            raise ValueError(
+                f"{self.colour_order} has {expected} channels, mean and std have {self.channels}"
+            )
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input."""
+        return len(self.mean)
 
 
 class _Taps:
@@ -63,22 +113,25 @@ class Preprocessor:
 
     def __init__(self, spec: InputSpec) -> None:
         self.size = (spec.height, spec.width)
-        std = torch.tensor(spec.std).view(1, 3, 1, 1)
-        self.scale = 1 / (255 * std)
-        self.shift = -torch.tensor(spec.mean).view(1, 3, 1, 1) / std
-        self._views = torch.empty(2, 3, *self.size)
+        self.spec = spec
+        std = torch.tensor(spec.std).view(1, -1, 1, 1)
+        self.scale = spec.scale / (255 * std)
+        self.shift = -torch.tensor(spec.mean).view(1, -1, 1, 1) / std
+        self._views = torch.empty(2, spec.channels, *self.size)
         self._taps: _Taps | None = None
 
     def single(self, image: NDArray[np.uint8]) -> Tensor:
-        """One view: uint8 [H, W, 3] RGB -> float32 [1, 3, h, w].
+        """One view: uint8 [H, W, 3] RGB -> float32 [1, C, h, w].
 
+        A network of one channel also takes [H, W, 1]; one of another number takes [H, W, C].
         The result is valid until the next call of `single` or `pair`.
 
         Raises:
             FrameError: another dtype or shape, or an empty image.
         """
-        check_image(image)
-        if image.shape[0] * image.shape[1] >= REDUCED * self.size[0] * self.size[1]:
+        check_image(image, self.spec.channels)
+        reduced = image.shape[0] * image.shape[1] >= REDUCED * self.size[0] * self.size[1]
+        if reduced and image.shape[2] == 3:
             pixels = self._sampled(image)
         else:
             if not (image.flags.writeable and image.flags.c_contiguous):  # what torch.from_numpy insists on
@@ -86,6 +139,10 @@ class Preprocessor:
             pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
             if pixels.shape[2:] != self.size:
                 pixels = F.interpolate(pixels, self.size, mode="bilinear", align_corners=False)
+        if self.spec.colour_order == "BGR":
+            pixels = pixels.flip(1)
+        elif self.spec.channels == 1 and pixels.shape[1] == 3:
+            pixels = (pixels * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
         return torch.addcmul(self.shift, pixels, self.scale, out=self._views[:1])
 
     def _sampled(self, image: NDArray[np.uint8]) -> Tensor:
@@ -104,13 +161,19 @@ class Preprocessor:
         return resized.view(1, height, 3, width).transpose(1, 2)
 
     def pair(self, image: NDArray[np.uint8]) -> Tensor:
-        """The view pair, image and horizontal flip: float32 [2, 3, h, w]. Otherwise as `single`."""
+        """The view pair, image and horizontal flip: float32 [2, C, h, w]. Otherwise as `single`."""
         self._views[1:].copy_(self.single(image).flip(3))
         return self._views
 
 
-def check_image(image: NDArray[np.uint8]) -> None:
-    """Raise unless the image is uint8 [H, W, 3] with pixels.
+def check_area(height: int, width: int) -> None:
+    """Raises `ValueError` where an image of this size is larger than `MOST_PIXELS`."""
+    if height * width > MOST_PIXELS:
+        raise ValueError(f"{height}x{width} is larger than {MOST_PIXELS:,} pixels")
+
+
+def check_image(image: NDArray[np.uint8], channels: int = 3) -> None:
+    """Raise unless the image is uint8 [H, W, 3] with pixels, or [H, W, channels].
 
     Raises:
         FrameError: saying what was found; NaN is named where there is any.
@@ -121,5 +184,7 @@ def check_image(image: NDArray[np.uint8]) -> None:
         lost = np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all()
         found = f"{image.dtype} with NaN or infinite values" if lost else str(image.dtype)
         raise FrameError(f"expected uint8 pixels of 0 to 255, got {found}")
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise FrameError(f"expected an RGB image [H, W, 3] with pixels, got {list(image.shape)}")
+    fits = (1, 3) if channels == 1 else (channels,)
+    if image.ndim != 3 or image.shape[2] not in fits or 0 in image.shape:
+        of = "an RGB image" if 3 in fits else "an image"
+        raise FrameError(f"expected {of} [H, W, {fits[-1]}] with pixels, got {list(image.shape)}")

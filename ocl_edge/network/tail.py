@@ -41,9 +41,13 @@ class Tail:
     Args:
         align_corners: how the bilinear resize samples.
         module: the captured tail, None where there is nothing but the resize.
+        of_probabilities: it gives probabilities, which are averaged over views as such.
     """
 
-    def __init__(self, align_corners: bool, module: nn.Module | None = None) -> None:
+    def __init__(
+        self, align_corners: bool, module: nn.Module | None = None, of_probabilities: bool = False
+    ) -> None:
+        self.of_probabilities = of_probabilities
         self.align_corners = align_corners
         self.module = module
         self._buffers: _Buffers | None = None
@@ -53,12 +57,15 @@ class Tail:
     def mask(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
         """Class indices: float32 [1, C, h, w] -> uint8 [height, width]; the first of equals wins.
 
+        Several views [N, C, h, w], aligned, are averaged after the captured tail.
         Bit for bit the argmax of the logits that PyTorch resizes. Frames that are much larger
         than the logits are interpolated at the edges between classes alone (`BilinearArgmax`).
         The caller owns the mask.
         """
         if self.module is not None:
             logits = self.module(logits)[0]
+        if len(logits) > 1:
+            logits = logits.mean(0, keepdim=True)
         if logits.is_cuda:
             return self._everywhere_on_gpu(logits, height, width)
         mask = None

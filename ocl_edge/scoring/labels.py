@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,12 @@ import numpy as np
 
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.errors import UsageError
+from ocl_edge.given_files import read_json, reason_of
 from ocl_edge.scoring.metrics import ConfusionMatrix
 
 IGNORED = 255
+LARGEST_IGNORED = 1 << 31
+MOST_BYTES = 16 << 20
 MOST_LABELS = 256
 UNREACHED = (160, 160, 160)
 
@@ -108,7 +110,7 @@ def _read_classes(path: Path) -> tuple[tuple[str, ...], int]:
             f"{path}: expected an object with 'classes' (1 to {MOST_LABELS} names) and 'ignore_index'"
         )
     ignore = content.get("ignore_index", IGNORED)
-    if type(ignore) is not int:
+    if type(ignore) is not int or abs(ignore) > LARGEST_IGNORED:
         raise UsageError(f"{path}: 'ignore_index' must be a whole number, got {ignore!r}")
     return tuple(map(str, names)), ignore
 
@@ -127,6 +129,8 @@ def _read_map(path: Path, classes: int) -> tuple[int, ...]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return read_json(path, MOST_BYTES)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {reason_of(error)}") from error
+    except ValueError as error:
         raise UsageError(f"{path} cannot be read: {error}") from error

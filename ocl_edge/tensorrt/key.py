@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ocl_edge.bundle.manifest import Sha256
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.network.forms import HEAD_GRAPHS, GraphName
 from ocl_edge.network.weight_file import WEIGHT_FILE
@@ -85,8 +86,8 @@ class EngineRecord(BaseModel):
 
     schema_version: Literal[1] = 1
     key: EngineKey
-    sha256: str
-    bytes: int
+    sha256: Sha256
+    bytes: int = Field(ge=0)
     build_s: float
     built_at: str
     created_with: dict[str, str]

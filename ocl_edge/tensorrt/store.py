@@ -5,29 +5,37 @@
 
 A bundle on a read-only disk keeps its engines in the user's cache directory instead,
 under the bundle's identity.
+
+An engine is code: TensorRT runs what it holds. So an engine is loaded where it was built by this user, whose
+cache directory remembers its hash, or where the user has said once that those of a bundle may be
+(``ocl-edge build --trust-engines``). Engines that came with a bundle are left alone otherwise.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from pydantic import ValidationError
 
 from ocl_edge import durable
-from ocl_edge.bundle.manifest import ENGINES, file_sha256
+from ocl_edge.bundle.manifest import ENGINES
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.errors import BuildError, NoValidEngineError
+from ocl_edge.errors import BuildError, NoValidEngineError, OutputError
+from ocl_edge.given_files import read_given, reason_of
 from ocl_edge.network.forms import GraphName
 from ocl_edge.tensorrt.key import EngineKey, EngineRecord, Here, Precision, reasons_against
 
 STAGING = ".build."
+MOST_RECORD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -45,10 +53,10 @@ class StoredEngine:
             NoValidEngineError: the file is missing or was changed.
         """
         try:
-            content = self.path.read_bytes()
+            content = read_given(self.path, max(self.record.bytes, 1))
         except OSError as error:
-            raise NoValidEngineError(f"{self.path} cannot be read: {error.strerror}") from error
-        if len(content) != self.record.bytes or file_sha256(self.path) != self.record.sha256:
+            raise NoValidEngineError(f"{self.path} cannot be read: {reason_of(error)}") from error
+        if hashlib.sha256(content).hexdigest() != self.record.sha256:
             raise NoValidEngineError(
                 f"{self.path} is damaged: its sha256 is not the one in {self.path.stem}.json; build it again "
                 f"with: {build_command(self.bundle, self.record.key, rebuild=True)}"
@@ -74,6 +82,9 @@ def writable_directory(bundle: Bundle) -> Path:
     """
     reasons = []
     for directory in engine_directories(bundle):
+        if directory.is_symlink():
+            reasons.append(f"{directory}: it is a link, which is not followed")
+            continue
         try:
             directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=directory):
@@ -92,9 +103,46 @@ def list_engines(bundle: Bundle) -> list[StoredEngine]:
     for directory in engine_directories(bundle):
         for file in directory.glob("*/*.json"):
             with contextlib.suppress(OSError, ValidationError):
-                record = EngineRecord.model_validate_json(file.read_bytes())
+                record = EngineRecord.model_validate_json(read_given(file, MOST_RECORD_BYTES))
                 found.append(StoredEngine(file.with_suffix(".engine"), record, bundle.path))
     return sorted(found, key=lambda engine: engine.record.built_at, reverse=True)
+
+
+def is_trusted(engine: StoredEngine) -> bool:
+    """Whether an engine was built by this user, or taken with ``--trust-engines``."""
+    return (_trusted_directory() / engine.record.sha256).is_file()
+
+
+def trust_engines(bundle: Bundle) -> list[StoredEngine]:
+    """Let the engines that lie in a bundle run from now on, as if they had been built here.
+
+    Returns:
+        Those that were not trusted before.
+
+    Raises:
+        BuildError: the user's cache directory cannot be written.
+        NoValidEngineError: an engine is damaged.
+    """
+    foreign = [engine for engine in list_engines(bundle) if not is_trusted(engine)]
+    for engine in foreign:
+        engine.read()
+        _remember(engine.record)
+    return foreign
+
+
+def _trusted_directory() -> Path:
+    return user_cache() / "trusted-engines"
+
+
+def _remember(record: EngineRecord) -> None:
+    try:
+        _trusted_directory().mkdir(parents=True, exist_ok=True)
+        durable.write_bytes(_trusted_directory() / record.sha256, b"", durable=False)
+    except (OSError, OutputError) as error:
+        raise BuildError(
+            f"{_trusted_directory()} cannot be written, which remembers the engines that may run ({error}); "
+            "set XDG_CACHE_HOME to a directory that can"
+        ) from error
 
 
 def find_engine(
@@ -105,7 +153,8 @@ def find_engine(
     Raises:
         NoValidEngineError: there is none; says what differs in the one that comes closest.
     """
-    candidates = [engine for engine in list_engines(bundle) if engine.record.key.form == form]
+    there = [engine for engine in list_engines(bundle) if engine.record.key.form == form]
+    candidates = [engine for engine in there if is_trusted(engine)]
     judged = [(reasons_against(e.record.key, bundle, form, here, precision), e) for e in candidates]
     for reasons, engine in judged:
         if not reasons:
@@ -113,8 +162,13 @@ def find_engine(
     command = f"ocl-edge build {bundle.path} --backend {here.flavour} --forms {form}"
     command += f" --precision {precision}" if precision else ""
     if not judged:
+        came = (
+            f"; the {len(there)} that came with the bundle were not built here, and an engine is code. If "
+            f"you trust its origin: ocl-edge build {bundle.path} --backend {here.flavour} --trust-engines"
+        )
         raise NoValidEngineError(
-            f"no {here.flavour} engine of the {form} form was built; build it: {command}"
+            f"no {here.flavour} engine of the {form} form was built{' here' if there else ''}; "
+            f"build it: {command}{came if there else ''}"
         )
     reasons, closest = min(judged, key=lambda pair: len(pair[0]))
     raise NoValidEngineError(
@@ -127,9 +181,9 @@ def find_built(bundle: Bundle, directory: Path, key: EngineKey) -> StoredEngine 
     """The complete and undamaged engine with exactly this key, if it is there."""
     record_file = directory / key.directory / f"{key.form}.json"
     try:
-        record = EngineRecord.model_validate_json(record_file.read_bytes())
+        record = EngineRecord.model_validate_json(read_given(record_file, MOST_RECORD_BYTES))
         engine = StoredEngine(record_file.with_suffix(".engine"), record, bundle.path)
-        if record.key == key:
+        if record.key == key and is_trusted(engine):
             engine.read()
             return engine
     except (OSError, ValidationError, NoValidEngineError):
@@ -148,12 +202,16 @@ def store_engine(bundle: Bundle, directory: Path, built: Path, record: EngineRec
 
     Raises:
         OutputError: one of them cannot be written.
+        BuildError: it cannot be remembered as built here.
     """
     place = directory / record.key.directory
+    if place.is_symlink():
+        raise OutputError(f"{place} is a link, which is not followed; remove it")
     place.mkdir(parents=True, exist_ok=True)
     target, described = place / f"{record.key.form}.engine", place / f"{record.key.form}.json"
     described.unlink(missing_ok=True)
     durable.move_file(built, target)
+    _remember(record)
     durable.write_text(described, record.model_dump_json(indent=1) + "\n")
     return StoredEngine(target, record, bundle.path)
 
@@ -169,7 +227,7 @@ def build_lock(directory: Path, key: EngineKey, waiting: Callable[[str], None]) 
         key: of the engine.
         waiting: called once with a message if another process holds the lock.
     """
-    with _lock_of(directory, _build_name(key)).open("w") as file:
+    with _lock_of(directory, _build_name(key)) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -187,7 +245,7 @@ def staging_directory(directory: Path, key: EngineKey) -> Iterator[Path]:
     """
     for left in directory.glob(f"{STAGING}*"):
         name = left.name.removeprefix(STAGING)
-        with _lock_of(directory, name).open("w") as file, contextlib.suppress(BlockingIOError):
+        with _lock_of(directory, name) as file, contextlib.suppress(BlockingIOError):
             if name != _build_name(key):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)
@@ -203,8 +261,12 @@ def _build_name(key: EngineKey) -> str:
     return f"{key.directory}.{key.form}"
 
 
-def _lock_of(directory: Path, name: str) -> Path:
-    return directory / f".{name}.lock"
+def _lock_of(directory: Path, name: str) -> IO[bytes]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.fdopen(os.open(directory / f".{name}.lock", flags, 0o666), "wb")
+    except OSError as error:
+        raise BuildError(f"cannot lock {directory / f'.{name}.lock'}: {reason_of(error)}") from error
 
 
 def build_command(bundle: Path, key: EngineKey, rebuild: bool = False) -> str:

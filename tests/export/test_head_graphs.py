@@ -12,6 +12,7 @@ from torch import nn
 
 from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.errors import CaptureError, ParityError
+from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge_export import pipeline
 from ocl_edge_export.capture import capture
@@ -20,6 +21,7 @@ from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_export.sample_images import noise_images
 from ocl_edge_export.split import split_network
 from tests.doubles import small_network
+from tests.doubles.bundles import export_small
 
 FRAME = InputSpec(height=small_network.HEIGHT, width=small_network.WIDTH)
 PAIRS = [torch.randn(2, 6, 24, 32, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
@@ -43,7 +45,9 @@ def scale_a_constant(path: Path, value: float, factor: float) -> None:
 
 def test_what_export_wrote_passes(small_bundle: Bundle) -> None:
     graphs = small_bundle.require_head_graphs()
-    report = check_head_graphs(small_bundle.path, graphs, load_head(small_bundle), PAIRS)
+    report = check_head_graphs(
+        small_bundle.path, graphs, load_head(small_bundle), PAIRS, small_bundle.manifest.adaptation
+    )
     assert report["steps"] == 10
     assert report["logits_relative"] < 1e-5
     assert report["weights_over_movement"] < 1e-4
@@ -57,7 +61,19 @@ def test_a_step_that_is_a_little_wrong_is_refused(directory: Path, value: float,
     path = directory / "head_step.onnx"
     scale_a_constant(path, float(torch.tensor(value)), 1.01)
     with pytest.raises(ParityError, match=r"no bundle was written.*\n.*weights after 10 steps"):
-        check_head_graphs(directory, graphs, head, PAIRS)
+        check_head_graphs(directory, graphs, head, PAIRS, bundle.manifest.adaptation)
+
+
+def test_the_check_steps_at_the_rate_that_suits_the_features(tmp_path: Path) -> None:
+    """At 0.05 the steps of large features are so wild that rounding alone drives the two apart."""
+    network = small_network.trained()
+    with torch.no_grad():
+        network.narrow_norm.running_var /= 100.0**2
+        network.classifier.weight /= 100.0
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    bundle = export_small(tmp_path / "out", tmp_path / "net.pth")
+    assert bundle.manifest.adaptation.lr < 1e-3
+    assert bundle.manifest.parity["head"]["weights_over_movement"] < 1e-3
 
 
 class TwoLayerHead(small_network.SmallNetwork):
@@ -68,7 +84,7 @@ class TwoLayerHead(small_network.SmallNetwork):
 
 def test_a_head_that_is_no_convolution_gets_none_and_the_manifest_says_why(tmp_path: Path) -> None:
     split = split_network(capture(TwoLayerHead().eval(), FRAME.height, FRAME.width), "classifier")
-    fields = pipeline._head_graphs(split, split.head, tmp_path, noise_images(FRAME), {})
+    fields = pipeline._head_graphs(split, split.head, tmp_path, noise_images(FRAME), {}, AdaptationDefaults())
     assert fields.keys() == {"no_head_graphs", "parity"}
     assert "needs a head of one convolution, this one is: aten.relu" in str(fields["no_head_graphs"])
     assert not (tmp_path / "head.onnx").exists()
@@ -85,7 +101,7 @@ def test_more_classes_than_a_mask_holds_are_refused_at_export(tmp_path: Path) ->
 def test_a_head_with_a_larger_kernel_has_a_fixed_size(tmp_path: Path) -> None:
     head = nn.Conv2d(6, 5, 3, padding=1)
     program = torch.export.export(head, (torch.zeros(2, 6, 24, 32),)).module()
-    graphs = write_head_graphs(program, [6, 24, 32], tmp_path)
+    graphs = write_head_graphs(program, [6, 24, 32], tmp_path, AdaptationDefaults())
     assert graphs.graphs["head"].inputs[0].shape == (-1, 6, 24, 32)
     assert graphs.graphs["head"].outputs[0].shape == (-1, 5, 24, 32)
     assert graphs.graphs["head_step"].inputs[0].shape == (2, 6, 24, 32)

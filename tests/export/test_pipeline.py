@@ -81,7 +81,6 @@ def test_size_and_classes_must_be_known_and_fit(tmp_path: Path, small_checkpoint
 
 def test_metadata_of_the_checkpoint_is_used(tmp_path: Path) -> None:
     metadata = {
-        "arch": SMALL_ARCH,
         "input_size": (48, 64),
         "classes": list("abcde"),
         "palette": [(i, i, i) for i in range(5)],
@@ -91,7 +90,7 @@ def test_metadata_of_the_checkpoint_is_used(tmp_path: Path) -> None:
     torch.save(
         {"ocl_edge": metadata, "state_dict": small_network.trained().state_dict()}, tmp_path / "full.pth"
     )
-    manifest = export_bundle(ExportRequest(tmp_path / "full.pth", tmp_path / "out")).manifest
+    manifest = export_bundle(ExportRequest(tmp_path / "full.pth", tmp_path / "out", arch=SMALL_ARCH)).manifest
     assert manifest.input.mean == (0.5, 0.5, 0.5)
     assert [(c.name, c.colour) for c in manifest.classes][4] == ("e", (4, 4, 4))
 

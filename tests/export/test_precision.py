@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from ocl_edge.scoring.labels import read_label_space
 from ocl_edge_export.engines import precision_gate
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels
 from ocl_edge_export.form_inputs import inputs_of_form
-from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances, run_onnx
+from ocl_edge_export.gate_runners import run_onnx
+from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances
 from ocl_edge_export.precision import to_sixteen_bits, write_converted
 from ocl_edge_export.sample_images import noise_images
 
@@ -192,3 +194,30 @@ def test_labels_of_other_classes_are_compared_through_the_map(bundle: Bundle, tm
 @pytest.fixture
 def bundle(small_bundle: Bundle) -> Bundle:
     return small_bundle
+
+
+def overflowing(file: Path) -> onnx.ModelProto:
+    """A small network's plain form in which one layer's values leave fp16 and the next brings them back."""
+    model = onnx.load(file)
+    for tensor in model.graph.initializer:
+        factor = {"join_norm.weight": 1e4, "join_norm.bias": 1e4, "narrow.weight": 1e-4}.get(tensor.name)
+        if factor:
+            tensor.CopyFrom(
+                numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), tensor.name)
+            )
+    return model
+
+
+def test_hidden_values_beyond_fp16_are_refused_with_their_layer(bundle: Bundle, tmp_path: Path) -> None:
+    """ONNX Runtime's CPU kernels keep them: the masks alone would pass."""
+    copied = Bundle.open(Path(shutil.copytree(bundle.path, tmp_path / "bundle")))
+    onnx.save(overflowing(source_of(copied, "plain")), source_of(copied, "plain"))
+    images = 10 * noise_images(copied.manifest.input)
+    converted = write_converted(copied, "plain", "fp16", tmp_path, images)
+    with pytest.raises(
+        ParityError, match=r"fp16 cannot hold .*\n.*join_norm \(operator .*\) reaches \d.*e\+0[56]"
+    ):
+        check_precision(copied, "plain", converted, "fp16", images)
+    as_bf16 = write_converted(copied, "plain", "bf16", tmp_path, images)
+    with pytest.raises(ParityError, match="too far from float32"):  # it holds them
+        check_precision(copied, "plain", as_bf16, "bf16", images, tolerances=STRICT)

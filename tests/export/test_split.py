@@ -63,6 +63,16 @@ def test_several_tensors_may_cross_and_a_tail_may_be_more_than_a_resize() -> Non
         assert torch.allclose(split.tail(split.head(*split.backbone(image))[0])[0], network(image), atol=1e-6)
 
 
+def test_what_joins_the_logits_from_the_backbone_is_a_feature() -> None:
+    network = TwoBranches().eval()
+    network.tail_kind = "scaled"
+    split = split_network(capture(network, 16, 16))
+    assert split.features == [[4, 16, 16], [1, 1, 1]]
+    image = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.allclose(split.head(*split.backbone(image))[0], network(image), atol=1e-6)
+
+
 def test_impossible_cuts_are_explained() -> None:
     network = small_network.trained()
     for module, message in (
@@ -72,10 +82,6 @@ def test_impossible_cuts_are_explained() -> None:
     ):
         with pytest.raises(SplitError, match=message):
             split_network(capture(network, small_network.HEIGHT, small_network.WIDTH), module)
-    reading_tail = TwoBranches().eval()
-    reading_tail.tail_kind = "scaled"
-    with pytest.raises(SplitError, match=r"also reads .* from the backbone"):
-        split_network(capture(reading_tail, 16, 16))
     with pytest.raises(SplitError, match="no layer with weights"):
         split_network(capture(nn.AvgPool2d(2), 16, 16))
 
@@ -83,7 +89,10 @@ def test_impossible_cuts_are_explained() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda x: {"aux": x}, r"none of \('out', 'logits'\): \['aux'\]"),
+        (
+            lambda x: {"a": x, "b": x},
+            r"none of \('out', 'logits'\): \['a', 'b'\]\. Say which it is with --output NAME: a \[2, 3",
+        ),
         (lambda x: x.mean((2, 3)), r"got shape \(2, 3\)"),
         (lambda _: (), "returns nothing"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 import traceback
 
@@ -10,6 +11,7 @@ import click
 
 from ocl_edge._version import __version__
 from ocl_edge.errors import OclEdgeError
+from ocl_edge.plain_text import plain, plain_lines
 
 VERBS = {
     "demo": "Show adaptation on a drawn drive; downloads nothing.",
@@ -33,6 +35,8 @@ Examples:
   ocl-edge profile bundle --source frames/
 """
 
+EXIT_OF_A_FAULT = 70
+"""EX_SOFTWARE of sysexits.h."""
 
 DEBUG = click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
 
@@ -66,7 +70,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line. Exit code 2 for wrong usage, 1 for failure."""
+    """Run the command line. Exit code 2 for wrong usage, 1 for failure, 70 for a fault of ocl-edge."""
     sys.exit(run(sys.argv[1:]))
 
 
@@ -78,13 +82,38 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(file=said)
+        click.echo("\n".join(plain(line.expandtabs(4)) for line in said.getvalue().splitlines()), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
     except OclEdgeError as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        click.echo(f"error: {error}", err=True)
+        _show_traceback(arguments)
+        click.echo(plain_lines(f"error: {error}"), err=True)
         return error.exit_code
+    except Exception as error:
+        _show_traceback(arguments)
+        click.echo(plain_lines(f"error: {_fault(error, arguments)}"), err=True)
+        return EXIT_OF_A_FAULT
+
+
+def _show_traceback(arguments: list[str]) -> None:
+    if "--debug" in arguments:
+        click.echo(plain_lines(traceback.format_exc()), err=True)
+
+
+def _fault(error: Exception, arguments: list[str]) -> str:
+    """One sentence about an exception that nobody expected: what was being done, its type and text."""
+    verb = next((word for word in arguments if word in VERBS), "start")
+    places = [
+        f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__", "")).startswith("ocl_edge")
+    ]
+    text = " ".join(str(error).split())
+    return (
+        f"{verb}, in {places[-1]}: {type(error).__name__}{': ' if text else ''}{text}; "
+        "this is a fault of ocl-edge: please report it (--debug shows the rest)"
+    )

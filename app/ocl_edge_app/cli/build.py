@@ -129,14 +129,24 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
     help="Seconds that one engine may take.",
 )
 @click.option("--rebuild", is_flag=True, help="Rebuild even if a valid engine exists.")
+@click.option(
+    "--trust-engines",
+    is_flag=True,
+    help="Let the engines that came with the bundle run here, as if built here. An engine is code.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and build nothing.")
 @json_option
 def build(
-    bundle: Path, json_path: str | None, dry_run: bool, input_size: tuple[int, int] | None, **asked: Any
+    bundle: Path,
+    json_path: str | None,
+    trust_engines: bool,
+    dry_run: bool,
+    input_size: tuple[int, int] | None,
+    **asked: Any,
 ) -> None:
     """Compile the forms of BUNDLE into TensorRT engines, each in its own process.
 
-    Valid engines are kept.
+    Valid engines that were built here are kept. With --trust-engines nothing is built.
     """
     from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.output import emit_json, note, stage_progress
@@ -146,6 +156,9 @@ def build(
     request = BuildRequest(**asked)
     opened = Bundle.open(bundle)
     _check_size(opened, input_size)
+    if trust_engines:
+        _trust_engines(opened)
+        return
     if dry_run:
         _show_plan(opened, request, plan_build(opened, request), json_path)
         return
@@ -158,6 +171,15 @@ def build(
         emit_json(json_path, {"bundle": str(bundle), "engines": [_as_dict(engine) for engine in engines]})
     if json_path != "-":
         _show(engines)
+
+
+def _trust_engines(bundle: Bundle) -> None:
+    from ocl_edge.tensorrt.store import trust_engines
+    from ocl_edge_app.cli.output import print_rows
+
+    taken = trust_engines(bundle)
+    rows = {f"{engine.path.parent.name}/{engine.path.name}": engine.record.sha256 for engine in taken}
+    print_rows("engines that may run from now on", rows or {"none": "all that are there may run already"})
 
 
 def _check_size(bundle: Bundle, size: tuple[int, int] | None) -> None:

@@ -151,6 +151,8 @@ def evaluate(
     opened = Bundle.open(bundle)
     space = read_label_space(opened.manifest, label_map, label_classes)
     palette = read_label_palette(opened.manifest, space, label_classes) if html_path else []
+    if (doubt := labelled.doubt(space)) is not None:
+        note(doubt)
     chosen = _options(methods, views, backend, (prior, lr, restoration), seeds, threads)
     chosen = _with_backend(opened, chosen, threads)
     trials = [

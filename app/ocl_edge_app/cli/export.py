@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ocl_edge_app.cli.options import quiet_option, require_exporter
+from ocl_edge_app.cli.options import parse_json, quiet_option, require_exporter
 
 EXAMPLES = """
 \b
@@ -27,16 +29,21 @@ def parse_size(_ctx: click.Context, _param: click.Parameter, value: str | None) 
     return int(height), int(width)
 
 
-def parse_triple(
+def parse_numbers(
     _ctx: click.Context, _param: click.Parameter, value: str | None
-) -> tuple[float, float, float] | None:
+) -> tuple[float, ...] | None:
     if value is None:
         return None
     try:
-        red, green, blue = (float(part) for part in value.split(","))
+        return tuple(float(part) for part in value.split(","))
     except ValueError:
-        raise click.BadParameter(f"expected R,G,B, for example 0.485,0.456,0.406, got {value!r}") from None
-    return red, green, blue
+        raise click.BadParameter(
+            f"expected a number for each channel, for example 0.485,0.456,0.406, got {value!r}"
+        ) from None
+
+
+def parse_scale(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
@@ -76,8 +83,9 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     "--split",
     default="auto",
     show_default=True,
-    metavar="auto|MODULE",
-    help="Module where the trainable head starts; auto takes the last layer with weights.",
+    metavar="auto|MODULE|list",
+    help="Module where the trainable head starts; auto takes the last layers with weights. "
+    "list shows where the network can be cut, and writes nothing.",
 )
 @click.option(
     "--calibration",
@@ -93,41 +101,52 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     help="Rows the measured form takes statistics from: all, or every N-th.",
 )
 @click.option(
-    "--mean",
-    callback=parse_triple,
-    metavar="R,G,B",
-    help="Mean of training images scaled to 0..1. Default: ImageNet's.",
+    "--colour",
+    type=click.Choice(["rgb", "bgr", "grey"]),
+    help="Order of the network's channels. Default: RGB; grey for one channel.",
 )
 @click.option(
-    "--std",
-    callback=parse_triple,
-    metavar="R,G,B",
-    help="Standard deviation of training images scaled to 0..1. Default: ImageNet's.",
+    "--scale",
+    type=click.Choice(["1", "255"]),
+    callback=parse_scale,
+    help="Value of a white pixel before mean and deviation are applied. Default: 1.",
+)
+@click.option(
+    "--mean",
+    callback=parse_numbers,
+    metavar="M,M,M",
+    help="Mean of each channel, in the network's order and scale. Default: ImageNet's.",
+)
+@click.option("--std", callback=parse_numbers, metavar="S,S,S", help="Standard deviation likewise.")
+@click.option(
+    "--output",
+    metavar="NAME|INDEX",
+    help="Output of the network that is its segmentation, where it gives several. Default: 'out' or "
+    "'logits', else the first.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.5,
+    show_default=True,
+    help="Probability from which a pixel is foreground, for a network with one channel.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
-@click.option("--trust-pickle", is_flag=True, help="Load a pickled module; this runs code from the file.")
+@click.option(
+    "--weights-key",
+    metavar="KEY",
+    help="Key in CHECKPOINT under which the weights lie, for example model_ema. Default: the best that fits.",
+)
+@click.option("--trust-pickle", is_flag=True, help="Load a pickled module. Runs code from the file.")
 @click.option(
     "--json",
     "json_path",
+    callback=parse_json,
     metavar="FILE",
     help="Write the manifest as JSON to this file; - is standard output.",
 )
 @quiet_option
-def export(
-    checkpoint: Path,
-    out: Path | None,
-    arch: str | None,
-    input_size: tuple[int, int] | None,
-    classes: Path | None,
-    split: str,
-    calibration: Path | None,
-    stat_rows: int,
-    mean: tuple[float, float, float] | None,
-    std: tuple[float, float, float] | None,
-    force: bool,
-    trust_pickle: bool,
-    json_path: str | None,
-) -> None:
+def export(checkpoint: Path, out: Path | None, json_path: str | None, **options: Any) -> None:
     """Split CHECKPOINT into a backbone and a head and write them as a bundle.
 
     The bundle is written only if every exported form agrees with the original network.
@@ -135,30 +154,29 @@ def export(
     require_exporter("export")
     from ocl_edge.bundle.mistaken import BUNDLE_SUFFIX
     from ocl_edge_app.cli.output import emit_json, stage_progress
-    from ocl_edge_app.cli.views import show_export
-    from ocl_edge_export.pipeline import ExportRequest, export_bundle
+    from ocl_edge_app.cli.views import show_cuts, show_export
+    from ocl_edge_export.pipeline import ExportRequest, export_bundle, list_cuts
 
     out = out or Path(checkpoint.name).with_suffix(BUNDLE_SUFFIX)
-    request = ExportRequest(
-        checkpoint,
-        out,
-        arch,
-        input_size,
-        classes,
-        split,
-        calibration,
-        stat_rows,
-        mean,
-        std,
-        force,
-        trust_pickle,
-    )
+    request = ExportRequest(checkpoint, out, **options)
+    if request.split == "list":
+        with stage_progress("export") as progress:
+            cuts = list_cuts(request, progress)
+        if json_path:
+            emit_json(json_path, {"cuts": [asdict(cut) for cut in cuts]})
+        if json_path != "-":
+            show_cuts(cuts)
+        return
     with stage_progress("export") as progress:
         bundle = export_bundle(request, progress)
     if json_path:
         emit_json(
             json_path,
-            {"bundle": str(out), "identity": bundle.identity, **bundle.manifest.model_dump(mode="json")},
+            {
+                "bundle": str(request.out),
+                "identity": bundle.identity,
+                **bundle.manifest.model_dump(mode="json"),
+            },
         )
     if json_path != "-":
         show_export(bundle)

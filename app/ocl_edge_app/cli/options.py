@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ocl_edge.plain_text import HIDDEN, without_secrets_of
 from ocl_edge_runtime.backends import BACKENDS
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 LONGEST_COMMAND = 80
 SEEDS = range(2**32)
 QUIET = "ocl_edge.quiet"
+SOURCE_OPTION = "--source-option"
+HARMLESS = ("video_size", "framerate", "input_format", "pixel_format", "rtsp_transport", "fflags", "flags")
+"""Settings of FFmpeg's input whose values may be shown; others may be passphrases, headers or cookies."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -144,12 +149,25 @@ def is_quiet() -> bool:
 
 
 def command_line() -> str:
-    """The command that runs, as it was typed; a long one has a line for each option."""
-    words = [shlex.quote(word) for word in click.get_current_context().find_root().obj]
+    """The command that runs, as it was typed, without secrets; a long one has a line for each option."""
+    words = [shlex.quote(word) for word in _without_secrets(click.get_current_context().find_root().obj)]
     line = " ".join(words)
     if len(line) <= LONGEST_COMMAND:
         return line
     return "".join(f" \\\n    {word}" if word.startswith("--") else f" {word}" for word in words).strip()
+
+
+def _without_secrets(words: list[str]) -> Iterator[str]:
+    """The words of a command as they may be shown."""
+    for before, word in zip(["", *words], words, strict=False):
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        hides = SOURCE_OPTION in (before, option)
+        yield f"{option}{equals}{_harmless(value) if hides and value else without_secrets_of(value)}"
+
+
+def _harmless(setting: str) -> str:
+    name = setting.partition("=")[0]
+    return setting if name in HARMLESS else f"{name}={HIDDEN}"
 
 
 def adaptation_options(command: Command) -> Command:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ocl_edge import durable
 from ocl_edge.errors import OutputError
+from ocl_edge.plain_text import plain, plain_lines
 from ocl_edge_app.cli.options import is_quiet
 
 COLUMNS_OF_A_LOG = 80
@@ -37,7 +38,7 @@ def note(message: str) -> None:
     """One line on standard error; nothing with --quiet, as all of this module but errors and JSON."""
     if is_quiet():
         return
-    console(stderr=True).print(printable(message), soft_wrap=True)
+    console(stderr=True).print(plain_lines(message), soft_wrap=True)
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def stage_progress(verb: str) -> Iterator[Callable[[str], None]]:
         yield lambda stage: note(f"{verb}: {stage}")
         return
     with screen.status(verb) as status:
-        yield lambda stage: status.update(f"{verb}: {stage}")
+        yield lambda stage: status.update(plain(f"{verb}: {stage}"))
 
 
 @contextmanager
@@ -64,40 +65,37 @@ def frame_progress(total: int | None) -> Iterator[Callable[[str], None]]:
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=screen, transient=True) as progress:
         task = progress.add_task("", total=total)
-        yield lambda words: progress.update(task, advance=1, description=words)
+        yield lambda words: progress.update(task, advance=1, description=plain(words))
 
 
 def print_rows(title: str, rows: Mapping[str, object]) -> None:
     """A table of names and values."""
-    table = Table(title=printable(title), title_justify="left", show_header=False, box=None, pad_edge=False)
+    table = Table(title=plain(title), title_justify="left", show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(printable(name), printable(str(value)))
+        table.add_row(plain(name), plain(str(value)))
     _print(table)
 
 
 def print_words(*sentences: str) -> None:
     """Sentences as one paragraph."""
-    _print(printable(" ".join(sentences)))
+    _print(plain(" ".join(sentences)))
 
 
 def print_table(
     title: str, header: list[str], rows: list[list[str]], text_columns: Collection[int] = (0,)
 ) -> None:
     """A table of text, which is folded where the screen is narrow, and of numbers, which never are."""
-    table = Table(title=printable(title), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=plain(title), title_justify="left", box=None, pad_edge=False)
     for index, name in enumerate(header):
         is_text = index in text_columns
-        table.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
+        table.add_column(
+            plain(name), justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text
+        )
     for row in rows:
-        table.add_row(*map(printable, row))
+        table.add_row(*map(plain, row))
     _print(table)
-
-
-def printable(text: str) -> str:
-    """The text without what would move a terminal's cursor or change its colours."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def emit_json(target: str, content: Mapping[str, Any]) -> None:

@@ -58,9 +58,10 @@ def parse_rate(
 
 def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     pairs = [value.partition("=") for value in values]
-    for value, (name, equals, _) in zip(values, pairs, strict=True):
+    for name, equals, _ in pairs:
         if not (name and equals):
-            raise click.BadParameter(f"expected NAME=VALUE, got {value!r}")
+            # not the value, which may be a secret
+            raise click.BadParameter("expected NAME=VALUE, for example video_size=1280x720")
     return {name: value for name, _, value in pairs}
 
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ocl_edge.bundle.manifest import OutputSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli.output import print_rows, print_table
+
+if TYPE_CHECKING:
+    from ocl_edge_export.cuts import PossibleCut
 
 
 def show_bundle(bundle: Bundle) -> None:
@@ -20,6 +27,7 @@ def show_bundle(bundle: Bundle) -> None:
             "features": " + ".join("x".join(map(str, shape)) for shape in manifest.features),
             "head": manifest.head_module,
             "logits": "x".join(map(str, manifest.logits)),
+            "output": describe_output(manifest.output),
             "norms": f"{len(manifest.norms)} ({manifest.norm_channels:,} channels, {pinned} pinned), "
             f"statistics from {rows}"
             if manifest.norms
@@ -34,6 +42,18 @@ def show_bundle(bundle: Bundle) -> None:
         ["file", "bytes", "sha256"],
         [[name, f"{spec.bytes:,}", spec.sha256[:16]] for name, spec in manifest.files.items()],
     )
+
+
+def describe_output(output: OutputSpec) -> str:
+    """Which output of the network was taken, as what, and which were not."""
+    words = [repr(output.name)] if output.name else []
+    words.append(output.values if output.values == "logits" else f"{output.values}; the loss gets logits")
+    if output.threshold is not None:
+        words.append(f"one channel: foreground from {output.threshold:g}")
+    if output.others:
+        others = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in output.others.items())
+        words.append(f"not taken: {others} (choose with export --output)")
+    return "; ".join(words)
 
 
 def show_parity(bundle: Bundle) -> None:
@@ -54,6 +74,24 @@ def show_parity(bundle: Bundle) -> None:
     )
 
 
+def show_cuts(cuts: Sequence[PossibleCut]) -> None:
+    """Where a network can be cut."""
+    print_table(
+        "possible cuts, in order of execution",
+        ["head starts at", "weights", "features MB a frame", "compute", ""],
+        [
+            [
+                cut.module,
+                f"{cut.parameters:,}",
+                f"{cut.features_mb:.2f}",
+                f"{100 * cut.compute:.1f} %",
+                "auto" if cut.taken else "",
+            ]
+            for cut in cuts
+        ],
+    )
+
+
 def show_export(bundle: Bundle) -> None:
     """What an export made."""
     show_parity(bundle)
@@ -61,6 +99,9 @@ def show_export(bundle: Bundle) -> None:
     print_rows(
         "",
         {
+            "output": describe_output(bundle.manifest.output),
+            "unfit backends": "; ".join(f"{n}: {why}" for n, why in bundle.manifest.unfit_backends.items())
+            or "none",
             "head": f"{bundle.manifest.head_module} ({bundle.manifest.head_parameters:,} weights)",
             "bundle": f"{bundle.path} ({size / 1e6:.1f} MB)",
             "next": f"ocl-edge run {bundle.path} --source DIR --sink overlay:out",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -16,6 +15,7 @@ from ocl_edge._version import __version__
 from ocl_edge.bundle.manifest import file_sha256
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import FrameError, UsageError
+from ocl_edge.given_files import read_json
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge_app.evaluation.corruption import Corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace
@@ -23,6 +23,9 @@ from ocl_edge_app.evaluation.protocol import evaluate_stream
 from ocl_edge_app.evaluation.unfinished import Unfinished
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
+
+MOST_BYTES = 1 << 30
+"""Of a file of results; it holds pictures."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Evaluation:
         if self.path is None or not self.path.exists():
             return
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            content = read_json(self.path, MOST_BYTES)
             context, cells = content["context"], content["cells"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{self.path} exists and is no evaluation; name another --json file") from error

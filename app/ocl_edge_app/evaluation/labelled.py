@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from ocl_edge.scoring.labels import LabelSpace as LabelSpace
 from ocl_edge.scoring.labels import read_label_palette as read_label_palette
 from ocl_edge.scoring.labels import read_label_space as read_label_space
 from ocl_edge_runtime.sources.images import find_images
+
+LABELS_LOOKED_AT = 20
+MUCH_IGNORED = 0.05
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,27 @@ class LabelledFrames:
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def doubt(self, space: LabelSpace) -> str | None:
+        """What looks wrong about the labels of some frames, None where nothing does.
+
+        A class without a pixel while much is ignored: labels of 0 and 255, for example, of which only
+        the background is measured.
+        """
+        values = np.zeros(256, np.int64)
+        step = -(-len(self.pairs) // LABELS_LOOKED_AT)
+        for _, file in self.pairs[::step]:
+            with contextlib.suppress(UsageError):  # said when its frame comes
+                values += np.bincount(read_class_map(file).ravel(), minlength=256)
+        ignored = values[space.ignore] / max(1, values.sum()) if 0 <= space.ignore < 256 else 0.0
+        unseen = [name for index, name in enumerate(space.names) if not values[index]]
+        if ignored < MUCH_IGNORED or not unseen or values[: len(space.names)].astype(bool).sum() > 1:
+            return None
+        return (
+            f"the label value {space.ignore} is ignored and fills {100 * ignored:.0f} % of the labels, while "
+            f"{', '.join(unseen[:5])} never occur{'s' if len(unseen) == 1 else ''}: are these masks of 0 and "
+            f"{space.ignore}? Write class indices, or name another ignore_index with --label-classes"
+        )
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Image uint8 [H, W, 3] and labels uint8 [H, W] of the same size.

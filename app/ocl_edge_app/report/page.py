@@ -21,6 +21,7 @@ import jinja2
 
 from ocl_edge import durable
 from ocl_edge._version import __version__
+from ocl_edge.plain_text import plain_lines
 from ocl_edge_app.report.plots import NARROW, WIDE, Plot
 
 Tone = Literal["", "good", "bad", "strong", "quiet"]
@@ -179,11 +180,17 @@ def write_page(page: Page, path: Path) -> None:
     durable.write_text(path, render_page(page))
 
 
+def _shown(value: object) -> object:
+    """Words of strangers become plain text; `Markup` is ours and stays."""
+    return plain_lines(value, longest=None) if type(value) is str else value
+
+
 @cache
 def _templates() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("ocl_edge_app.report"),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -141,7 +141,7 @@ def _build_once(
 def _build(
     bundle: Bundle, request: BuildRequest, key: EngineKey, directory: Path, staging: Path, tell: Progress
 ) -> BuiltEngine:
-    onnx = bundle.file(bundle.manifest.graphs[key.form].file)
+    onnx = bundle.graph_file(key.form)
     parity = None
     if key.form != "head" and key.form != "head_step" and key.precision != "fp32":
         tell(f"convert to {key.precision}")
@@ -193,7 +193,8 @@ def _shapes(bundle: Bundle, key: EngineKey) -> dict[str, dict[str, list[int]]]:
     free = bundle.manifest.graphs[key.form].inputs[0]
     if -1 not in free.shape:
         return {}
-    full = (0, 3, key.height, key.width) if free.name == "image" else (0, *bundle.manifest.features[0])
+    channels = bundle.manifest.input.channels
+    full = (0, channels, key.height, key.width) if free.name == "image" else (0, *bundle.manifest.features[0])
     usual = [-(-side // USUAL_STRIDE) for side in full] if key.form == "head_step" else full
     sides = {"min": [1] * 4, "opt": usual, "max": full}
     batches = {"min": key.min_batch, "opt": key.opt_batch, "max": key.max_batch}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ from ocl_edge.network.forms import FormName
 from ocl_edge.scoring.labels import LabelSpace, read_label_space
 from ocl_edge.tensorrt.key import Precision
 from ocl_edge_export.form_inputs import inputs_of_form
-from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances, run_onnx
-from ocl_edge_export.precision import to_sixteen_bits
+from ocl_edge_export.gate_runners import run_onnx
+from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances
+from ocl_edge_export.precision import LOW_TYPES, largest_values, to_sixteen_bits
 from ocl_edge_export.sample_images import choose_images
 
 Mask = NDArray[np.uint8]
+Inputs = dict[str, Tensor]
+LARGEST_FINITE = {"fp16": 65504.0, "bf16": float(torch.finfo(torch.bfloat16).max)}
 
 
 def check_precision(
@@ -39,8 +43,8 @@ def check_precision(
 ) -> dict[str, Any]:
     """Run a form in float32 and in ``precision`` with ONNX Runtime; compare masks.
 
-    bf16 has no CPU kernels: its graph is emulated, computed in float32 with every result
-    rounded to bf16.
+    16 bits are emulated, too: computed in float32 with every result rounded. bf16 has no CPU
+    kernels, and those of fp16 keep in float32 what a GPU loses.
 
     Args:
         bundle: whose form, head and tail.
@@ -56,7 +60,8 @@ def check_precision(
         The differences, for the engine's record.
 
     Raises:
-        ParityError: too many pixels change class, or too much mIoU is lost.
+        ParityError: a value leaves the range of the precision (the layer is named), too many
+            pixels change class, or too much mIoU is lost.
     """
     tolerances = tolerances or PRECISION_TOLERANCES[precision]
     compared = _run_both(bundle, form, converted, precision, images, labels)
@@ -102,15 +107,13 @@ def _run_both(
     images: Tensor,
     labels: list[Mask] | None,
 ) -> _Compared:
-    source, finish, compared = bundle.file(bundle.manifest.forms[form].file), MaskMaker(bundle), _Compared()
-    emulated = _emulated(source) if precision == "bf16" else None
+    source, finish, compared = bundle.graph_file(form), MaskMaker(bundle), _Compared()
+    run = _runner_of(source, converted, precision)
     sizes = [label.shape for label in labels] if labels else [tuple(images.shape[2:])] * len(images)
     for image, (height, width) in zip(images, sizes, strict=True):
         inputs = inputs_of_form(bundle, form, image[None])
         exact = finish.features(run_onnx(source, inputs))
-        close = finish.features(
-            run_onnx(source, inputs, emulated) if emulated else run_onnx(converted, inputs)
-        )
+        close = finish.features(run(inputs))
         apart = max(_relative(c, e) for c, e in zip(close, exact, strict=True))
         compared.features_relative = max(compared.features_relative, apart)
         compared.exact.append(finish.mask(exact, height, width))
@@ -153,10 +156,61 @@ def read_labels(labels: Path, images: Path, space: LabelSpace, at_most: int) -> 
     return found
 
 
-def _emulated(source: Path) -> bytes:
-    model = to_sixteen_bits(onnx.load(source), "bf16", emulate=True)
-    content: bytes = model.SerializeToString()
-    return content
+def _runner_of(source: Path, converted: Path, precision: Precision) -> Callable[[Inputs], Inputs]:
+    """Inputs -> outputs in a precision: of the converted file where the CPU can run it."""
+    if precision not in LOW_TYPES:
+        return lambda inputs: run_onnx(converted, inputs)
+    emulated = _Emulation(source, precision)
+
+    def run(inputs: Inputs) -> Inputs:
+        outputs = emulated.run(inputs)
+        return outputs if precision == "bf16" else run_onnx(converted, inputs)
+
+    return run
+
+
+class _Emulation:
+    """A form as a device with 16-bit layers would compute it."""
+
+    def __init__(self, source: Path, precision: Precision) -> None:
+        self.source, self.precision = source, precision
+        model = onnx.load(source)
+        self._layers = _layers(model)
+        emulated = to_sixteen_bits(model, precision, emulate=True)
+        self._watched = largest_values(emulated)
+        self._content = emulated.SerializeToString()
+
+    def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The form's outputs.
+
+        Raises:
+            ParityError: a value leaves the range.
+        """
+        outputs = run_onnx(self.source, inputs, self._content)
+        limit = LARGEST_FINITE[self.precision]
+        for name in self._watched:
+            size = outputs[name].item()
+            if not size <= limit:  # written so that NaN fails
+                value = name.partition("__")[0]  # what follows is the conversion's own
+                raise ParityError(
+                    f"{self.precision} cannot hold what the network computes; no engine was built.\n"
+                    f"  first value that is not finite: {self._layers.get(value, value)} "
+                    f"(operator {value}) reaches {size:.3g}, the largest that fits is {limit:.3g}.\n"
+                    "Build with --precision fp32" + (" or bf16." if self.precision == "fp16" else ".")
+                )
+        return outputs
+
+
+def _layers(model: onnx.ModelProto) -> dict[str, str]:
+    """Value -> the layer whose weights it is computed with, else the layer before it."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    layers: dict[str, str] = {}
+    layer = "the input"
+    for node in model.graph.node:
+        owners = [name.rpartition(".")[0] for name in node.input if name in weights and "." in name]
+        layer = next(iter(owners), layer)
+        layers |= dict.fromkeys(node.output, layer if owners else f"after {layer.removeprefix('after ')}")
+    return layers
 
 
 def _miou_change(masks: tuple[list[Mask], list[Mask]], labels: list[Mask], space: LabelSpace) -> float:

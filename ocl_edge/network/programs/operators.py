@@ -34,6 +34,7 @@ POOLING_AND_RESIZING = """
     max_pool2d.default max_pool2d_with_indices.default max_unpool2d.default avg_pool1d.default
     avg_pool2d.default adaptive_avg_pool1d.default adaptive_avg_pool2d.default adaptive_max_pool2d.default
     upsample_bilinear2d.vec upsample_bilinear2d.default upsample_nearest2d.vec upsample_nearest2d.default
+    _upsample_bilinear2d_aa.vec _upsample_bicubic2d_aa.vec _upsample_nearest_exact2d.vec
     upsample_bicubic2d.vec upsample_bicubic2d.default grid_sampler.default affine_grid_generator.default
     pixel_shuffle.default pixel_unshuffle.default channel_shuffle.default im2col.default col2im.default
     pad.default constant_pad_nd.default reflection_pad2d.default replication_pad2d.default
@@ -65,6 +66,7 @@ SHAPES = """
     index_select.default gather.default flip.default roll.default unfold.default tril.default triu.default
     meshgrid.indexing meshgrid.default contiguous.default clone.default alias.default detach.default
     detach_.default lift_fresh_copy.default to.dtype to.dtype_layout to.device type_as.default
+    select_scatter.default slice_scatter.default fill.Scalar fill.Tensor logit.default
     _to_copy.default dropout.default feature_dropout.default sym_size.int sym_numel.default
 """
 CREATION = """

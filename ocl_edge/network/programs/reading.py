@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, fx, nn
 
 from ocl_edge.errors import BundleError
+from ocl_edge.given_files import read_json
 from ocl_edge.network.programs.format import (
     DTYPES,
     FORMATS,
@@ -76,7 +77,7 @@ def _parsed(path: Path) -> StoredProgram:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise BundleError(f"{path.name} is larger than {MOST_BYTES >> 20} MiB, which no program is")
-        fields = json.loads(path.read_bytes())
+        fields = read_json(path, MOST_BYTES)
         if fields["version"] != VERSION:
             raise BundleError(
                 f"{path.name} has program version {fields['version']!r}, this ocl-edge reads {VERSION}: "

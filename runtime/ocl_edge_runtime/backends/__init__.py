@@ -57,7 +57,7 @@ def open_backend(
     on_device: bool = False,
     for_updates: bool = False,
 ) -> Choice:
-    """Open a backend by name; ``auto`` takes the first of `BACKENDS` that works here.
+    """Open a backend by name; ``auto`` takes the first of `BACKENDS` that works here and fits the bundle.
 
     Without an NVIDIA driver library ``auto`` does not look at the backends that need one, and
     it never takes one that does not compute in the wanted precision.
@@ -66,7 +66,8 @@ def open_backend(
     Raises:
         UsageError: no backend of that name, or not in that precision.
         MissingExtraError: its library is not installed (named backends only).
-        BackendError: it cannot load the bundle, or (auto) none computes in the wanted precision.
+        BackendError: it cannot load the bundle, computes otherwise than its network (export has tried),
+            or (auto) none computes in the wanted precision.
     """
     wanted = Wanted(threads, precision, on_device, for_updates)
     if name == "auto":
@@ -78,6 +79,8 @@ def open_backend(
         rows = [row_of(known) for known in BACKENDS]
         offers = "; ".join(f"{r.name}: {', '.join(r.precisions)}" for r in rows if len(r.precisions) > 1)
         raise UsageError(f"--precision {precision} does not go with {name}; there are {offers}")
+    if (unfit := bundle.manifest.unfit_backends.get(name)) is not None:
+        raise BackendError(f"{name} does not fit this bundle: {unfit}; --backend auto takes one that does")
     return Choice(row.open(bundle, wanted), {})
 
 
@@ -87,6 +90,9 @@ def _open_fastest(bundle: Bundle, wanted: Wanted) -> Choice:
         if row.because is None or (row.on_gpu and not driver_is_installed()):
             continue
         if row.machines is not None and platform.machine() not in row.machines:
+            continue
+        if (unfit := bundle.manifest.unfit_backends.get(row.name)) is not None:
+            passed_over[row.name] = unfit
             continue
         if wanted.precision not in (None, *row.precisions):
             passed_over[row.name] = f"it does not compute in {wanted.precision}"

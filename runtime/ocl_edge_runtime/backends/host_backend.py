@@ -60,7 +60,7 @@ class HostBackend(ClosedAtExit):
     def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         sizes = check_inputs(form, self._graphs[form], inputs)
         outputs = self._outputs.get((form, sizes)) or self._allocate(form, sizes)
-        self._run(self._load_once(form, sizes), inputs, outputs)
+        self._run_loaded(form, sizes, inputs, outputs)
         return dict(outputs)
 
     def infer_into(
@@ -69,7 +69,7 @@ class HostBackend(ClosedAtExit):
         spec = self._graphs[graph]
         sizes = check_inputs(graph, spec, inputs)
         check_outputs(graph, spec, sizes, outputs)
-        self._run(self._load_once(graph, sizes), inputs, outputs)
+        self._run_loaded(graph, sizes, inputs, outputs)
 
     def close(self) -> None:
         self._loaded.clear()
@@ -86,6 +86,15 @@ class HostBackend(ClosedAtExit):
     @abstractmethod
     def _run(self, loaded: Any, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
         """Read the inputs where they are, write the outputs where they are, and return when that is done."""
+
+    def _run_loaded(
+        self, graph: GraphName, sizes: Sizes, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+    ) -> None:
+        loaded = self._load_once(graph, sizes)
+        try:
+            self._run(loaded, inputs, outputs)
+        except Exception as error:  # libraries raise whatever a graph that is not the manifest's makes them
+            raise BackendError(f"{self.name} cannot run the {graph} graph: {error}") from error
 
     def _load_once(self, graph: GraphName, sizes: Sizes) -> Any:
         key = graph, sizes if self.loads_each_size else None

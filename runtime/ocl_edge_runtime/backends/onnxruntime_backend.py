@@ -47,12 +47,12 @@ class OnnxRuntimeBackend(HostBackend):
 
     def _load(self, graph: GraphName, sizes: Sizes) -> Any:  # noqa: ARG002
         options = self._library.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised; the log would show a stranger's words as they are
         # Idle workers that spin take the cores from PyTorch (head, tail, loss) and from other processes.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
-        path = self._bundle.file(self._graphs[graph].file)
+        path = self._bundle.graph_file(graph)
         try:
             session = self._open_session(str(path), options)
         except Exception as error:

@@ -6,6 +6,7 @@ processor can, which moves features by some percent of their range.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Mapping
 from typing import Any
@@ -65,14 +66,14 @@ class OpenVinoBackend(HostBackend):
 
     def _load(self, graph: GraphName, sizes: Sizes) -> Any:
         spec = self._graphs[graph]
-        path = self._bundle.file(spec.file)
+        path = self._bundle.graph_file(graph)
         precision = HINTS[precision_of(graph, self._precision)]
         properties = {**self._properties, "INFERENCE_PRECISION_HINT": precision}
         try:
             model = self._core.read_model(str(path))
             model.reshape({tensor.name: list(shape_of(tensor, sizes)) for tensor in spec.inputs})
             compiled = self._core.compile_model(model, DEVICE, properties)
-        except RuntimeError as error:
+        except Exception as error:
             raise BackendError(f"OpenVINO cannot load {path.name}: {error}") from error
         return compiled.create_infer_request()
 
@@ -94,7 +95,12 @@ def _cache_of(bundle: Bundle) -> dict[str, str]:
 
 
 def import_openvino() -> Any:
-    """The library; see `import_library`."""
+    """The library, without what reports to its makers, from a process of its own, each model that is read.
+
+    Raises:
+        MissingExtraError, BackendError: as `import_library`.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return import_library("openvino", "openvino")
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from ocl_edge.bundle.manifest import FormSpec
 from ocl_edge.bundle.reading import Bundle, load_backbone
+from ocl_edge.errors import BackendError
 from ocl_edge.network.forms import FORMS, FormName, GraphName, build_form
 from ocl_edge_runtime.backends.base import check_inputs
 from ocl_edge_runtime.backends.row import BackendRow
@@ -35,10 +36,13 @@ class TorchBackend(ClosedAtExit):
     def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         spec = self._forms[form]
         check_inputs(form, spec, inputs)
-        if form not in self._modules:
-            self._modules[form] = build_form(self._backbone, form, self._stat_rows)
-        outputs = self._modules[form](*(inputs[tensor.name] for tensor in spec.inputs))
-        return {tensor.name: value for tensor, value in zip(spec.outputs, outputs, strict=True)}
+        try:
+            if form not in self._modules:
+                self._modules[form] = build_form(self._backbone, form, self._stat_rows)
+            outputs = self._modules[form](*(inputs[tensor.name] for tensor in spec.inputs))
+            return {tensor.name: value for tensor, value in zip(spec.outputs, outputs, strict=True)}
+        except Exception as error:  # operators raise whatever arguments that make no sense make them
+            raise BackendError(f"PyTorch cannot run the {form} form of this bundle: {error}") from error
 
     def close(self) -> None:
         self._modules.clear()

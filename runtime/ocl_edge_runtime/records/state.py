@@ -2,24 +2,31 @@
 
 A state directory holds ``state.safetensors``: tensors, and in the metadata a JSON object and
 the sha256 of both.
+A state of an earlier run that this one does not go on from stays beside it as ``.previous``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import secrets
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ocl_edge import durable
 from ocl_edge.errors import OutputError, StateError
+from ocl_edge.given_files import parse_json
+from ocl_edge.tensor_files import read_tensors_and_metadata
 from ocl_edge_runtime.session.session import Session
 
 STATE_FILE = "state.safetensors"
@@ -42,25 +49,50 @@ class StateStore:
         session: whose state it is.
 
     Raises:
-        OutputError: the directory cannot be made.
+        OutputError: the directory cannot be made or written.
     """
 
     def __init__(self, directory: Path, session: Session) -> None:
         self.directory = directory
         self.path = directory / STATE_FILE
         self._session = session
+        self._goes_on = False
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=directory):  # found out before the work, not after it
+                pass
         except OSError as error:
-            raise OutputError(f"cannot make the state directory {directory}: {error.strerror}") from error
+            raise OutputError(f"cannot write the state directory {directory}: {error.strerror}") from error
 
     def save(self) -> None:
-        """Write the state durably.
+        """Write the state durably. The first write keeps a state of another run beside, as ``.previous``.
 
         Raises:
             OutputError: it cannot be written; the state that was there stays.
         """
-        write_state(self.path, Saved(*self._session.export_state()))
+        state = Saved(*self._session.export_state())
+        if self._goes_on:
+            write_state(self.path, state)
+            return
+        with self._previous_kept():
+            write_state(self.path, state)
+        self._goes_on = True
+
+    @contextlib.contextmanager
+    def _previous_kept(self) -> Iterator[None]:
+        """The state that lies there becomes ``.previous`` if the block succeeds, and stays if it does not."""
+        aside = self.path.with_name(f".{STATE_FILE}.{secrets.token_hex(8)}.kept")
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.link(self.path, aside, follow_symlinks=False)  # the state itself is there all the time
+            yield
+            with contextlib.suppress(FileNotFoundError):
+                aside.replace(self.path.with_name(f"{STATE_FILE}.previous"))
+        except OSError as error:
+            raise OutputError(f"cannot keep the state of an earlier run beside: {error.strerror}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
 
     def resume(self, damaged: Literal["refuse", "set aside"]) -> str:
         """Bring the saved state back, bit for bit.
@@ -81,6 +113,7 @@ class StateStore:
         try:
             saved = read_state(self.path)
             self._session.import_state(saved.tensors, saved.facts)
+            self._goes_on = True
         except StateError as error:
             if damaged == "refuse":
                 raise
@@ -114,19 +147,23 @@ def read_state(path: Path) -> Saved:
         StateError: missing, damaged, or of another version.
     """
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors, metadata = read_tensors_and_metadata(path)
     except FileNotFoundError:
         raise StateError(f"there is no saved state in {path.parent}; start without --resume") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except ValueError as error:
         raise StateError(f"{path} is damaged: {error}") from error
     if metadata.get("version") != str(STATE_VERSION):
         raise StateError(f"{path} has state version {metadata.get('version')}, expected {STATE_VERSION}")
     facts = metadata.get("facts", "")
     if digest_of(tensors, facts) != metadata.get("sha256"):
         raise StateError(f"{path} is damaged: its content does not have the sha256 that it names")
-    return Saved(tensors, json.loads(facts))
+    try:
+        content = parse_json(facts.encode())
+    except ValueError as error:
+        raise StateError(f"{path} is damaged: its facts are no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise StateError(f"{path} is damaged: its facts are no object")
+    return Saved(tensors, content)
 
 
 def state_digest(session: Session) -> str:

@@ -16,13 +16,44 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ocl_edge import durable
 from ocl_edge.errors import OutputError, StateError, UsageError
+from ocl_edge.given_files import parse_json, read_given, reason_of
+from ocl_edge.plain_text import first_problem
 from ocl_edge_runtime.records.state import state_digest
 from ocl_edge_runtime.session.decisions import FromTape
 from ocl_edge_runtime.session.frames import Decided, Frame, FrameResult
 from ocl_edge_runtime.session.session import Session
 
 TAPE_VERSION = 1
+
+
+MOST_BYTES = 1 << 30
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Beginning(_Line):
+    version: int
+    run: dict[str, Any]
+    measured_at: float | None
+    begins_with: str
+
+
+class _Frame(_Line):
+    frame: int = Field(ge=0, le=1 << 53)
+    arrived_at: float
+    measured: bool
+    granted: bool
+    taken_in: bool
+
+
+class _End(_Line):
+    ends_with: str
 
 
 class TapeWriter:
@@ -45,7 +76,7 @@ class TapeWriter:
         self._bytes = 0
         self._cut_off = False
         try:
-            self._file = path.open("wb", buffering=0)
+            self._file = durable.open_for_lines(path, append=False)
         except OSError as error:
             raise OutputError(f"cannot write the schedule {path}: {error.strerror}") from error
         self._write(
@@ -121,18 +152,21 @@ class Tape:
     def read(cls, path: Path) -> Tape:
         """Raises `UsageError` where there is no file, `StateError` where it is no tape."""
         try:
-            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            head, last = lines[0], lines[-1]
-            if head["version"] != TAPE_VERSION:
-                raise StateError(f"{path} has version {head['version']}, expected {TAPE_VERSION}")
-            frames = {line.pop("frame"): Decided(**line) for line in lines if "frame" in line}
-            return cls(
-                path, head["run"], head["measured_at"], head["begins_with"], frames, last.get("ends_with")
-            )
+            lines = [parse_json(line) for line in read_given(path, MOST_BYTES).splitlines()]
+            head, *rest = lines
+            version = head.get("version")
+            if version != TAPE_VERSION:
+                raise StateError(f"{path} has version {version}, expected {TAPE_VERSION}")
+            begun = _Beginning.model_validate(head)
+            taken = [_Frame.model_validate(line) for line in rest if "frame" in line]
+            frames = {line.frame: Decided(**line.model_dump(exclude={"frame"})) for line in taken}
+            ended = _End.model_validate(lines[-1]).ends_with if "ends_with" in lines[-1] else None
+            return cls(path, begun.run, begun.measured_at, begun.begins_with, frames, ended)
         except OSError as error:
-            raise UsageError(f"cannot read the schedule {path}: {error.strerror}") from error
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise StateError(f"{path} is no schedule, or was cut off within a line: {error!r}") from error
+            raise UsageError(f"cannot read the schedule {path}: {reason_of(error)}") from error
+        except (ValueError, AttributeError, TypeError) as error:  # pydantic's is a ValueError
+            said = first_problem(error) if isinstance(error, ValidationError) else str(error)
+            raise StateError(f"{path} is no schedule, or was cut off within a line: {said}") from error
 
     def play_in(self, session: Session) -> Replay:
         """Make a session follow this tape.

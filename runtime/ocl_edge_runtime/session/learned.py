@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from torch import Tensor
@@ -10,13 +11,13 @@ from ocl_edge.errors import StateError
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.learners import State
 from ocl_edge_runtime.session.norm_vectors import NormPolicy
+from ocl_edge_runtime.session.saved_state import problems_of
 from ocl_edge_runtime.session.screening import Screening
 from ocl_edge_runtime.session.setup import Setup
 from ocl_edge_runtime.session.update_policy import UpdatePolicy
 from ocl_edge_runtime.session.updates import Updates
 
-SOMETIMES = ("average", "last_adapted", "guard.snapshot.")
-"""Tensors that a state may have or not."""
+NAMED_AT_MOST = 5
 
 
 class Learned:
@@ -78,9 +79,9 @@ class Learned:
         for name, ours in self._setup.belongs_to().items():
             if facts.get(name) != ours:
                 raise StateError(f"the saved state is of {name} {facts.get(name)}, this run has {ours}")
-        wrong = self._missing_or_misshapen(tensors, facts)
+        wrong = list(islice(problems_of(tensors, facts, *self.export_state(0)), NAMED_AT_MOST))
         if wrong:
-            raise StateError(f"the saved state lacks, or has in another shape: {', '.join(wrong)}")
+            raise StateError(f"the saved state does not fit this session: {'; '.join(wrong)}")
         self._updates.import_state(tensors, facts)
         self._norms.import_state(tensors, facts, self._clock.now())
         if self._screening:
@@ -88,20 +89,3 @@ class Learned:
         self._policy.skipped = facts["skipped"]
         index: int = facts["index"]
         return index
-
-    def _missing_or_misshapen(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> list[str]:
-        """What keeps a state from being taken over, by name."""
-        ours, our_facts = self.export_state(0)
-        guard = our_facts.get("guard", {})
-        missing = sorted(our_facts.keys() - facts.keys()) or [
-            f"guard.{n}" for n in guard if n not in facts["guard"]
-        ]
-        if missing:
-            return missing
-        needed = {n: t for n, t in ours.items() if not n.startswith(SOMETIMES)}
-        weights = {n.removeprefix("weight."): t for n, t in ours.items() if n.startswith("weight.")}
-        for index in range(facts["guard"]["snapshots"] if guard else 0):
-            needed |= {f"guard.snapshot.{index}.{n}": t for n, t in weights.items()}
-        if "average" in tensors or facts.get("measured_at") is not None:
-            needed["average"] = ours["mixed"]
-        return [n for n, t in needed.items() if n not in tensors or tensors[n].shape != t.shape]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ocl_edge.method.head import Head
-from ocl_edge.method.step import mean_of_views
+from ocl_edge.method.step import views_for_the_tail
 from ocl_edge.method.verdict import Verdict
 from ocl_edge.network.forms import FormName
 from ocl_edge.network.preprocess import Preprocessor
@@ -102,7 +102,8 @@ class Segmenter:
         self.watch.lap("backbone")
         with torch.set_grad_enabled(self._with_gradients):
             logits = self.head.logits(features)
-        averaged = mean_of_views(logits) if self._pair else logits.detach()
+        of_probabilities = self.tail.of_probabilities
+        averaged = views_for_the_tail(logits, of_probabilities) if self._pair else logits.detach()
         self.watch.lap("head")
         mask = self.tail.mask(averaged, image.shape[0], image.shape[1])
         self.watch.lap("tail")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ocl_edge.bundle.manifest import Manifest
@@ -11,6 +12,9 @@ from ocl_edge_runtime.sinks.base import Sink
 from ocl_edge_runtime.sinks.files import MaskSink, OverlaySink
 
 __all__ = ["SINKS", "Sink", "open_sink", "open_sinks", "parse_sink"]
+
+MOST_LINKS = 40
+"""From one to the next, as many as Linux follows."""
 
 SINKS: dict[str, Callable[[Path, Manifest], Sink]] = {
     "masks": lambda directory, _manifest: MaskSink(directory),
@@ -38,7 +42,7 @@ def open_sinks(texts: Sequence[str], manifest: Manifest, files: Sequence[Path]) 
         OutputError: a directory cannot be made.
     """
     directories = [parse_sink(text)[1].resolve() for text in texts]
-    sources = {file.parent.resolve() for file in files}
+    sources = {place for file in files if texts for place in _places_of(file)}
     for index, (text, directory) in enumerate(zip(texts, directories, strict=True)):
         if directory in sources:
             raise UsageError(f"--sink {text}: the frames lie there and would be overwritten; name another")
@@ -52,6 +56,15 @@ def open_sinks(texts: Sequence[str], manifest: Manifest, files: Sequence[Path]) 
                 f"{other} and {file} would both be written as {file.stem}.png; run them one after the other"
             )
     return [open_sink(text, manifest) for text in texts]
+
+
+def _places_of(file: Path) -> Iterator[Path]:
+    """The directories of a file, and of everything that it leads through where it is a link."""
+    for _ in range(MOST_LINKS):
+        yield file.parent.resolve()
+        if not file.is_symlink():
+            return
+        file = file.parent / os.readlink(file)
 
 
 def parse_sink(text: str) -> tuple[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from ocl_edge.errors import OutputError
 from ocl_edge.images import OPACITY, Colour, ColourOverlay
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sinks.base import Sink
+from ocl_edge_runtime.sinks.names import file_name
 
 FAST_COMPRESSION = 1
 
@@ -24,7 +26,7 @@ class MaskSink(Sink):
         self.directory = _made(directory)
 
     def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
-        write_png(self.directory / f"{frame.name}.png", mask)
+        write_png(self.directory / file_name(frame.name), mask)
 
 
 class OverlaySink(Sink):
@@ -41,7 +43,7 @@ class OverlaySink(Sink):
         self._overlay = ColourOverlay(palette, opacity)
 
     def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
-        write_png(self.directory / f"{frame.name}.png", self._overlay.over(frame.image, mask))
+        write_png(self.directory / file_name(frame.name), self._overlay.over(frame.image, mask))
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
@@ -57,6 +59,8 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
 def _made(directory: Path) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):  # found out before the work, not after it
+            pass
     except OSError as error:
-        raise OutputError(f"cannot make the directory {directory}: {error.strerror}") from error
+        raise OutputError(f"cannot write into the directory {directory}: {error.strerror}") from error
     return directory

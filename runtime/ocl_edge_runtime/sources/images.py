@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ocl_edge.errors import FrameError, UsageError
-from ocl_edge.images import SUFFIXES, image_files, read_image
+from ocl_edge.images import SUFFIXES, image_files, in_natural_order, read_image
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sources.base import OnSkip, Source, keep_quiet
 
 
 class ImageSource(Source):
-    """A directory, one image, or a glob, in order of name.
+    """A directory, one image, or a glob, in order of name; numbers in names count as numbers.
 
     Args:
         text: directory, file, or pattern with ``*``, ``?`` or ``[``.
@@ -55,7 +55,7 @@ class ImageSource(Source):
 
 
 def find_images(text: str) -> list[Path]:
-    """Files of a directory, a path or a glob, sorted by name.
+    """Files of a directory, a path or a glob, in order of name; numbers in names count as numbers.
 
     Raises:
         UsageError: nothing found; the message says what was looked for.
@@ -68,7 +68,9 @@ def find_images(text: str) -> list[Path]:
         if not files:
             raise UsageError(f"{text}: the directory holds no images ({', '.join(SUFFIXES)})")
         return files
-    files = sorted(Path(match) for match in glob.glob(text, recursive=True) if Path(match).is_file())
+    files = in_natural_order(
+        Path(match) for match in glob.glob(text, recursive=True) if Path(match).is_file()
+    )
     if not files:
         raise UsageError(f"{text}: no such directory or image, and no file matches it as a pattern")
     return files

@@ -13,6 +13,7 @@ from ocl_edge.errors import UsageError
 from ocl_edge.images import SUFFIXES
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.sources.base import OnSkip, Source, keep_quiet
+from ocl_edge_runtime.sources.ffmpeg_limits import stream_options
 from ocl_edge_runtime.sources.images import ImageSource
 from ocl_edge_runtime.sources.live import LiveSource
 from ocl_edge_runtime.sources.paced import PacedSource
@@ -67,7 +68,7 @@ def open_source(
     """
     path = Path(text)
     if "://" in text:
-        given = {**STREAM_DEFAULTS, **options.input_options}
+        given = {**STREAM_DEFAULTS, **stream_options(text), **options.input_options}
         return _live(
             partial(VideoReader, text, clock, None, given, options.timeout_s),
             options,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,15 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.errors import FrameError, MissingExtraError, SourceError
+from ocl_edge.images import MOST_PIXELS
+from ocl_edge.plain_text import without_secrets, without_secrets_of
 from ocl_edge_runtime.clock import Clock, RealClock
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sources.base import Arrival, OnSkip, Reader, Source, keep_quiet
+from ocl_edge_runtime.sources.ffmpeg_limits import recording_options
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
 
 FRAMES_TIMED = 64
 """So many frames tell how fast a video is."""
+
+
+FASTEST_FPS = 10_000.0
+"""A video that claims more does not say how fast it is."""
 
 
 class VideoReader:
@@ -53,18 +59,26 @@ class VideoReader:
         av = import_av()
         self._library_error: type[Exception] = av.FFmpegError
         self._clock = clock
-        self.name = without_password(location)
+        self.name = without_secrets_of(location)
+        is_file = form is None and "://" not in location
+        given = {**(recording_options() if is_file else {}), **(options or {})}
         try:
-            self._container = av.open(location, format=form, options=dict(options or {}), timeout=timeout_s)
-        except (av.FFmpegError, OSError, ValueError) as error:
+            # file: because a name may look like one of FFmpeg's protocols
+            opened = f"file:{location}" if is_file else location
+            self._container = av.open(opened, format=form, options=given, timeout=timeout_s)
+        except Exception as error:  # PyAV raises whatever a damaged file makes it stumble over
             raise SourceError(f"cannot open {self.name}: {reason_of(error)}") from error
-        if not self._container.streams.video:
+        problem = _problem_of(self._container)
+        if problem:
             self._container.close()
-            raise SourceError(f"{self.name} holds no video")
+            raise SourceError(f"{self.name} {problem}")
         self._stream: VideoStream = self._container.streams.video[0]
+        decoder = self._stream.codec_context
+        decoder.options = {"max_pixels": str(MOST_PIXELS)}
         # damaged frames come out marked, rather than not at all: they are counted
-        self._stream.codec_context.flags |= av.codec.context.Flags.output_corrupt
-        self.rate = float(self._stream.average_rate) if self._stream.average_rate else None
+        decoder.flags |= av.codec.context.Flags.output_corrupt
+        rate = float(self._stream.average_rate or 0)
+        self.rate = rate if 0 < rate <= FASTEST_FPS else None
         """Frames a second, as the container says."""
         self.total: int | None = self._stream.frames or None
         self._starts_at = float((self._stream.start_time or 0) * (self._stream.time_base or 0))
@@ -83,7 +97,7 @@ class VideoReader:
     def _decoded(self, packet: Packet[VideoStream], arrived_at: float) -> Iterator[Arrival]:
         try:
             frames = packet.decode()
-        except self._library_error as error:
+        except Exception as error:
             yield Arrival(arrived_at, partial(_refuse, f"cannot be decoded: {reason_of(error)}"))
             return
         for frame in frames:
@@ -221,12 +235,26 @@ def upright_pixels(frame: VideoFrame) -> NDArray[np.uint8]:
     """
     if frame.is_corrupt:
         raise FrameError("is damaged")
+    if frame.width * frame.height > MOST_PIXELS:
+        raise FrameError(f"claims {frame.width}x{frame.height}, larger than {MOST_PIXELS:,} pixels")
     try:
         pixels: NDArray[Any] = frame.to_ndarray(format="rgb24")
-    except ValueError as error:
+    except Exception as error:
         raise FrameError(f"cannot be turned into RGB: {error}") from error
     quarters = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, quarters)) if quarters else pixels
+
+
+def _problem_of(container: Any) -> str | None:
+    """Why the video of an opened container cannot be read."""
+    if not container.streams.video:
+        return "holds no video"
+    decoder = container.streams.video[0].codec_context
+    if decoder is None:
+        return "holds a video of a codec that FFmpeg does not have here"
+    if decoder.width * decoder.height > MOST_PIXELS:
+        return f"claims {decoder.width}x{decoder.height}, larger than {MOST_PIXELS:,} pixels"
+    return None
 
 
 def import_av() -> Any:
@@ -242,13 +270,9 @@ def import_av() -> Any:
     return av
 
 
-def without_password(location: str) -> str:
-    """A URL as it may be shown: user and password left out."""
-    return re.sub(r"//[^/@]*@", "//", location)
-
-
 def reason_of(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
+    """What went wrong, without the location: it may hold a password."""
+    return str(getattr(error, "strerror", None) or without_secrets(f"{type(error).__name__}: {error}"))
 
 
 def _refuse(reason: str) -> NDArray[np.uint8]:

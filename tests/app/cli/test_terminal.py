@@ -134,3 +134,59 @@ def test_the_command_is_remembered_as_it_was_typed(capsys: pytest.CaptureFixture
         ["sh", "-c", f"printf '%s\\n' {typed}"], capture_output=True, text=True, check=True
     )
     assert shell.stdout.splitlines() == long
+
+
+def test_the_command_of_a_report_holds_no_secrets() -> None:
+    words = [
+        "ocl-edge",
+        "run",
+        "b",
+        "--source",
+        "rtsp://me:hunter 2@camera/x",
+        "--source=srt://h?passphrase=hunter2",
+    ]
+    words += ["--source-option", "passphrase=hunter2", "--source-option=headers=Cookie: hunter2"]
+    words += ["--source-option", "video_size=1280x720", "--sink", "masks:out=1/masks"]
+    with click.Context(click.Command("ocl-edge"), obj=words):
+        shown = command_line()
+    assert "hunter" not in shown
+    assert "rtsp://***@camera/x" in shown
+    assert "passphrase=***" in shown
+    assert "video_size=1280x720" in shown
+    assert "masks:out=1/masks" in shown
+
+
+def test_an_exception_that_nobody_expected_is_one_line(
+    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("divided by\n\x1b[31mnothing in rtsp://me:hunter2@camera/x")
+
+    monkeypatch.setattr(Bundle, "open", broken)
+    assert run(["inspect", str(small_bundle.path)]) == 70
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith(
+        "error: inspect, in ocl_edge_app.cli.inspect.inspect: ZeroDivisionError: divided by "
+    )
+    assert "this is a fault of ocl-edge: please report it (--debug shows the rest)" in said
+    assert "hunter2" not in said
+    assert "\x1b" not in said
+    assert run(["inspect", str(small_bundle.path), "--debug"]) == 70
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "hunter2" not in said
+    assert "\x1b" not in said
+
+
+def test_errors_show_the_words_of_strangers_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (
+        ["inspect", HOSTILE],
+        ["run", HOSTILE, "--source", HOSTILE],
+        [HOSTILE],
+        ["run", "--x" + HOSTILE],
+    ):
+        assert run(arguments) in (1, 2)
+        said = capsys.readouterr().err
+        assert all(c.isprintable() or c == "\n" for c in said)
+        assert "\\x1b[31mred" in said

@@ -70,6 +70,28 @@ def test_scores_equal_a_confusion_matrix_by_hand(small_bundle: Bundle, frames: P
     assert result.ms_per_frame > 0
 
 
+@pytest.mark.parametrize(
+    ("background", "foreground", "classes", "doubted"),
+    [
+        (0, 255, ("background", "road"), True),
+        (0, 1, ("background", "road"), False),
+        (1, 255, ("void", "road", "sky"), True),
+        (0, 0, ("background", "road"), False),
+    ],
+)
+def test_labels_of_0_and_255_are_doubted(
+    tmp_path: Path, background: int, foreground: int, classes: tuple[str, ...], doubted: bool
+) -> None:
+    label = np.full((40, 50), background, np.uint8)
+    label[10:30, 10:40] = foreground
+    Image.fromarray(label).save(tmp_path / "0.png")
+    frames = LabelledFrames(((tmp_path / "0.png", tmp_path / "0.png"),))
+    doubt = frames.doubt(LabelSpace(classes, 255, None))
+    assert (doubt is not None) == doubted
+    if doubt is not None:
+        assert "255 is ignored and fills 30 % of the labels" in doubt
+
+
 def test_labels_never_reach_the_method(
     small_bundle: Bundle, frames: Path, labels: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,16 @@ from ocl_edge.errors import BackendError, BuildError, BundleError, NoValidEngine
 from ocl_edge.network.forms import HEAD_GRAPHS
 from ocl_edge.tensorrt.driver import probe_cuda
 from ocl_edge.tensorrt.key import Here, reasons_against
-from ocl_edge.tensorrt.store import build_lock, find_engine, list_engines, staging_directory
+from ocl_edge.tensorrt.store import (
+    build_lock,
+    engine_directories,
+    find_built,
+    find_engine,
+    list_engines,
+    staging_directory,
+    trust_engines,
+    writable_directory,
+)
 from ocl_edge_app.cli import run
 from ocl_edge_export.engines import build as build_module
 from ocl_edge_export.engines.build import build_engines, plan_build
@@ -303,3 +313,45 @@ def test_the_command_line_plans_builds_and_reports(
         ("head_step", False),
     ]
     assert run([*command, "--targets", "ampere"]) == 2
+
+
+def test_an_engine_that_came_with_the_bundle_is_code_of_a_stranger(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = device(compute_capability="sm86")
+    (built,) = build_engines(bundle, plain_only())
+    assert find_engine(bundle, "plain", here).path == built.engine.path
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "of another user"))
+    with pytest.raises(NoValidEngineError, match=r"1 that came with .* not built here.*--trust-engines"):
+        find_engine(bundle, "plain", here)
+    assert find_built(bundle, bundle.path / "engines", built.engine.record.key) is None
+    assert run(["build", str(bundle.path), "--backend", "tensorrt-rtx", "--trust-engines"]) == 0
+    assert find_engine(bundle, "plain", here).record == built.engine.record
+    assert trust_engines(bundle) == []
+
+
+def test_a_damaged_engine_is_not_taken(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (built,) = build_engines(bundle, plain_only())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "of another user"))
+    built.engine.path.write_bytes(b"another program")
+    with pytest.raises(NoValidEngineError, match="is damaged"):
+        trust_engines(bundle)
+
+
+def test_builds_follow_no_links(bundle: Bundle, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    key = plan_build(bundle, plain_only())[0]
+    shutil.rmtree(bundle.path / "engines", ignore_errors=True)
+    (bundle.path / "engines").mkdir()
+    os.symlink(precious, bundle.path / "engines" / f".{key.directory}.plain.lock")
+    with pytest.raises(BuildError, match="symbolic links"), build_lock(bundle.path / "engines", key, print):
+        pass
+    shutil.rmtree(bundle.path / "engines")
+    (tmp_path / "elsewhere").mkdir()
+    os.symlink(tmp_path / "elsewhere", bundle.path / "engines")
+    assert writable_directory(bundle) == engine_directories(bundle)[1]
+    assert precious.read_text() == "precious"
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ocl_edge.errors import FrameError
+from ocl_edge.method.step import views_for_the_tail
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
 from ocl_edge.network.tail import Tail
 from tests.doubles.images import random_image
@@ -31,6 +32,58 @@ def test_preprocessing_equals_the_plain_formula(size: tuple[int, int]) -> None:
     ours = Preprocessor(SPEC).single(image)
     assert ours.is_contiguous()
     assert torch.allclose(ours, plain_preprocessing(image), atol=1e-5)
+
+
+def test_bgr_and_255_are_what_caffe_wants() -> None:
+    """Order, then mean and deviation in that order and range."""
+    spec = InputSpec(
+        height=40, width=50, colour_order="BGR", scale=255, mean=(104.0, 117.0, 123.0), std=(1.0, 2.0, 4.0)
+    )
+    image = random_image(3, 40, 50)
+    ours = Preprocessor(spec).single(image)[0]
+    for channel, (source, mean, std) in enumerate(((2, 104, 1), (1, 117, 2), (0, 123, 4))):
+        expected = (image[:, :, source].astype(np.float64) - mean) / std
+        assert np.allclose(ours[channel].numpy(), expected, atol=1e-4)
+
+
+def test_grey_is_the_luma_of_rgb_and_any_other_number_of_channels_is_taken_as_it_comes() -> None:
+    grey = InputSpec(height=40, width=50, colour_order="GREY", mean=(0.4,), std=(0.2,))
+    image = random_image(4, 40, 50)
+    luma = image.astype(np.float64) @ [0.299, 0.587, 0.114]
+    expected = (luma / 255 - 0.4) / 0.2
+    assert np.allclose(Preprocessor(grey).single(image)[0, 0].numpy(), expected, atol=1e-4)
+    thermal = image[:, :, :1].copy()
+    expected = (thermal[:, :, 0] / 255 - 0.4) / 0.2
+    assert np.allclose(Preprocessor(grey).single(thermal)[0, 0].numpy(), expected, atol=1e-4)
+    four = InputSpec(height=40, width=50, colour_order="ANY", mean=(0.5,) * 4, std=(0.25,) * 4)
+    depth = np.concatenate((image, thermal), 2)
+    pair = Preprocessor(four).pair(depth)
+    assert np.allclose(pair[0].permute(1, 2, 0).numpy(), (depth / 255 - 0.5) / 0.25, atol=1e-4)
+    assert torch.equal(pair[1], pair[0].flip(2))
+    with pytest.raises(FrameError, match=r"expected an image \[H, W, 4\]"):
+        Preprocessor(four).single(image)
+
+
+def test_numbers_must_fit_the_channels() -> None:
+    for wrong in ({"mean": (0.5,)}, {"colour_order": "BGR", "mean": (0.5,), "std": (0.5,)}, {"scale": 2}):
+        with pytest.raises(ValueError, match=r"means|channels|1 or 255"):
+            InputSpec.model_validate({"height": 4, "width": 4, **wrong})
+
+
+def test_views_of_probabilities_are_averaged_after_the_tail() -> None:
+    tail = Tail(False, nn.Sequential(nn.Softmax(1), Tupled()))
+    logits = torch.randn(2, 5, 6, 7, generator=torch.Generator().manual_seed(3)) * 4
+    mean = (logits[:1].softmax(1) + logits[1:].flip(3).softmax(1)) / 2
+    aligned = views_for_the_tail(logits, of_probabilities=True)
+    assert np.array_equal(tail.mask(aligned, 6, 7), mean.argmax(1)[0].numpy())
+    of_logits = views_for_the_tail(logits, of_probabilities=False)
+    assert torch.allclose(of_logits, (logits[:1] + logits[1:].flip(3)) / 2)
+    assert not np.array_equal(tail.mask(of_logits, 6, 7), mean.argmax(1)[0].numpy())
+
+
+class Tupled(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        return (x,)
 
 
 def test_frames_of_changing_size_are_resized_each_from_its_own_pixels() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,13 @@ from ocl_edge_app.demo.world.measure import SHIPPED
             "my/net.py:build",
             {"width": 32, "norm": "batch", "deep": True},
         ),
+        (
+            "my/net.py:build:size=(8, 16),names=['a', 'b']",
+            "my/net.py:build",
+            {"size": (8, 16), "names": ["a", "b"]},
+        ),
+        ("package.nets:build:width=3", "package.nets:build", {"width": 3}),
+        ("torchvision:fcn_resnet50:num_classes=4", "torchvision:fcn_resnet50", {"num_classes": 4}),
     ],
 )
 def test_specs_are_read_and_written_alike(text: str, factory: str, arguments: dict[str, object]) -> None:
@@ -33,7 +41,7 @@ def test_specs_are_read_and_written_alike(text: str, factory: str, arguments: di
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("unet", "unknown architecture 'unet'; known: espnetv2, demo"),
+        ("unet", "unknown architecture 'unet'; known: espnetv2, demo, torchvision:NAME"),
         ("espnetv2:scale", "expected key=value, got 'scale'"),
     ],
 )
@@ -54,6 +62,57 @@ def test_wrong_user_code_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             parse_spec(spec).build()
+
+
+def test_a_librarys_network_takes_its_arguments_after_a_comma() -> None:
+    spec = parse_spec("smp:Unet,encoder_name=resnet18,classes=5")
+    assert spec == Spec("smp:Unet", {"encoder_name": "resnet18", "classes": 5})
+
+
+def test_code_that_fails_or_ends_the_program_names_the_users_line(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import sys\n\ndef fails(): return 1 / 0\n\ndef ends(): sys.exit(3)\n")
+    (tmp_path / "script.py").write_text("import argparse\nargparse.ArgumentParser().parse_args(['--no'])\n")
+    for spec, message in (
+        ("net.py:fails", r"ZeroDivisionError: division by zero\n  in .*net\.py:3: def fails"),
+        ("net.py:ends", r"SystemExit: 3\n  in .*net\.py:5"),
+        ("script.py:build", r"script\.py cannot be imported: SystemExit: 2\n  in .*script\.py:2"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            parse_spec(f"{tmp_path}/{spec}").build()
+
+
+@pytest.mark.parametrize("name", ["own_beside", "own_inside"])
+def test_neighbours_and_relative_imports_are_found(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name / "nets"
+    folder.mkdir(parents=True)
+    if name.endswith("inside"):
+        (tmp_path / name / "__init__.py").write_text("")
+        (folder / "__init__.py").write_text("")
+    (folder / f"{name}_blocks.py").write_text(
+        "import torch\nblock = lambda width: torch.nn.Conv2d(3, width, 1)\n"
+    )
+    dot = "." if name.endswith("inside") else ""
+    (folder / "net.py").write_text(
+        f"from {dot}{name}_blocks import block\n\ndef build(width=2): return block(width)\n"
+    )
+    before = list(sys.path)
+    network = parse_spec(f"{folder}/net.py:build:width=7").build()
+    assert isinstance(network, torch.nn.Conv2d)
+    assert network.out_channels == 7
+    assert sys.path == before
+
+
+def test_a_module_is_named_as_python_imports_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_module.py").write_text("import torch\ndef build(): return torch.nn.Identity()\n")
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(parse_spec("own_module:build").build(), torch.nn.Identity)
+    with pytest.raises(UsageError, match="cannot be imported: ModuleNotFoundError"):
+        parse_spec("no_such_module:build").build()
+
+
+def test_a_library_that_is_missing_is_named() -> None:
+    with pytest.raises(UsageError, match="torchvision is not installed: pip install torchvision"):
+        parse_spec("torchvision:fcn_resnet50").build()
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.25, 1.5, 2.0])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,19 @@ def test_auto_takes_the_fastest_on_this_processor_and_says_why(
         assert choice.passed_over == {}
         assert choice.because.startswith("on a CPU")
     assert open_backend(small_bundle, "onnxruntime").because == ""
+
+
+def test_a_backend_that_does_not_fit_the_bundle_is_passed_over_by_name(
+    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    unfit = {"openvino": "9.05 % of the pixels get another class"}
+    manifest = small_bundle.manifest.model_copy(update={"unfit_backends": unfit})
+    bundle = replace(small_bundle, manifest=manifest)
+    choice = open_backend(bundle)
+    assert (choice.backend.name, choice.passed_over) == ("onnxruntime", unfit)
+    with pytest.raises(BackendError, match=r"openvino does not fit this bundle: 9\.05 % .*--backend auto"):
+        open_backend(bundle, "openvino")
 
 
 def test_auto_never_computes_in_another_precision(small_bundle: Bundle) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ocl_edge import durable
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import OutputError
 from ocl_edge.method.verdict import Reason, Verdict
@@ -79,7 +80,7 @@ def test_a_new_file_that_cannot_be_opened_costs_no_older_ones(
             journal.write("frame", number=number)
         before = [file.read_text() for file in (path, Path(f"{path}.1"), Path(f"{path}.2"))]
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "open", refuse)
+            patch.setattr(durable, "open_for_lines", refuse)
             for number in range(20):
                 with pytest.raises(OutputError, match="No space left"):
                     journal.write("frame", number=number)

@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -196,7 +196,7 @@ def test_an_incomplete_state_changes_nothing_and_is_set_aside(small_bundle: Bund
     before = state_digest(fresh)
 
     def refused(tensors: dict[str, torch.Tensor], facts: dict[str, object], name: str) -> None:
-        with pytest.raises(StateError, match=rf"(lacks|is of).*{re.escape(name)}"):
+        with pytest.raises(StateError, match=rf"(does not fit|is of).*{re.escape(name)}"):
             fresh.import_state(tensors, facts)
         assert state_digest(fresh) == before, name
 
@@ -210,7 +210,7 @@ def test_an_incomplete_state_changes_nothing_and_is_set_aside(small_bundle: Bund
         guard = {n: f for n, f in facts["guard"].items() if n != name}
         refused(tensors, facts | {"guard": guard}, f"guard.{name}")
     write_state(tmp_path / STATE_FILE, Saved({n: t for n, t in tensors.items() if n != "generator"}, facts))
-    assert "generator; moved to" in StateStore(tmp_path, fresh).resume("set aside")
+    assert "generator is missing" in StateStore(tmp_path, fresh).resume("set aside")
     assert state_digest(fresh) == before
     fresh.import_state(tensors, facts)
     assert state_digest(fresh) == state_digest(session)
@@ -245,3 +245,98 @@ def test_two_hundred_kills_leave_a_valid_state_each_time(small_bundle: Bundle) -
     # the kills came at moments that matter
     assert report["lives_with_progress"] > KILLS / 4
     assert report["interrupted_writes"] > 0
+
+
+def test_a_state_that_is_not_resumed_stays_beside(small_bundle: Bundle, tmp_path: Path) -> None:
+    content = saved_state(small_bundle, tmp_path)
+    previous = tmp_path / f"{STATE_FILE}.previous"
+    resumed = StateStore(tmp_path, make(small_bundle, SimulatedClock()))
+    resumed.resume("refuse")
+    resumed.save()
+    assert not previous.exists()
+    (tmp_path / STATE_FILE).write_bytes(content)
+    fresh = StateStore(tmp_path, make(small_bundle, SimulatedClock()))
+    fresh.save()
+    fresh.save()  # its own state is no previous one
+    assert previous.read_bytes() == content
+    assert (tmp_path / STATE_FILE).read_bytes() != content
+    assert sorted(os.listdir(tmp_path)) == [STATE_FILE, previous.name]
+
+
+def test_a_state_is_written_through_no_link(small_bundle: Bundle, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    store = StateStore(tmp_path / "state", make(small_bundle, SimulatedClock()))
+    for name in (STATE_FILE, f".{STATE_FILE}.partial", f"{STATE_FILE}.previous"):
+        os.symlink(precious, tmp_path / "state" / name)
+    store.save()
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "state" / STATE_FILE).is_symlink()
+
+
+@pytest.mark.parametrize("value", [None, "x", {}, [], -2, 1.5, 10**9, 10**30, float("nan"), True, "\x1b[2J"])
+def test_facts_of_other_types_change_nothing(small_bundle: Bundle, tmp_path: Path, value: object) -> None:
+    """A digest that fits says who wrote them, not that they make sense; 10^9 snapshots are not waited for."""
+    clock = SimulatedClock()
+    session = make(small_bundle, clock)
+    play(session, clock, 0, 3)
+    tensors, facts = session.export_state()
+    before = state_digest(session)
+    changed = [facts | {name: value} for name in (*facts, "surprise")]
+    changed += [facts | {"guard": facts["guard"] | {name: value}} for name in (*facts["guard"], "surprise")]
+    refused = 0
+    for wrong in changed:
+        try:
+            session.import_state(tensors, wrong)
+        except StateError:
+            refused += 1
+            assert state_digest(session) == before
+        session.import_state(tensors, facts)
+    assert refused >= len(changed) - 9  # counters may be large, the settings are not compared
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("mixed", lambda t: t * float("nan")),
+        ("mixed", lambda t: -t),
+        ("mixed", lambda t: t.double()),
+        ("mixed", lambda t: t[:, :3]),
+        ("weight.classifier.weight", lambda t: t / 0),
+        ("weight.classifier.weight", lambda t: t.half()),
+        ("momentum.classifier.bias", lambda t: t * float("inf")),
+        ("generator", lambda t: 0 * t),
+        ("generator", lambda t: t[:10]),
+        ("last_adapted", lambda t: t.float()),
+        ("surprise", lambda _: torch.zeros(3)),
+    ],
+)
+def test_tensors_that_make_no_sense_change_nothing(
+    small_bundle: Bundle, tmp_path: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    clock = SimulatedClock()
+    session = make(small_bundle, clock)
+    play(session, clock, 0, 3)
+    tensors, facts = session.export_state()
+    before = state_digest(session)
+    wrong = {**tensors, name: change(tensors.get(name, torch.ones(2, 2, 3)))}
+    write_state(tmp_path / STATE_FILE, Saved(wrong, facts))
+    with pytest.raises(StateError, match=f"does not fit this session: {name}"):
+        StateStore(tmp_path, session).resume("refuse")
+    assert state_digest(session) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"\x01", b"\xff" * 20, (1 << 40).to_bytes(8, "little") + b"{}"])
+def test_a_state_file_of_any_kind_is_one_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / STATE_FILE).write_bytes(content)
+    with pytest.raises(StateError, match="is damaged"):
+        read_state(tmp_path / STATE_FILE)
+    (tmp_path / STATE_FILE).unlink()
+    os.mkfifo(tmp_path / STATE_FILE)
+    with pytest.raises(StateError, match="it is a pipe"):
+        read_state(tmp_path / STATE_FILE)
+
+
+def test_a_state_directory_that_cannot_be_written_is_found_out_before_the_work(small_bundle: Bundle) -> None:
+    with pytest.raises(OutputError, match="cannot write the state directory /proc/self"):
+        StateStore(Path("/proc/self"), make(small_bundle, SimulatedClock()))

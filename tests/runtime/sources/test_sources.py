@@ -24,41 +24,10 @@ from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.sources import SourceOptions, open_source, opening
 from ocl_edge_runtime.sources.base import Arrival
 from ocl_edge_runtime.sources.live import LiveSource
-from ocl_edge_runtime.sources.video import (
-    PacedReader,
-    VideoReader,
-    VideoSource,
-    rate_of_times,
-    without_password,
-)
+from ocl_edge_runtime.sources.video import PacedReader, VideoReader, VideoSource, rate_of_times
 from tests.doubles.clock import SimulatedClock
 from tests.doubles.images import random_image
-
-LENGTH = 12
-
-
-def make_video(
-    path: Path,
-    codec: str = "mjpeg",
-    rotation: int = 0,
-    index_first: bool = True,
-    times: list[int] | None = None,
-) -> Path:
-    """Twelve frames of 64x48 blobs, ten a second or at the given tenths of seconds."""
-    options = {"movflags": "faststart"} if path.suffix == ".mp4" and index_first else {}
-    with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream(codec, rate=10)
-        stream.width, stream.height = 64, 48
-        stream.pix_fmt = {"mjpeg": "yuvj420p", "ffv1": "bgr0"}.get(codec, "yuv420p")
-        if rotation:
-            stream.set_display_rotation(rotation)
-        for index in range(LENGTH):
-            frame = av.VideoFrame.from_ndarray(random_image(index, 48, 64), format="rgb24")
-            if times:
-                frame.pts, frame.time_base = times[index], Fraction(1, 10)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+from tests.doubles.videos import LENGTH, make_video
 
 
 class FakeReader:
@@ -195,10 +164,8 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
 def test_cameras_and_streams_that_are_not_there_are_refused() -> None:
     with pytest.raises(SourceError, match="cannot open /dev/video77: No such file"):
         open_source("/dev/video77", SourceOptions(), RealClock())
-    with pytest.raises(SourceError, match=r"cannot open rtsp://127\.0\.0\.1:9/x: Connection refused"):
+    with pytest.raises(SourceError, match=r"cannot open rtsp://\*\*\*@127\.0\.0\.1:9/x: Connection refused"):
         open_source("rtsp://user:secret@127.0.0.1:9/x", SourceOptions(timeout_s=2), RealClock())
-    assert without_password("rtsp://u:p@host/a@b") == "rtsp://host/a@b"
-    assert without_password("drive/a@b.mp4") == "drive/a@b.mp4"
 
 
 def test_a_camera_is_asked_for_its_rate_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +183,11 @@ def test_a_camera_is_asked_for_its_rate_and_options(monkeypatch: pytest.MonkeyPa
     assert source.rate == 15
     assert asked == [("/dev/video3", "v4l2", {"framerate": "15", "video_size": "640x480"}, None)]
     open_source("rtsp://camera/1", SourceOptions(timeout_s=3), SimulatedClock())
-    assert asked[1][1:] == (None, {"fflags": "nobuffer", "flags": "low_delay", "rtsp_transport": "tcp"}, 3)
+    assert asked[1][1] is None
+    assert (
+        asked[1][2].items() >= {"fflags": "nobuffer", "flags": "low_delay", "rtsp_transport": "tcp"}.items()
+    )
+    assert asked[1][3] == 3
     with pytest.raises(UsageError, match="comes at its own rate anyway"):
         open_source("/dev/video3", SourceOptions(fps="own"), SimulatedClock())
 

@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 
 from markupsafe import Markup, escape
 
+from ocl_edge.plain_text import plain
+
 Point = tuple[float, float]
 Shape = Literal["line", "dashed", "area", "tick", "dot", "square", "diamond", "triangle"]
 
@@ -71,11 +73,12 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
     Attributes: ``class_`` becomes ``class``, ``a_b`` becomes ``a-b``, None is left out.
     """
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(_written(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{escape(plain(_written(value), longest=None))}"'
         for key, value in attributes.items()
         if value is not None
     )
-    return Markup(f"<{name}{written}>{Markup('').join(children)}</{name}>")
+    shown = (child if isinstance(child, Markup) else plain(child) for child in children)
+    return Markup(f"<{name}{written}>{Markup('').join(shown)}</{name}>")
 
 
 def drawing(title: str, width: float, height: float, *children: str) -> Markup:

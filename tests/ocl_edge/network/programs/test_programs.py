@@ -18,7 +18,8 @@ from ocl_edge.network.programs import read_program, write_program
 from ocl_edge.network.programs.operators import OPERATORS, find_operator, name_of
 from ocl_edge.network.programs.shapes import conv2d_shape
 from ocl_edge.network.weight_file import ALIGNMENT_BYTES, write_weights
-from ocl_edge_export.capture import as_plain_graph, capture
+from ocl_edge_export.capture import capture
+from ocl_edge_export.functional import as_plain_graph
 from ocl_edge_export.split import split_network
 from tests.doubles import small_network
 

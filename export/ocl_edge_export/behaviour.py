@@ -1,0 +1,100 @@
+"""Networks that no export can follow: they differ from run to run, or from batch size to batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ocl_edge.errors import CaptureError
+
+SAME = 1e-3
+"""Relative difference that is rounding: convolutions sum in another order for another batch size."""
+
+Values = list[tuple[str, str, Tensor]]
+"""Name and type of a module, and what it gave for the first image; in the order in which they ended."""
+
+
+def refuse_unsteady(network: nn.Module, image: Tensor) -> None:
+    """Run a network on one image twice, and on the image beside another one.
+
+    Args:
+        network: image [N, 3, H, W] -> whatever it returns, in evaluation mode.
+        image: float32 [1, 3, H, W].
+
+    Raises:
+        CaptureError: the results differ; the first module where they do is named.
+    """
+    _refuse(
+        network,
+        lambda: network(image),
+        lambda: network(image),
+        "the network gives another result when it sees the same image twice: something random stays on in "
+        "evaluation mode, for example F.dropout(x) without training=self.training",
+    )
+    pair = torch.cat((image, image.flip(3)))
+    _refuse(
+        network,
+        lambda: network(image),
+        lambda: network(pair),
+        "the network does something else with a batch of one image than with a batch of two: forward() "
+        "asks for the batch size, or mixes the images. Cameras give one image at a time, view pairs two",
+    )
+
+
+def _refuse(network: nn.Module, first: Callable[[], Any], second: Callable[[], Any], what: str) -> None:
+    if _differ(_first_image(first()), _first_image(second())) is None:
+        return
+    module = _where_they_part(_values(network, first), _values(network, second))
+    raise CaptureError(f"{what}.\n  first module that differs: {module}")
+
+
+def _where_they_part(ours: Values, theirs: Values) -> str:
+    for (name, kind, value), (other, _, expected) in zip(ours, theirs, strict=False):
+        difference = _differ([value], [expected]) if name == other else "it is called in another order"
+        if difference is not None:
+            return f"{name or 'the network itself'} ({kind}): {difference}"
+    return "the network itself, outside of its modules"
+
+
+def _values(network: nn.Module, run: Callable[[], Any]) -> Values:
+    values: Values = []
+
+    def remember(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, _inputs: Any, output: Any) -> None:
+            values.extend((name, type(module).__name__, t.clone()) for t in _first_image(output))
+
+        return hook
+
+    hooks = [module.register_forward_hook(remember(name)) for name, module in network.named_modules()]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return values
+
+
+def _first_image(output: Any) -> list[Tensor]:
+    """What belongs to the first image, of every floating-point tensor in a nest of containers."""
+    if isinstance(output, Tensor):
+        return [output.detach()[:1]] if output.is_floating_point() and output.dim() else []
+    if hasattr(output, "values"):
+        output = list(output.values())
+    return [t for part in output for t in _first_image(part)] if isinstance(output, tuple | list) else []
+
+
+def _differ(ours: list[Tensor], theirs: list[Tensor]) -> str | None:
+    """How the largest difference is described, None where there is none beyond rounding."""
+    for value, expected in zip(ours, theirs, strict=False):
+        if value.shape != expected.shape:
+            return f"shape {list(value.shape)} and {list(expected.shape)}"
+        if value.numel() == 0:
+            continue
+        size = max(float(expected.abs().max()), 1e-12)
+        relative = float((value - expected).abs().max()) / size
+        if relative > SAME:
+            return f"{relative:.1e} relative"
+    return None

@@ -1,0 +1,125 @@
+"""Read the file of a checkpoint without running what is in it; what is none is named as what it is."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from argparse import Namespace
+from collections import Counter, OrderedDict, defaultdict
+from datetime import datetime, timedelta
+from pathlib import Path, PosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from ocl_edge.errors import CheckpointError
+
+HEAD_BYTES = 512
+NAMED_AT_MOST = 5
+HARMLESS = [Namespace, OrderedDict, Counter, defaultdict, PosixPath, datetime, timedelta]
+"""What trainers write beside the weights: settings, times, places. Making one runs nothing."""
+
+
+class UntrustedPickleError(CheckpointError):
+    """What cannot be read without --trust-pickle."""
+
+
+def load_content(path: Path, trust_pickle: bool) -> Any:
+    """What ``torch.load`` or safetensors give for a file, on the CPU.
+
+    Numbers of NumPy and the objects of `HARMLESS` are read without trust.
+
+    Raises:
+        CheckpointError: it is something else than a checkpoint, damaged, or needs trust; the
+            objects that need it are named.
+    """
+    _refuse_other_formats(path)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals([*HARMLESS, *_numpy_types()]):
+            return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+    except pickle.UnpicklingError as error:
+        if trust_pickle or "Weights only load failed" not in str(error):
+            raise CheckpointError(
+                f"{path} is damaged or not a PyTorch checkpoint: {_first_line(error)}"
+            ) from error
+        raise UntrustedPickleError(
+            f"{path} {_what_needs_trust(path)}. Loading a pickle runs code from the file. "
+            "If you trust its origin: --trust-pickle"
+        ) from error
+    except ModuleNotFoundError as error:
+        raise CheckpointError(
+            f"{path} holds objects of the module {error.name!r}, which is not installed here: install it, "
+            "or save the weights alone where it is: torch.save(network.state_dict(), FILE)"
+        ) from error
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is truncated, damaged or not a checkpoint: {_first_line(error)}"
+        ) from error
+
+
+def _refuse_other_formats(path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    start = head.lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{path} is a Git LFS pointer, not the file itself: fetch it with git lfs pull")
+    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        raise CheckpointError(
+            f"{path} is a web page (HTML), not a checkpoint: the download gave a login or error page"
+        )
+    if path.suffix == ".onnx" or b"pytorch" in head[:24] or b"onnx" in head[:24]:
+        raise CheckpointError(
+            f"{path} is an ONNX model, whose norms are folded and whose head cannot be trained: "
+            "export from the PyTorch weights"
+        )
+    members = _members(path)
+    if any(name.endswith("/constants.pkl") for name in members) and any("/code/" in name for name in members):
+        raise CheckpointError(
+            f"{path} is a TorchScript program, which is code: save the weights alone where it was made "
+            "(torch.save(network.state_dict(), FILE)), and name the network with --arch"
+        )
+    if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in members):
+        raise CheckpointError(
+            f"{path} is a torch.export program (.pt2), which is code: save the network's state_dict(), and "
+            "name the network with --arch"
+        )
+
+
+def _members(path: Path) -> list[str]:
+    if not zipfile.is_zipfile(path):
+        return []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except zipfile.BadZipFile:
+        return []
+
+
+def _what_needs_trust(path: Path) -> str:
+    try:
+        named = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # an older archive, or none at all
+        named = set()
+    known = {f"{t.__module__}.{t.__qualname__}" for t in HARMLESS}
+    foreign = sorted(name for name in named - known if not name.startswith("numpy."))
+    if not foreign:
+        return "holds pickled Python objects or is not a PyTorch checkpoint"
+    more = f", and {len(foreign) - NAMED_AT_MOST} more" if len(foreign) > NAMED_AT_MOST else ""
+    return f"holds pickled Python objects: {', '.join(foreign[:NAMED_AT_MOST])}{more}"
+
+
+def _numpy_types() -> list[Any]:
+    """What NumPy's numbers and arrays are made of, under the names of both its major versions."""
+    made_by: Any = np.array(0.0).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
+    dtypes = [type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"]
+    older = [(function, f"numpy.core.multiarray.{function.__name__}") for function in (made_by, scalar)]
+    return [np.dtype, np.ndarray, made_by, scalar, *older, *dtypes]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

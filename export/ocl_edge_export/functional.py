@@ -1,0 +1,110 @@
+"""A captured program without side effects: what is dropped or moved then changes nothing else.
+
+Tensors share memory and are written in place in a program as PyTorch captures it, so that
+an operator without users may still matter, and a copy that looks idle may keep two writers
+apart. Here every operator gives a new value.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+
+from ocl_edge.errors import CaptureError
+from ocl_edge.network.forms import BATCH_NORM
+
+ATEN = torch.ops.aten
+COPIES = {
+    ATEN.detach.default,
+    ATEN.clone.default,
+    ATEN.contiguous.default,
+    ATEN.alias.default,
+    ATEN.lift_fresh_copy.default,
+}
+DROPOUTS = {ATEN.dropout.default, ATEN.feature_dropout.default, ATEN.native_dropout.default}
+VIEWS = {ATEN.view.default, ATEN._unsafe_view.default}
+CHECKS = (
+    torch.ops.aten._assert_tensor_metadata,
+    torch.ops.aten._assert_scalar,
+    torch.ops.aten.sym_constrain_range_for_size,
+)
+"""Operators that compute nothing."""
+READS_LAYOUT = {ATEN.as_strided.default}
+EVALUATED_NORM = ATEN._native_batch_norm_legit_no_training.default
+
+
+def as_functional(program: ExportedProgram) -> fx.GraphModule:
+    """The program as a plain graph that writes nothing in place; layers stay layers.
+
+    Regions in which autocast or gradients are switched off are inlined.
+
+    Raises:
+        CaptureError: it computes in 16 bits somewhere.
+    """
+    module = as_plain_graph(program.run_decompositions({}).module())
+    graph = module.graph
+    copies_matter = any(node.target in READS_LAYOUT for node in graph.nodes)
+    for node in list(graph.nodes):
+        _refuse_sixteen_bits(node)
+        if node.target in VIEWS:
+            # a view asks for a layout, which no longer is what the copies made it
+            node.target = ATEN.reshape.default
+        elif node.target is EVALUATED_NORM:
+            _restore_batch_norm(node)
+        elif _is_idle(node, copies_matter):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    module.recompile()
+    return module
+
+
+def as_plain_graph(module: fx.GraphModule) -> fx.GraphModule:
+    """Make ``forward`` take the placeholders and return the graph's output tuple as they stand.
+
+    Drops the nodes and the hook that check shapes and dtypes at every call (the backends check
+    inputs once; a pointwise head also runs on every n-th pixel), and the wrapping of inputs
+    and outputs in containers.
+    """
+    for node in list(module.graph.nodes):
+        guards = node.op == "call_module" and node.target == "_guards_fn"
+        if guards or getattr(node.target, "overloadpacket", None) in CHECKS:
+            module.graph.erase_node(node)
+    module.graph.eliminate_dead_code()
+    module.graph.set_codegen(fx.graph.CodeGen())
+    return fx.GraphModule(module, module.graph)  # takes what the graph refers to, and no hooks
+
+
+def _is_idle(node: fx.Node, copies_matter: bool) -> bool:
+    if node.target in DROPOUTS:
+        return node.args[2] is False  # not training
+    return node.target in COPIES and not copies_matter
+
+
+def _restore_batch_norm(node: fx.Node) -> None:
+    """The layer as it was, in place of the operator that also gives saved statistics."""
+    source, weight, bias, mean, var, momentum, eps = node.args
+    with node.graph.inserting_before(node):
+        arguments = (source, weight, bias, mean, var, False, momentum, eps, True)
+        norm = node.graph.call_function(BATCH_NORM, arguments)
+    norm.meta = {**node.meta, "val": node.meta["val"][0]}
+    for user in list(node.users):
+        if user.target is operator.getitem and user.args[1] == 0:
+            user.replace_all_uses_with(norm)
+        user.graph.erase_node(user)
+    node.graph.erase_node(node)
+
+
+def _refuse_sixteen_bits(node: fx.Node) -> None:
+    value = node.meta.get("val")
+    if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        where = str(stack[-1][0]) if stack else ""
+        raise CaptureError(
+            f"{where or 'forward()'} computes in {str(value.dtype).removeprefix('torch.')} ({node.name}): "
+            "export the network in float32, without autocast inside forward(); "
+            "the precision of an engine is chosen by build"
+        )

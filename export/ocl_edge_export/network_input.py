@@ -1,0 +1,63 @@
+"""What a network takes: size, channels, their order, scale, mean and deviation."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+from torch import nn
+
+from ocl_edge.errors import UsageError
+from ocl_edge.network.preprocess import InputSpec
+from ocl_edge.plain_text import first_problem
+
+USUAL_MEAN = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
+USUAL_STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
+"""ImageNet's; of one channel their mean."""
+USUAL_ORDER = {3: "RGB", 1: "GREY"}
+
+Numbers = tuple[float, ...]
+
+
+def describe_input(
+    network: nn.Module,
+    size: tuple[int, int] | None,
+    mean: Numbers | None,
+    std: Numbers | None,
+    colour: str | None,
+    scale: int,
+) -> InputSpec:
+    """The network's input; what is None is the usual for its number of channels.
+
+    Args:
+        network: its first convolution says how many channels there are, where no mean does.
+        size: height and width in pixels.
+        mean: of each channel, in the network's order and scale.
+        std: likewise.
+        colour: ``rgb``, ``bgr`` or ``grey``.
+        scale: what a white pixel is before mean and deviation, 1 or 255.
+
+    Raises:
+        UsageError: something is not known, or contradicts something else.
+    """
+    if size is None:
+        raise UsageError(
+            "the input size is not known: --input-size HEIGHTxWIDTH, for example --input-size 512x1024"
+        )
+    channels = len(mean) if mean else _channels_of(network)
+    if scale == 255 and mean is None:
+        raise UsageError("--scale 255 needs the --mean and --std of such pixels, for example 0,0,0 and 1,1,1")
+    mean, std = mean or USUAL_MEAN.get(channels), std or USUAL_STD.get(channels)
+    if mean is None or std is None:
+        raise UsageError(
+            f"the network takes {channels} channels: give --mean and --std, {channels} numbers each"
+        )
+    order = colour.upper() if colour else USUAL_ORDER.get(channels, "ANY")
+    fields = {"height": size[0], "width": size[1], "colour_order": order, "scale": scale}
+    try:
+        return InputSpec.model_validate({**fields, "mean": mean, "std": std})
+    except ValidationError as error:
+        raise UsageError(f"the network's input cannot be this: {first_problem(error)}") from error
+
+
+def _channels_of(network: nn.Module) -> int:
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    return first.in_channels if first is not None else 3

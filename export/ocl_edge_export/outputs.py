@@ -1,0 +1,132 @@
+"""Which of the things that a network returns is its segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ocl_edge.errors import CaptureError, UsageError
+
+USUAL_KEYS = ("out", "logits")
+"""Of torchvision and of transformers."""
+
+CLASS_MAP = (
+    "the network returns a class map (argmax inside forward()): return the logits that it is taken of; "
+    "a mask has no gradient, and nothing could adapt"
+)
+
+
+@dataclass(frozen=True)
+class OutputChoice:
+    """One output and the others.
+
+    Attributes:
+        name: keys and positions on the way to it, with dots between; empty for a bare tensor.
+        others: the same for every other tensor, with its shape for one image.
+    """
+
+    name: str
+    others: dict[str, tuple[int, ...]]
+
+
+class SegmentationOutput(nn.Module):
+    """The network, giving one of its outputs: image [N, 3, H, W] -> [N, C, H, W].
+
+    Args:
+        network: returns a tensor or a nest of mappings and sequences.
+        output: its name, see `OutputChoice`; None takes the usual one.
+    """
+
+    def __init__(self, network: nn.Module, output: str | None = None) -> None:
+        super().__init__()
+        self.network, self.output = network, output
+
+    def forward(self, image: Tensor) -> Tensor:
+        returned = self.network(image)
+        tensors = named_tensors(returned)
+        if not tensors:
+            raise CaptureError(f"the network returns nothing ({type(returned).__name__}), expected logits")
+        return tensors[_by_rule(returned, tensors) if self.output is None else self.output]
+
+
+def choose_output(returned: Any, wanted: str | None = None) -> OutputChoice:
+    """Find the segmentation in what a network returned.
+
+    Args:
+        returned: by the network.
+        wanted: name or position; None takes a bare tensor, the keys of `USUAL_KEYS`, the only
+            image-like tensor of a mapping, or the first one of a sequence.
+
+    Raises:
+        CaptureError: nothing in it is logits [N, C, H, W], or a class map.
+        UsageError: there is no output of that name.
+    """
+    tensors = named_tensors(returned)
+    if not tensors:
+        found = "nothing" if not isinstance(returned, Tensor) else str(returned.dtype)
+        raise CaptureError(f"the network returns {found} ({type(returned).__name__}), expected logits")
+    name = _by_name(tensors, wanted) if wanted is not None else _by_rule(returned, tensors)
+    _require_logits(tensors[name], name)
+    shapes = {n: tuple(int(s) for s in t.shape[1:]) for n, t in tensors.items() if n != name}
+    return OutputChoice(name, shapes)
+
+
+def named_tensors(returned: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Every tensor in a nest of mappings and sequences, by its way there; a bare tensor is ``''``."""
+    if isinstance(returned, Tensor):
+        return {prefix.removesuffix("."): returned}
+    if hasattr(returned, "items"):
+        parts = [(str(key), value) for key, value in returned.items()]
+    elif isinstance(returned, tuple | list):
+        parts = [(str(index), value) for index, value in enumerate(returned)]
+    elif hasattr(returned, "__dataclass_fields__"):
+        parts = [(name, getattr(returned, name)) for name in returned.__dataclass_fields__]
+    else:
+        return {}
+    return {n: t for key, value in parts for n, t in named_tensors(value, f"{prefix}{key}.").items()}
+
+
+def _by_name(tensors: dict[str, Tensor], wanted: str) -> str:
+    if wanted in tensors:
+        return wanted
+    if wanted.isdecimal() and int(wanted) < len(tensors):
+        return list(tensors)[int(wanted)]
+    raise UsageError(f"the network has no output {wanted!r}; it returns {_listed(tensors)}")
+
+
+def _by_rule(returned: Any, tensors: dict[str, Tensor]) -> str:
+    for key in USUAL_KEYS:
+        if key in tensors:
+            return key
+    like_logits = [name for name, tensor in tensors.items() if tensor.dim() == 4]
+    if hasattr(returned, "keys") and len(like_logits) != 1:
+        raise CaptureError(
+            f"the network returns a mapping with none of {USUAL_KEYS}: {sorted(returned.keys())}. "
+            f"Say which it is with --output NAME: {_listed(tensors)}"
+        )
+    return (like_logits or list(tensors))[0]
+
+
+def _require_logits(tensor: Tensor, name: str) -> None:
+    if not tensor.is_floating_point():
+        if tensor.is_complex():
+            raise CaptureError(f"the network returns {tensor.dtype}, expected float32 logits")
+        raise CaptureError(f"{CLASS_MAP}. Found: {str(tensor.dtype).removeprefix('torch.')} {_shape(tensor)}")
+    if tensor.dim() != 4:
+        of = f" as output {name!r}" if name else ""
+        raise CaptureError(
+            f"expected logits [N, classes, H, W] from the network, got shape {tuple(tensor.shape)}{of}"
+        )
+    if tensor.dtype is not torch.float32:
+        raise CaptureError(f"the network returns {tensor.dtype}, expected float32 logits")
+
+
+def _listed(tensors: dict[str, Tensor]) -> str:
+    return ", ".join(f"{name or 'one tensor'} {_shape(tensor)}" for name, tensor in tensors.items())
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(list(tensor.shape))

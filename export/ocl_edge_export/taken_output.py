@@ -1,0 +1,71 @@
+"""From a network to the output that is exported: chosen, captured, and what its numbers are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from ocl_edge.bundle.manifest import OutputSpec
+from ocl_edge.errors import UsageError
+from ocl_edge_export.behaviour import refuse_unsteady
+from ocl_edge_export.capture import capture, run_once
+from ocl_edge_export.class_scores import Values, binary_scores, refuse_class_maps, values_of
+from ocl_edge_export.outputs import SegmentationOutput, choose_output, named_tensors
+
+
+@dataclass(frozen=True)
+class TakenOutput:
+    """One output of a network.
+
+    Attributes:
+        captured: the graph that gives it.
+        scores: image [N, 3, H, W] -> scores of two or more classes, by the network itself.
+        values: what the numbers are.
+        spec: for the manifest.
+    """
+
+    captured: fx.GraphModule
+    scores: Callable[[Tensor], Tensor]
+    values: Values
+    spec: OutputSpec
+
+
+def take_output(
+    network: nn.Module, images: Tensor, wanted: str | None = None, threshold: float = 0.5
+) -> TakenOutput:
+    """Choose an output, capture what it depends on, and recognise its values.
+
+    Args:
+        network: in evaluation mode.
+        images: float32 [N, C, H, W], normalised.
+        wanted: name or position of the output; None takes the usual one.
+        threshold: of one channel: probability from which a pixel is foreground.
+
+    Raises:
+        CaptureError: the network fails on these images, is random, or gives no logits.
+        UsageError: no such output, or a threshold that does not belong to it.
+    """
+    image = images[:1]
+    returned = run_once(network, image)
+    choice = choose_output(returned, wanted)
+    refuse_unsteady(network, image)
+    segmentation = SegmentationOutput(network, choice.name)
+    captured = capture(segmentation, image.shape[2], image.shape[3], image.shape[1])
+    refuse_class_maps(captured)
+    output = named_tensors(returned)[choice.name]
+    values, binary = values_of(captured, output), output.shape[1] == 1
+    if threshold != 0.5 and not binary:
+        raise UsageError(f"--threshold belongs to networks with one channel; this one has {output.shape[1]}")
+
+    @torch.no_grad()
+    def scores(batch: Tensor) -> Tensor:
+        found = segmentation(batch)
+        return binary_scores(found, values, threshold) if binary else found
+
+    spec = OutputSpec(
+        name=choice.name, others=choice.others, values=values, threshold=threshold if binary else None
+    )
+    return TakenOutput(captured, scores, values, spec)

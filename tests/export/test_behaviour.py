@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ocl_edge.errors import CaptureError
+from ocl_edge_export.behaviour import refuse_unsteady
+from tests.doubles import small_network
+
+IMAGE = torch.randn(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+
+
+class Step(nn.Module):
+    def __init__(self, what: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.what = what
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.what(x)
+
+
+def network(what: Callable[[Tensor], Tensor]) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.ReLU(), Step(what)), nn.Conv2d(4, 5, 1)).eval()
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda x: F.dropout(x, 0.3),
+        lambda x: F.dropout2d(x, 0.5),
+        lambda x: x + torch.rand_like(x),
+        lambda x: x[:, torch.randperm(4)],
+    ],
+)
+def test_randomness_is_found_with_its_module(what: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(CaptureError, match=r"same image twice: .*random.*\n.*differs: 1\.1 \(Step\)"):
+        refuse_unsteady(network(what), IMAGE)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda x: x.sigmoid() if len(x) == 1 else x,
+        lambda x: x - x.mean(0, keepdim=True),
+        lambda x: x / len(x),
+    ],
+)
+def test_a_batch_of_one_that_is_treated_otherwise_is_found(what: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(CaptureError, match=r"batch of one image.*batch of two.*\n.*differs: 1\.1 \(Step\)"):
+        refuse_unsteady(network(what), IMAGE)
+
+
+def test_another_number_of_dimensions_is_a_difference() -> None:
+    with pytest.raises(CaptureError, match=re.escape("shape [1, 4, 16] and [1, 4, 16, 24]")):
+        refuse_unsteady(
+            Step(
+                lambda x: (
+                    x[:, :1].expand(-1, 4, -1, -1)[..., 0] if len(x) == 1 else x[:, :1].expand(-1, 4, -1, -1)
+                )
+            ),
+            IMAGE,
+        )
+
+
+def test_what_is_nested_is_compared_too() -> None:
+    nested = Step(lambda x: {"out": [x], "aux": (F.dropout(x), 3)})  # type: ignore[return-value,dict-item]
+    with pytest.raises(CaptureError, match="same image twice"):
+        refuse_unsteady(nested, IMAGE)
+
+
+def test_steady_networks_pass() -> None:
+    refuse_unsteady(small_network.trained(), torch.randn(1, 3, small_network.HEIGHT, small_network.WIDTH))
+    refuse_unsteady(small_network.WithoutBatchNorm().eval(), IMAGE)
