@@ -1,4 +1,4 @@
-# make setup | test | fuzz | test-fast | test-families | test-gpu | check | demo | demo-camvid | accuracy | bench | clean
+# make setup | test | fuzz | test-fast | test-families | test-gpu | check | demo | demo-camvid | accuracy | home | bench | clean
 PYTHON ?= python3
 DATA ?= ../shared/data
 VENV := .venv
@@ -10,7 +10,7 @@ OUT ?= out
 MINUTES ?= 30
 PYTEST_OPTIONS ?=
 
-.PHONY: setup test fuzz test-fast test-families test-gpu check demo demo-camvid accuracy bench clean
+.PHONY: setup test fuzz test-fast test-families test-gpu check demo demo-camvid accuracy home bench clean
 
 setup: $(READY)
 
@@ -67,6 +67,16 @@ accuracy: setup
 	$(BIN)/python bench/ablation.py run $(OUT)/accuracy --data $(DATA) --results $(OUT)/accuracy.jsonl \
 		--cells 'frozen,norm,norm + OCL head + restoration'
 	$(BIN)/python bench/ablation.py table --results $(OUT)/accuracy.jsonl
+
+# At home and away: CGNet, which is at home on CamVid, and ESPNetv2. Goes on where it was killed.
+home: setup
+	test -f $(OUT)/home/cgnet/manifest.json || $(BIN)/ocl-edge export $(DATA)/models/cgnet/cgnet_camvid.pth \
+		--arch $(DATA)/models/cgnet/network.py:build --input-size 360x480 --mean 0.41271,0.40349,0.38894 \
+		--std 0.00392157,0.00392157,0.00392157 --out $(OUT)/home/cgnet
+	test -f $(OUT)/accuracy/manifest.json || $(BIN)/ocl-edge export $(CHECKPOINT) --input-size 384x512 --out $(OUT)/accuracy
+	$(BIN)/python bench/home.py run $(OUT)/home/cgnet --data $(DATA)/camvid --results $(OUT)/home.jsonl
+	$(BIN)/python bench/home.py run $(OUT)/accuracy --network espnetv2 --data $(DATA)/camvid --results $(OUT)/home.jsonl
+	$(BIN)/python bench/home.py table --results $(OUT)/home.jsonl
 
 bench: setup
 	$(BIN)/python bench/accuracy.py --data $(DATA)

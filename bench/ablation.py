@@ -101,6 +101,7 @@ class Pass:
             self.restoration,
             self.seed,
             threads=1,
+            opening=1.0,
         )
 
 
@@ -324,15 +325,19 @@ def measure_times(bundle: Bundle, data: Path, rounds: int) -> None:
     sessions = {
         "frozen, one view": open_session(bundle, SessionOptions("frozen", backend="onnxruntime", threads=1)),
         "frozen": open_session(bundle, SessionOptions("frozen", "pair", "onnxruntime", threads=1)),
-        "norm": open_session(bundle, SessionOptions("norm", backend="onnxruntime", threads=1)),
-        "ocl-head": open_session(bundle, SessionOptions("ocl-head", backend="onnxruntime", threads=1)),
-        "ocl-head, openvino": open_session(bundle, SessionOptions("ocl-head", backend="openvino", threads=1)),
-        "ocl-norm": open_session(bundle, SessionOptions("ocl-norm", threads=1)),
-        "ocl-full": open_session(bundle, SessionOptions("ocl-full", threads=1)),
+        "norm": open_session(bundle, SessionOptions("norm", backend="onnxruntime", threads=1, opening=1.0)),
+        "ocl-head": open_session(
+            bundle, SessionOptions("ocl-head", backend="onnxruntime", threads=1, opening=1.0)
+        ),
+        "ocl-head, openvino": open_session(
+            bundle, SessionOptions("ocl-head", backend="openvino", threads=1, opening=1.0)
+        ),
+        "ocl-norm": open_session(bundle, SessionOptions("ocl-norm", threads=1, opening=1.0)),
+        "ocl-full": open_session(bundle, SessionOptions("ocl-full", threads=1, opening=1.0)),
     }
     for backend, every in (("onnxruntime", 1), ("onnxruntime", 8), ("openvino", 1), ("openvino", 8)):
         sessions[f"realtime, every {every}, {backend}"] = open_session(
-            bundle, SessionOptions(backend=backend, threads=1), RealtimeOptions(1, every)
+            bundle, SessionOptions(backend=backend, threads=1, opening=1.0), RealtimeOptions(1, every)
         )
     times: dict[str, list[float]] = {name: [] for name in sessions}
     for index in range(rounds + 1):

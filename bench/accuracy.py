@@ -27,8 +27,8 @@ from ocl_edge_runtime.sources import ImageSource
 ROWS = {
     "frozen, single view": SessionOptions("frozen", "single"),
     "frozen, flip-averaged": SessionOptions("frozen", "pair"),
-    "norm (paper mode)": SessionOptions("norm"),
-    "ocl-head (paper mode)": SessionOptions("ocl-head"),
+    "norm (paper mode)": SessionOptions("norm", opening=1.0),
+    "ocl-head (paper mode)": SessionOptions("ocl-head", opening=1.0),
 }
 
 
@@ -70,7 +70,7 @@ def main() -> None:
         print(f"{'row':34}{'backend':14}{'mIoU %':>8}{'ms/frame':>10}")
         for name, options in ROWS.items():
             for backend in arguments.backends.split(","):
-                chosen = SessionOptions(options.method, options.views, backend)
+                chosen = SessionOptions(options.method, options.views, backend, opening=1.0)
                 miou, seconds = evaluate(bundle, chosen, arguments.data, arguments.sequence)
                 print(f"{name:34}{backend:14}{miou:8.2f}{1000 * seconds:10.0f}", flush=True)
 

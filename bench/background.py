@@ -38,7 +38,7 @@ MODES: dict[str, RealtimeOptions | None] = {
 def open_mode(bundle: Bundle, realtime: RealtimeOptions | None, threads: int | None) -> Session:
     if realtime is None:
         return open_session(bundle, SessionOptions("frozen", threads=threads))
-    session = open_session(bundle, SessionOptions(threads=threads), realtime)
+    session = open_session(bundle, SessionOptions(threads=threads, opening=1.0), realtime)
     session.warm_up()
     return session
 

@@ -33,11 +33,13 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     rows = {
         "frozen": SessionOptions("frozen", backend=BACKEND, threads=THREADS),
-        "norms alone": SessionOptions("norm", backend=BACKEND, threads=THREADS),
-        "norms and head": SessionOptions(backend=BACKEND, threads=THREADS),
+        "norms alone": SessionOptions("norm", backend=BACKEND, threads=THREADS, opening=1.0),
+        "norms and head": SessionOptions(backend=BACKEND, threads=THREADS, opening=1.0),
     }
     for lr in arguments.lr:
-        rows[f"norms and head, lr {lr:g}"] = SessionOptions(lr=lr, backend=BACKEND, threads=THREADS)
+        rows[f"norms and head, lr {lr:g}"] = SessionOptions(
+            lr=lr, backend=BACKEND, threads=THREADS, opening=1.0
+        )
     scores = {name: Score() for name in rows}
     with tempfile.TemporaryDirectory() as directory:
         bundle = export_bundle(ExportRequest(SHIPPED, Path(directory) / "bundle"))

@@ -352,6 +352,7 @@ def main() -> None:
         lr=arguments.lr,
         restoration=arguments.restoration,
         threads=1,
+        opening=1.0,
     )
     footage = Footage(Bundle.open(path), arguments.data / "camvid", options)
     report = {

@@ -65,7 +65,7 @@ def frame_works(bundle: Bundle, backend: str, threads: int) -> dict[HeadKind, Wo
     def frames(kind: HeadKind) -> Work:
         session = open_session(
             bundle,
-            SessionOptions(backend=backend, threads=threads, head=kind),
+            SessionOptions(backend=backend, threads=threads, head=kind, opening=1.0),
             RealtimeOptions(adapt_every=1, statistics_limit=float("inf")),
         )
         turn = iter(range(1 << 30))

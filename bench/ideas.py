@@ -188,7 +188,7 @@ def read_stream(bundle: Bundle, camvid: Path, stream: str) -> list[Frame]:
     """All frames of a stream, with their features under the default prior."""
     sequence, weather = stream.split("/")
     found = LabelledFrames.find(str(camvid / sequence / "images"), camvid / sequence / "labels")
-    session = open_session(bundle, SessionOptions("norm", backend="onnxruntime", threads=1))
+    session = open_session(bundle, SessionOptions("norm", backend="onnxruntime", threads=1, opening=1.0))
     frames = []
     for index in range(len(found)):
         image, labels = found.read(index)
@@ -205,7 +205,9 @@ def features_of(session: Session, image: Image) -> list[Tensor]:
 def norms_with(priors: Sequence[Prior], bundle: Bundle, space: LabelSpace, frames: list[Frame]) -> float:
     """Norms alone, with that of some priors which has the lowest OCL on the frame."""
     sessions = [
-        open_session(bundle, SessionOptions("norm", backend="onnxruntime", prior=prior, threads=1))
+        open_session(
+            bundle, SessionOptions("norm", backend="onnxruntime", prior=prior, threads=1, opening=1.0)
+        )
         for prior in priors
     ]
     matrix = space.matrix()
@@ -219,7 +221,7 @@ def norms_with(priors: Sequence[Prior], bundle: Bundle, space: LabelSpace, frame
 
 def half_size_view(half: Bundle, bundle: Bundle, space: LabelSpace, frames: list[Frame]) -> float:
     """The second view is the image at half the size; masks still average the image and its flip."""
-    small = open_session(half, SessionOptions("norm", backend="onnxruntime", threads=1))
+    small = open_session(half, SessionOptions("norm", backend="onnxruntime", threads=1, opening=1.0))
     tail = Tail(bundle.manifest.align_corners).mask
     head, matrix, watch = trained(Idea("half"), bundle), space.matrix(), Stopwatch()
     for frame in frames:
@@ -238,7 +240,7 @@ def affine_at_low_rate(
     every: int, with_head: bool, bundle: Bundle, space: LabelSpace, frames: list[Frame]
 ) -> float:
     """OCL on the norms' weight and bias on every n-th frame, with or without the head on every frame."""
-    session = open_session(bundle, SessionOptions("ocl-norm", threads=1))
+    session = open_session(bundle, SessionOptions("ocl-norm", threads=1, opening=1.0))
     weights, matrix, watch = session.weights, space.matrix(), session.watch
     assert isinstance(weights, TrainableWeights)
     session.segmenter.head = head = TrainableHead(load_head(bundle), bundle.manifest.adaptation)

@@ -60,7 +60,9 @@ REALTIME = {
 
 
 def open_mode(bundle: Bundle, mode: str, threads: int | None, backend: str) -> Session:
-    options = SessionOptions("frozen" if mode == FROZEN else "ocl-head", backend=backend, threads=threads)
+    options = SessionOptions(
+        "frozen" if mode == FROZEN else "ocl-head", backend=backend, threads=threads, opening=1.0
+    )
     return open_session(bundle, options, REALTIME.get(mode))
 
 
@@ -145,7 +147,7 @@ def latency(bundle: Bundle, data: Path, rounds: int, threads: int | None, backen
 
 
 def state(bundle: Bundle, data: Path) -> None:
-    session = open_session(bundle, SessionOptions(backend=BACKEND), RealtimeOptions(1, 1))
+    session = open_session(bundle, SessionOptions(backend=BACKEND, opening=1.0), RealtimeOptions(1, 1))
     frames = LabelledFrames.find(str(data / "0001TP" / "images"), data / "0001TP" / "labels", 3)
     for index in range(3):
         session.step(frames.read(index)[0])

@@ -124,7 +124,7 @@ def soak(bundle: Bundle, frames: int, work: Path) -> tuple[RunReport, Gauge]:
     session = open_session(
         bundle,
         SessionOptions(
-            backend="onnxruntime", threads=1, lr=0.05
+            backend="onnxruntime", threads=1, lr=0.05, opening=1.0
         ),  # high enough that the guard has something to do
         RealtimeOptions(norm_every=4, adapt_every=1, period_s=1.0, statistics_limit=1e9),
     )

@@ -32,10 +32,12 @@ from ocl_edge_export.learning_rate import scaled_rate, squared_gradient_norm
 from ocl_edge_export.lowering import lower_adaptive_pooling
 from ocl_edge_export.missing import ask_for_what_is_missing, read_or_ask
 from ocl_edge_export.network_input import describe_input
+from ocl_edge_export.noise import noise_distances
 from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, write_forms
 from ocl_edge_export.parity import Tolerances, check_parity
 from ocl_edge_export.programs import check_programs, write_programs
 from ocl_edge_export.sample_images import noise_images, read_images
+from ocl_edge_export.sensing import which_norms_sense
 from ocl_edge_export.split import SplitNetwork, split_network
 from ocl_edge_export.taken_output import TakenOutput, take_output
 
@@ -283,8 +285,10 @@ def _manifest(
         opset=OPSET,
         stat_rows=request.stat_rows,
         norms=tuple(
-            NormSpec(name=n.name, channels=n.channels, pinned=n.pinned) for n in list_norms(split.backbone)
+            NormSpec(name=n.name, channels=n.channels, pinned=n.pinned, sensing=senses)
+            for n, senses in zip(list_norms(split.backbone), which_norms_sense(split.backbone), strict=True)
         ),
+        noise_distance=noise_distances(split.backbone, frame, request.stat_rows),
         forms={form: _form_spec(form, split.backbone, frame, split.features) for form in FORMS},
         **checked,
     )

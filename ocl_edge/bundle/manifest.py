@@ -43,6 +43,7 @@ Text = Annotated[str, Field(max_length=2000)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=1, le=1 << 24)]
 FreeSize = Annotated[int, Field(ge=-1, le=1 << 24)]
+Distance = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 Shape = Annotated[tuple[FreeSize, ...], Field(max_length=8)]
 
 
@@ -85,9 +86,17 @@ class HeadGraphs(_Strict):
 
 
 class NormSpec(_Strict):
+    """A norm of the backbone.
+
+    Attributes:
+        sensing: no other norm feeds it (`ocl_edge.method.home`); None in bundles that were exported before
+            this was stored.
+    """
+
     name: Text
     channels: Size
     pinned: bool = False
+    sensing: bool | None = None
 
 
 class ClassSpec(_Strict):
@@ -138,7 +147,8 @@ class Manifest(_Strict):
 
     ``no_head_graphs`` is the reason where ``head_graphs`` is None. ``unfit_backends`` compute
     otherwise than the network, as export found: name -> how; `auto` passes them over.
-    ``checkpoint_notes`` say what was unwrapped or left out.
+    ``checkpoint_notes`` say what was unwrapped or left out. ``noise_distance`` is how far from the
+    trained statistics pure noise is, with norms unmixed and wide open; None in older bundles.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -160,6 +170,7 @@ class Manifest(_Strict):
     opset: int = Field(ge=1, le=100)
     stat_rows: int = Field(ge=1, le=1 << 20)
     norms: tuple[NormSpec, ...] = Field(max_length=10_000)
+    noise_distance: tuple[Distance, Distance] | None = None
     forms: dict[str, FormSpec]
     head_graphs: HeadGraphs | None = None
     no_head_graphs: Text | None = None
@@ -245,6 +256,16 @@ class Manifest(_Strict):
             "statistics": packed,
             **{f"features_{index}": (-1, *shape) for index, shape in enumerate(self.features)},
         }
+
+    @property
+    def sensing_norms(self) -> list[int]:
+        """Indices of the norms that tell how far from home a frame is.
+
+        The first one in the order of execution is one of them, whether the bundle says so or not.
+        """
+        said = [index for index, norm in enumerate(self.norms) if norm.sensing]
+        first = [0] if self.norms and self.norms[0].sensing is None and not self.norms[0].pinned else []
+        return said or first
 
     @property
     def graphs(self) -> dict[str, FormSpec]:

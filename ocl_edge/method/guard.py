@@ -19,6 +19,9 @@ from ocl_edge.errors import require
 from ocl_edge.method.verdict import Reason, Signals, Verdict, Violation
 from ocl_edge.method.weights import AdaptedWeights
 
+SURE_NATS = 0.01
+"""Mean entropies below this are alike: of a network that is sure of everything their ratio means nothing."""
+
 
 @dataclass(frozen=True)
 class GuardLimits:
@@ -89,7 +92,7 @@ def compare_heads(adapted: Tensor, frozen: Tensor, drift: float) -> Signals:
     return Signals(
         disagreement=float((ours != theirs).float().mean()),
         share_gain=float((shares[0] - shares[1]).max()),
-        entropy_ratio=mean_entropy(adapted) / max(mean_entropy(frozen), 1e-6),
+        entropy_ratio=max(mean_entropy(adapted), SURE_NATS) / max(mean_entropy(frozen), SURE_NATS),
         drift=drift,
     )
 
@@ -159,6 +162,10 @@ class Guard:
         # the newest snapshot led here: go back one further each time
         self._weights.load(self._snapshots.pop())
         return replace(update, reason=Reason.ROLLED_BACK)
+
+    def forget(self) -> None:
+        """Drop the snapshots: the weights are the trained ones again."""
+        self._snapshots.clear()
 
     def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Snapshots as tensors ``snapshot.INDEX.NAME``, and counters."""

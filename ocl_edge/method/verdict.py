@@ -18,6 +18,9 @@ class Reason(Enum):
 
     NOTHING_TRAINS = "nothing trains"
     NO_FRAME = "no new frame"
+    AT_HOME = "at home"
+    """Where nothing is learned, and what was learned goes."""
+
     NOT_DUE = "not due"
     NO_TIME = "no time"
     WORKER_BUSY = "the worker is busy"

@@ -43,6 +43,15 @@ class AdaptedWeights(ABC):
         """Source weights, no momentum. The generator goes on."""
         self.load(self.source)
 
+    @torch.no_grad()
+    def go_halfway_home(self) -> None:
+        """Half of the way back to the source weights; no momentum."""
+        self.load({name: p.lerp(self.source[name], 0.5) for name, p in self.parameters.items()})
+
+    def follow(self, settings: AdaptationDefaults) -> None:
+        """Take the rates of the next update."""
+        self.settings = settings
+
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of the weights, on the CPU."""
         return {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
@@ -126,6 +135,10 @@ class TrainableWeights(AdaptedWeights):
         super().__init__(dict(parameters), settings, seed)
         self.lr = settings.lr
         self._momentum: dict[str, Tensor] = {}
+
+    def follow(self, settings: AdaptationDefaults) -> None:
+        super().follow(settings)
+        self.lr = settings.lr
 
     @torch.no_grad()
     def step(self) -> None:

@@ -76,13 +76,13 @@ def list_norms(backbone: fx.GraphModule) -> list[Norm]:
     Layers without running statistics use the current image's own in every form already
     and are not listed.
     """
-    return [_describe(backbone, node) for node in _norm_nodes(backbone)]
+    return [_describe(backbone, node) for node in norm_nodes(backbone)]
 
 
 def source_tensors(backbone: fx.GraphModule) -> dict[str, Tensor]:
     """``mean``, ``var``, ``weight``, ``bias``, ``eps`` of every norm, packed float32 [sum of channels]."""
     packed: dict[str, list[Tensor]] = {"mean": [], "var": [], "weight": [], "bias": [], "eps": []}
-    for node in _norm_nodes(backbone):
+    for node in norm_nodes(backbone):
         weight, bias, mean, var = (_attribute(backbone, argument) for argument in node.args[1:5])
         assert mean is not None
         assert var is not None
@@ -252,7 +252,8 @@ def _item(values: tuple[Tensor, ...], index: int) -> Tensor:
     return values[index]
 
 
-def _norm_nodes(module: fx.GraphModule) -> list[fx.Node]:
+def norm_nodes(module: fx.GraphModule) -> list[fx.Node]:
+    """Where a captured network normalises with running statistics, in the order of execution."""
     # args: input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn
     return [
         n for n in module.graph.nodes if n.target is BATCH_NORM and n.args[3] is not None and not n.args[5]
@@ -284,7 +285,7 @@ def _attribute(module: nn.Module, node: object) -> Tensor | None:
 def _copied(backbone: fx.GraphModule) -> tuple[fx.GraphModule, list[fx.Node]]:
     """A copy whose graph can be rewritten; parameters and buffers stay shared with the original."""
     form = fx.GraphModule(backbone, copy.deepcopy(backbone.graph))
-    return form, _norm_nodes(form)
+    return form, norm_nodes(form)
 
 
 def _placeholder(form: fx.GraphModule, name: str) -> fx.Node:

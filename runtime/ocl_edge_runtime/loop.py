@@ -42,6 +42,8 @@ class RunReport:
         reasons: what became of the updates -> how often.
         latency_ms: from the decoded frame to its mask, per recent frame (`RECENT_FRAMES`).
         update_ms: time of the update, per recent frame that was adapted on.
+        openings: that the recent frames were seen at, 0 to 1.
+        distances: of the recent frames from home; NaN where none was measured yet.
         losses: the loss before each recent update; may hold values that are not finite.
         seconds: wall-clock time of the whole loop, decoding and sinks included.
     """
@@ -56,6 +58,8 @@ class RunReport:
     reasons: dict[Reason, int] = field(default_factory=dict)
     latency_ms: list[float] = field(default_factory=list)
     update_ms: list[float] = field(default_factory=list)
+    openings: list[float] = field(default_factory=list)
+    distances: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -66,6 +70,11 @@ class RunReport:
         return sum(finite) / len(finite) if finite else math.nan
 
     @property
+    def known_distances(self) -> list[float]:
+        """`distances` without those that are not finite."""
+        return [distance for distance in self.distances if math.isfinite(distance)]
+
+    @property
     def late_share(self) -> float:
         """Of the masks, those that missed the deadline, 0 to 1."""
         return self.late / self.frames if self.frames else 0.0
@@ -73,6 +82,8 @@ class RunReport:
     def add(self, result: FrameResult) -> None:
         self.frames += 1
         self.late += result.late
+        _append(self.openings, result.opening)
+        _append(self.distances, math.nan if result.distance is None else result.distance)
         _append(self.latency_ms, mask_latency_ms(result.timings_ms))
         if result.verdict.reason is not Reason.IN_BACKGROUND:
             self._count(result.verdict, result.timings_ms)
@@ -110,6 +121,8 @@ class RunReport:
             "reasons": self.told_reasons(),
             "latency_ms": Distribution.of(self.latency_ms).as_dict() if self.latency_ms else None,
             "update_ms": Distribution.of(self.update_ms).as_dict() if self.update_ms else None,
+            "opening": Distribution.of(self.openings).as_dict() if self.openings else None,
+            "distance": Distribution.of(self.known_distances).as_dict() if self.known_distances else None,
             "losses": self.losses,
         }
 

@@ -130,7 +130,7 @@ def play(
     **realtime: object,
 ) -> Outcome:
     options = RealtimeOptions(every, every, **realtime)  # type: ignore[arg-type]
-    session = open_session(bundle, SessionOptions(threads=1), options)
+    session = open_session(bundle, SessionOptions(threads=1, opening=1.0), options)
     backend, weights = NanBackend(session, nan), session.weights
     rate, kinds, after = weights.lr, Counter[Reason](), []
     for step, frame in enumerate(frames):
@@ -250,7 +250,7 @@ def test_weights_that_became_nan_are_replaced(
     demo_bundle: Bundle, rain: list[DriveFrame], frozen: float
 ) -> None:
     """As after a flipped bit in memory: the features are fine, the loss is not."""
-    session = open_session(demo_bundle, SessionOptions(threads=1), RealtimeOptions(1, 1))
+    session = open_session(demo_bundle, SessionOptions(threads=1, opening=1.0), RealtimeOptions(1, 1))
     after = []
     for step, frame in enumerate(rain):
         if step == BEFORE:
@@ -270,7 +270,7 @@ def test_weights_that_became_nan_are_replaced(
 def test_many_rounds_of_the_same_frames(demo_bundle: Bundle, rain: list[DriveFrame]) -> None:
     """The last of ten rounds is no worse than frozen on the same frames."""
     few = rain[::3]
-    session = open_session(demo_bundle, SessionOptions(threads=1), RealtimeOptions(1, 1))
+    session = open_session(demo_bundle, SessionOptions(threads=1, opening=1.0), RealtimeOptions(1, 1))
     plain = open_session(demo_bundle, SessionOptions("frozen", threads=1))
     for _ in range(10):
         last = [(session.step(frame.image).mask, frame.labels) for frame in few]

@@ -19,14 +19,16 @@ ANY = RealtimeOptions(adapt_every=1, statistics_limit=1e9)
 
 def make(bundle: Bundle, clock: SimulatedClock, **changes: object) -> Session:
     realtime: RealtimeOptions = replace(ANY, norm_every=3, **changes)  # type: ignore[arg-type]
-    return open_session(bundle, SessionOptions(prior=0.8, lr=0.01, seed=4, threads=1), realtime, clock)
+    return open_session(
+        bundle, SessionOptions(prior=0.8, lr=0.01, seed=4, threads=1, opening=1.0), realtime, clock
+    )
 
 
 def background(
     bundle: Bundle, clock: Clock | None = None, executor: Executor | None = None, **changes: object
 ) -> Session:
     """Updates in the background, unless told otherwise."""
-    options = SessionOptions(prior=0.8, lr=0.002, seed=3)
+    options = SessionOptions(prior=0.8, lr=0.002, seed=3, opening=1.0)
     realtime = replace(ANY, **{"update": "background", **changes})  # type: ignore[arg-type]
     return open_session(bundle, options, realtime, clock or SimulatedClock(), executor)
 

@@ -18,6 +18,7 @@ from ocl_edge_app.cli.options import (
     html_option,
     label_classes_option,
     label_map_option,
+    opening_option,
     parse_json,
     prior_option,
     quiet_option,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ocl_edge_app.evaluation.grid import Evaluation, Trial
     from ocl_edge_app.evaluation.summary import Row
     from ocl_edge_app.report.evaluated import Evaluated
-    from ocl_edge_runtime.session.options import SessionOptions
+    from ocl_edge_runtime.session.options import OpeningKind, SessionOptions
 
 EXAMPLES = """
 \b
@@ -102,6 +103,14 @@ Examples:
     type=FiniteRange(min=0, min_open=True),
     help="Let frames arrive at this rate; a frame that finds the method busy gets its latest mask.",
 )
+@click.option(
+    "--repeat",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Play every frame so many times in a row, at so many times the rate, as from a faster camera.",
+)
+@opening_option
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after this many frames.")
 @threads_option
 @click.option(
@@ -130,6 +139,8 @@ def evaluate(
     seeds: str,
     rounds: int,
     stream_fps: float | None,
+    repeat: int,
+    opening: OpeningKind | None,
     limit: int | None,
     threads: int | None,
     json_path: str | None,
@@ -137,7 +148,7 @@ def evaluate(
 ) -> None:
     """Run methods over labelled frames and compare them. Each mask is scored before its own update."""
     from ocl_edge.bundle.reading import Bundle
-    from ocl_edge_app.cli.options import use_threads
+    from ocl_edge_app.cli.options import opening_or_auto, use_threads
     from ocl_edge_app.cli.output import emit_json, note
     from ocl_edge_app.evaluation import grid, summary
     from ocl_edge_app.evaluation.corruption import parse_corruption
@@ -154,9 +165,14 @@ def evaluate(
     if (doubt := labelled.doubt(space)) is not None:
         note(doubt)
     chosen = _options(methods, views, backend, (prior, lr, restoration), seeds, threads)
+    frame_s = 1 / ((stream_fps or 1.0) * repeat)
+    chosen = [replace(options, opening=opening_or_auto(opening), frame_s=frame_s) for options in chosen]
     chosen = _with_backend(opened, chosen, threads)
+    _tell_notes(opened, chosen)
     trials = [
-        grid.Trial(options, options.settings_over(opened.manifest.adaptation), stream, rounds, stream_fps)
+        grid.Trial(
+            options, options.settings_over(opened.manifest.adaptation), stream, rounds, stream_fps, repeat
+        )
         for stream in streams
         for options in chosen
     ]
@@ -231,6 +247,15 @@ def _with_backend(bundle: Bundle, chosen: list[SessionOptions], threads: int | N
     ]
 
 
+def _tell_notes(bundle: Bundle, chosen: list[SessionOptions]) -> None:
+    """What the user should know of how far the bundle can tell home from away, once."""
+    from ocl_edge_app.cli.output import note
+    from ocl_edge_runtime.session.setup import notes_on
+
+    for words in dict.fromkeys(words for options in chosen for words in notes_on(bundle, options)):
+        note(words)
+
+
 def _once_a_file() -> Callable[[Path, FrameError], None]:
     """Says which frames cannot be read, in the first pass that meets them."""
     from ocl_edge_app.cli.output import note
@@ -277,6 +302,8 @@ def _write_html(
         "seeds": ", ".join(str(seed) for seed in dict.fromkeys(trial.options.seed for trial in trials)),
         "rounds": str(trials[0].rounds),
         "stream": f"{fps:g} frames a second" if fps else "waits for the method",
+        "repeat": str(trials[0].repeat),
+        "opening": str(trials[0].options.opening),
     }
     for trial in trials:
         content = evaluation.cells[trial.key(evaluation.context)]
@@ -291,7 +318,12 @@ def _show(rows: list[Row]) -> None:
     late = any(row.answered_late for row in rows)
     several = any(len(row.rounds) > 1 for row in rows)
     header = ["method", "views", "mIoU %", "spread", "gain", "worst class", "ms/frame", "MiB"]
-    header += [*(["late"] if late else []), *(["mIoU % of each round"] if several else [])]
+    opens = any(row.opening is not None for row in rows)
+    header += [
+        *(["open"] if opens else []),
+        *(["late"] if late else []),
+        *(["mIoU % of each round"] if several else []),
+    ]
     for stream in dict.fromkeys(row.stream for row in rows):
         of_stream = [row for row in rows if row.stream == stream]
         skipped = of_stream[0].skipped
@@ -308,6 +340,7 @@ def _show(rows: list[Row]) -> None:
                     f"{row.worst_class} {row.worst_iou:.1f}",
                     f"{row.ms_per_frame:.0f}",
                     f"{row.memory_mib:.0f}",
+                    *(["" if row.opening is None else f"{row.opening:.2f}"] if opens else []),
                     *([f"{row.answered_late:.0f}"] if late else []),
                     *([" ".join(f"{miou:.1f}" for miou in row.rounds)] if several else []),
                 ]

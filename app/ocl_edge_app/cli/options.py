@@ -16,6 +16,7 @@ from ocl_edge_runtime.backends import BACKENDS
 
 if TYPE_CHECKING:
     from ocl_edge.method.norms import Prior
+    from ocl_edge_runtime.session.options import OpeningKind
 
 LONGEST_COMMAND = 80
 SEEDS = range(2**32)
@@ -56,6 +57,31 @@ prior_option = click.option(
     help="Weight of the trained norm statistics, 0 to 1. One number is for all norms; FIRST:LAST rises "
     "from the first norm to the last. 1 freezes the norms. Default: the bundle's.",
 )
+
+
+class OpeningType(click.ParamType):  # type: ignore[type-arg]
+    """``auto``, or a number."""
+
+    name = "auto|0..1"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> OpeningKind:
+        """``auto`` as it is, a number 0 to 1 as one."""
+        return "auto" if value == "auto" else FiniteRange(0, 1).convert(value, param, ctx)
+
+
+opening_option = click.option(
+    "--opening",
+    type=OpeningType(),
+    help="How far adaptation opens. auto follows each frame's distance from home, which is what the network "
+    "was trained for: at home masks are the frozen network's. 1 is always wide open, 0 never. Default: auto.",
+)
+
+
+def opening_or_auto(wanted: OpeningKind | None) -> OpeningKind:
+    """What --opening says, or its default."""
+    return "auto" if wanted is None else wanted
+
+
 label_map_option = click.option(
     "--label-map",
     type=click.Path(path_type=Path),

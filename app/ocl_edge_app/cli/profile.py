@@ -94,7 +94,9 @@ def profile(
         else NoiseSource(size.height, size.width, min(frames + warmup, 32))
     )
     frozen = SessionOptions("frozen", None, backend, threads=threads, head=head)
-    adapting = SessionOptions("ocl-head", None, backend, prior, lr, restoration, seed, threads, head=head)
+    adapting = SessionOptions(
+        "ocl-head", None, backend, prior, lr, restoration, seed, threads, head=head, opening=1.0
+    )
     wanted = islice(repeated(stream), frames + warmup)
     with (
         open_session(opened, frozen) as off,

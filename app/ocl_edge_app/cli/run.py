@@ -16,6 +16,7 @@ from ocl_edge_app.cli.options import (
     head_option,
     html_option,
     json_option,
+    opening_option,
     quiet_option,
     threads_option,
 )
@@ -23,6 +24,7 @@ from ocl_edge_app.cli.options import (
 if TYPE_CHECKING:
     from ocl_edge.method.norms import Prior
     from ocl_edge.tensorrt.key import Precision
+    from ocl_edge_runtime.session.options import OpeningKind
 
 EXAMPLES = """
 \b
@@ -106,6 +108,7 @@ def parse_settings(_ctx: click.Context, _param: click.Parameter, values: tuple[s
 )
 @head_option
 @adaptation_options
+@opening_option
 @click.option(
     "--sink",
     "sinks",
@@ -238,6 +241,7 @@ def run(
     lr: float | None,
     restoration: float | None,
     seed: int,
+    opening: OpeningKind | None,
     sinks: tuple[str, ...],
     limit: int | None,
     norm_every: int | None,
@@ -275,6 +279,7 @@ def run(
     from ocl_edge_runtime.records.tape import Tape
     from ocl_edge_runtime.session.opening import open_session
     from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+    from ocl_edge_runtime.session.setup import notes_on
     from ocl_edge_runtime.sinks import open_sinks
     from ocl_edge_runtime.sources import SourceOptions
 
@@ -284,10 +289,13 @@ def run(
     tape = Tape.read(replay_schedule) if replay_schedule else None
     opened = Bundle.open(bundle)
     name = "frozen" if mode == "frozen" else method or "ocl-head"
-    options = SessionOptions(name, views, backend, prior, lr, restoration, seed, threads, precision, head)
     chosen = SourceOptions(limit, fps, source_timeout, reconnect, source_options)
     with ExitStack() as everything:
         frames = everything.enter_context(hooks.open_frames(source, chosen, tape, recorder))
+        opening, frame_s = hooks.opening_and_pace(opening, frames, tape)
+        options = SessionOptions(
+            name, views, backend, prior, lr, restoration, seed, threads, precision, head, opening, frame_s
+        )
         ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
         deadline_s = deadline_ms / 1000 if deadline_ms else (1 / frames.rate if frames.rate else None)
         realtime = RealtimeOptions(
@@ -298,6 +306,8 @@ def run(
         )
         if mode == "realtime":
             session.warm_up()
+        for words in notes_on(opened, options):
+            note(words)
         for backend_name, reason in session.setup.passed_over.items():
             note(f"backend {backend_name} passed over: {reason}")
         outlets = [

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ocl_edge_runtime.records.run_records import RunRecords
     from ocl_edge_runtime.records.tape import Tape
     from ocl_edge_runtime.session.frames import Frame, FrameResult
+    from ocl_edge_runtime.session.options import OpeningKind
     from ocl_edge_runtime.session.session import Session
     from ocl_edge_runtime.sources import Source, SourceOptions
 
@@ -25,6 +26,17 @@ def open_frames(text: str, options: SourceOptions, tape: Tape | None, recorder: 
 
     frames = open_source(text, options, RealClock(), on_skip(recorder), note)
     return ChosenFrames(frames, list(tape.frames), tape.path) if tape else frames
+
+
+def opening_and_pace(
+    wanted: OpeningKind | None, frames: Source, tape: Tape | None
+) -> tuple[OpeningKind, float | None]:
+    """The opening of a run and the stream time of its frames: as asked, else as on the tape."""
+    from ocl_edge_app.cli.options import opening_or_auto
+
+    if tape:
+        return tape.opening if wanted is None else wanted, tape.frame_s
+    return opening_or_auto(wanted), frames.frame_s
 
 
 @contextmanager

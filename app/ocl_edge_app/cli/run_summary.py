@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ocl_edge_app.report.recorder import RunRecorder
     from ocl_edge_runtime.loop import RunReport
     from ocl_edge_runtime.session.session import Session
+    from ocl_edge_runtime.session.setup import Setup
 
 
 def write_html(
@@ -45,6 +46,8 @@ def show(session: Session, report: RunReport) -> None:
         update = Distribution.of(report.update_ms)
         when = "in the background" if setup.updates_in_background else "after the mask"
         rows["update"] = f"p50 {update.p50:.1f} ms, p90 {update.p90:.1f} ms, {when}"
+    if setup.method.modulates_norms and report.openings:
+        rows["opening"] = opening_in_words(setup, report)
     if setup.trains and report.reasons:
         rows["updates"] = ", ".join(f"{count} {reason}" for reason, count in report.told_reasons().items())
     if report.losses:
@@ -53,3 +56,16 @@ def show(session: Session, report: RunReport) -> None:
         )
         rows["weights"] = f"{100 * session.weights.distance_from_source():.1f} % away from the source"
     print_rows("run", rows)
+
+
+def opening_in_words(setup: Setup, report: RunReport) -> str:
+    """How far from home the frames were, and how far adaptation has opened."""
+    from ocl_edge_runtime.statistics import Distribution
+
+    opened = Distribution.of(report.openings)
+    how = "" if setup.follows_home else ", held there"
+    words = f"mean {opened.mean:.2f}, p90 {opened.p90:.2f}{how}"
+    if report.known_distances:
+        distance = Distribution.of(report.known_distances)
+        words += f"; distance from home p50 {distance.p50:.2f}, p90 {distance.p90:.2f}"
+    return words

@@ -35,6 +35,7 @@ from ocl_edge_app.report import (
     photo_uri,
     stage_blocks,
 )
+from ocl_edge_app.report.home import home_figure
 from ocl_edge_app.report.recorder import RunRecorder
 from ocl_edge_runtime.session.frames import Frame
 
@@ -108,6 +109,11 @@ def _accuracy(comparison: Comparison) -> list[Block]:
     ]
     return [
         Figure(Lines("mIoU of every frame", "mIoU %", series, bands=_bands(comparison))),
+        home_figure(
+            [result.distance for result in comparison.adapted.results],
+            [result.opening for result in comparison.adapted.results],
+            _bands(comparison),
+        ),
         Table(
             "mIoU % of every stretch",
             ["stretch", "frozen", "adapted", "gain"],

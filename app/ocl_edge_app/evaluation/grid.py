@@ -33,6 +33,7 @@ class Trial:
     """One pass (or ``rounds`` passes in a row) of one method over one stream.
 
     Attributes:
+        repeat: every frame comes so many times, at so many times the rate.
         settings: what the options come to: defaults may change from version to version.
     """
 
@@ -41,6 +42,7 @@ class Trial:
     corruption: Corruption
     rounds: int
     stream_fps: float | None
+    repeat: int = 1
 
     def key(self, context: str) -> str:
         """Hash of everything that the trial's numbers depend on, where ``options`` name a backend."""
@@ -156,23 +158,16 @@ def run_trials(
             results, so_far = unfinished.resume(key, session)
             keep = partial(unfinished.save_if_due, key, session, results)
             while len(results) < trial.rounds:
-                result = evaluate_stream(
-                    session,
-                    frames,
-                    space,
-                    trial.corruption,
-                    trial.stream_fps,
-                    on_frame,
-                    on_skip,
-                    so_far=so_far,
-                    keep=keep,
+                stream = session, frames, space, trial.corruption, trial.stream_fps
+                results.append(
+                    evaluate_stream(*stream, on_frame, on_skip, so_far=so_far, keep=keep, repeat=trial.repeat)
                 )
-                results.append(result)
                 so_far = None
             evaluation.cells[key] = {
                 "stream": str(trial.corruption),
                 "seed": trial.options.seed,
                 "stream_fps": trial.stream_fps,
+                "repeat": trial.repeat,
                 **session.facts(),
                 "rounds": [result.as_dict() for result in results],
             }

@@ -55,6 +55,9 @@ class Result:
         iou: percent per class, None for a class that never occurs.
         frame_miou: percent of every single frame, in order.
         ms_per_frame: median of `frame_ms`.
+        openings: that the frames were seen at, every one that the method worked on, in order; empty where
+            the norms are never mixed.
+        distances: of those frames from home, likewise.
         frame_ms: mask and update together, decoding and corruption left out, of every frame that
             the method worked on.
         memory_mib: peak resident set size of the process during the pass; with what earlier
@@ -70,6 +73,8 @@ class Result:
     frame_miou: list[float | None] = field(default_factory=list)
     ms_per_frame: float = float("nan")
     frame_ms: list[float] = field(default_factory=list)
+    openings: list[float] = field(default_factory=list)
+    distances: list[float | None] = field(default_factory=list)
     memory_mib: float = 0.0
     examples: list[ExampleMask] = field(default_factory=list)
 
@@ -116,11 +121,14 @@ class PassSoFar:
             self.ready_at = arrival + clock() - start
 
         start = clock()
-        mask = session.step(image, emit=emit).mask
+        stepped = session.step(image, emit=emit)
         took = clock() - start
+        if session.norms.openness is not None:
+            self.result.openings.append(stepped.opening)
+            self.result.distances.append(stepped.distance)
         self.result.frame_ms.append(1000 * took)
         self.busy_until = arrival + took
-        return mask
+        return stepped.mask
 
     def answer(self, arrival: float, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """What a frame gets that arrives while the method is busy, resized to it (nearest neighbour)."""
@@ -142,6 +150,7 @@ def evaluate_stream(
     clock: Callable[[], float] = time.perf_counter,
     so_far: PassSoFar | None = None,
     keep: Callable[[PassSoFar], None] = lambda _: None,
+    repeat: int = 1,
 ) -> Result:
     """Score a session on one pass over a stream; the session keeps what it learned.
 
@@ -156,6 +165,8 @@ def evaluate_stream(
         clock: seconds; replaced in tests.
         so_far: where the pass goes on; None: at its start.
         keep: called after each frame with how far the pass has come.
+        repeat: every frame comes so many times in a row, at so many times the rate, as from a faster
+            camera; every time it is scored.
 
     Raises:
         UsageError: labels that are unreadable, of another size, or of unknown values.
@@ -175,12 +186,14 @@ def evaluate_stream(
             on_skip(frames.pairs[index][0], error)
             continue
         image = corruption.apply(image, index)
-        arrival = index / stream_fps if stream_fps else so_far.busy_until
-        if arrival >= so_far.busy_until:
-            mask = so_far.work(session, image, arrival, clock)
-        else:
-            mask = so_far.answer(arrival, labels.shape)
-        matrix.add(mask, labels)
+        for time_again in range(repeat):
+            moment = index + time_again / repeat
+            arrival = moment / stream_fps if stream_fps else so_far.busy_until
+            if arrival >= so_far.busy_until:
+                mask = so_far.work(session, image, arrival, clock)
+            else:
+                mask = so_far.answer(arrival, labels.shape)
+            matrix.add(mask, labels)
         result.frame_miou.append(_single(space, mask, labels))
         if index in wanted:
             result.examples.append(ExampleMask(index, result.frame_miou[-1], mask_to_text(shrunk(mask))))

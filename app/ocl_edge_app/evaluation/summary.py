@@ -28,6 +28,7 @@ class Row:
         frames: scored.
         skipped: not readable.
         answered_late: mean over the seeds.
+        opening: mean over seeds and frames, 0 to 1; None where norms are never mixed.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Row:
     frames: int
     skipped: int
     answered_late: float
+    opening: float | None
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def _rows(groups: list[Group], frozen: dict[tuple[str, str], float], space: Labe
         scores = [r.miou for r in results]
         mean = float(np.mean(scores))
         baseline = frozen.get((views, stream))
+        opened = [opening for result in results for opening in result.openings]
         worst = min(
             ((v, name) for v, name in zip(group.iou, space.names, strict=True) if v is not None),
             default=(float("nan"), "–"),
@@ -124,4 +127,5 @@ def _rows(groups: list[Group], frozen: dict[tuple[str, str], float], space: Labe
             frames=results[0].frames,
             skipped=results[0].skipped,
             answered_late=float(np.mean([r.answered_late for r in results])),
+            opening=float(np.mean(opened)) if opened else None,
         )

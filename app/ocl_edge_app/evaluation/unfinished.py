@@ -54,7 +54,7 @@ class Unfinished:
         tensors = dict(saved.tensors)
         counts = tensors.pop("counts").numpy()
         masks = {name: tensors.pop(name).numpy() for name in MASKS if name in tensors}
-        session.weights.import_state(tensors)
+        session.import_state(tensors, saved.facts["session"])
         so_far = PassSoFar(
             counts,
             Result.from_dict(saved.facts["result"]),
@@ -73,11 +73,13 @@ class Unfinished:
         """
         if self.path is None or self._clock() - self._saved_at < self._every_s:
             return
-        tensors = session.weights.export_state() | {"counts": torch.from_numpy(so_far.counts)}
+        learned, session_facts = session.export_state()
+        tensors = learned | {"counts": torch.from_numpy(so_far.counts)}
         masks = {name: getattr(so_far, name) for name in MASKS}
         tensors |= {name: torch.from_numpy(mask) for name, mask in masks.items() if mask is not None}
         facts: dict[str, Any] = {
             "cell": key,
+            "session": session_facts,
             "rounds": [result.as_dict() for result in rounds],
             "result": so_far.result.as_dict(),
             "next_index": so_far.next_index,

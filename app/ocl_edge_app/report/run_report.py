@@ -7,6 +7,7 @@ from collections import Counter
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.images import ColourOverlay
 from ocl_edge_app.pictures import photo_uri
+from ocl_edge_app.report.home import home_figure
 from ocl_edge_app.report.page import (
     Block,
     Cell,
@@ -50,6 +51,11 @@ def run_page(
         tiles=_tiles(report, recorder),
         sections=[
             Section("Time", _time(recorder, deadline_ms)),
+            *(
+                [Section("Home", [home_figure(report.distances, report.openings)])]
+                if session.setup.method.modulates_norms
+                else []
+            ),
             Section("Updates", _updates(report, recorder)),
             Section("Frames", _frames(recorder, manifest)),
             Section("Frames that were left out", _skips(recorder)),

@@ -101,7 +101,7 @@ def conv2d_shape(
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
 ) -> Tensor:
-    """What a convolution gives: most heads are one. PyTorch's own answer imports its compiler, for seconds.
+    """What a convolution gives. PyTorch's own answer imports its compiler, which takes seconds.
 
     Raises:
         ValueError: it does not fit.

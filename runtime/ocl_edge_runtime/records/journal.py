@@ -69,12 +69,13 @@ class Journal:
             raise OutputError(f"cannot write the journal {self.path}: the disk is full, a line was cut off")
 
     def frame(self, frame: Frame, result: FrameResult) -> None:
-        """The update of one frame: applied or not, why, and the guard's signals."""
+        """One frame: how far open, how far from home; its update: applied or not, why, and the signals."""
         if result.background is not None:
             self.background(result.background)
+        home = {"opening": result.opening, "distance": result.distance}
         written = file_name(frame.name)
         renamed = {} if written.startswith(frame.name) else {"written_as": written}
-        self.write("frame", index=frame.index, name=frame.name, **renamed, **_entry(result.verdict))
+        self.write("frame", index=frame.index, name=frame.name, **renamed, **home, **_entry(result.verdict))
 
     def background(self, landed: Landed) -> None:
         """An update that was taken in before the next frame, ``behind`` frames after its own."""

@@ -25,10 +25,12 @@ from ocl_edge.plain_text import first_problem
 from ocl_edge_runtime.records.state import state_digest
 from ocl_edge_runtime.session.decisions import FromTape
 from ocl_edge_runtime.session.frames import Decided, Frame, FrameResult
+from ocl_edge_runtime.session.options import OpeningKind, SessionOptions
 from ocl_edge_runtime.session.session import Session
 
 TAPE_VERSION = 1
-
+ALWAYS_OPEN = 1.0
+"""The opening of a tape that does not name it: it is older."""
 
 MOST_BYTES = 1 << 30
 
@@ -37,10 +39,18 @@ class _Line(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+class _Moments(_Line):
+    measured_at: float | None = None
+    followed_at: float | None = None
+    learned_at: float | None = None
+
+
 class _Beginning(_Line):
     version: int
     run: dict[str, Any]
-    measured_at: float | None
+    measured_at: float | None = None
+    """In older tapes, instead of ``moments``."""
+    moments: _Moments | None = None
     begins_with: str
 
 
@@ -83,7 +93,7 @@ class TapeWriter:
             {
                 "version": TAPE_VERSION,
                 "run": session.setup.what_decides(),
-                "measured_at": session.norms.measured_at,
+                "moments": session.learned.moments,
                 "begins_with": state_digest(session),
             }
         )
@@ -135,7 +145,7 @@ class Tape:
     Attributes:
         path: of the file.
         run: what the decisions depended on, as `Setup.what_decides`.
-        measured_at: of the statistics that the run began with, on the recorded clock.
+        moments: of the state that the run began with, on the recorded clock.
         begins_with: hash of the state before the first frame.
         frames: index in the source -> what was decided, in order.
         ends_with: hash of the state at the end; None where the recording was cut off.
@@ -143,10 +153,22 @@ class Tape:
 
     path: Path
     run: dict[str, Any]
-    measured_at: float | None
+    moments: dict[str, float | None]
     begins_with: str
     frames: dict[int, Decided]
     ends_with: str | None
+
+    @property
+    def opening(self) -> OpeningKind:
+        """That it ran with; `Tape.play_in` compares it with what the session runs."""
+        opening = self.run["opening"]
+        return opening if opening == "auto" else float(opening)
+
+    @property
+    def frame_s(self) -> float | None:
+        """Likewise; see `SessionOptions`."""
+        frame_s = self.run.get("frame_s")
+        return None if frame_s is None else float(frame_s)
 
     @classmethod
     def read(cls, path: Path) -> Tape:
@@ -161,7 +183,10 @@ class Tape:
             taken = [_Frame.model_validate(line) for line in rest if "frame" in line]
             frames = {line.frame: Decided(**line.model_dump(exclude={"frame"})) for line in taken}
             ended = _End.model_validate(lines[-1]).ends_with if "ends_with" in lines[-1] else None
-            return cls(path, begun.run, begun.measured_at, begun.begins_with, frames, ended)
+            run = {"opening": ALWAYS_OPEN, **begun.run}
+            SessionOptions(opening=run["opening"], frame_s=run.get("frame_s"))  # refuses what is neither
+            moments = begun.moments or _Moments(measured_at=begun.measured_at)
+            return cls(path, run, moments.model_dump(), begun.begins_with, frames, ended)
         except OSError as error:
             raise UsageError(f"cannot read the schedule {path}: {reason_of(error)}") from error
         except (ValueError, AttributeError, TypeError) as error:  # pydantic's is a ValueError
@@ -183,7 +208,7 @@ class Tape:
             raise StateError(
                 f"{self.path} was recorded from another state: --resume from a copy of that one, same --seed"
             )
-        session.norms.measured_at = self.measured_at
+        session.learned.moments = self.moments
         return Replay(self, session, session.follow(self.frames.values()))
 
 

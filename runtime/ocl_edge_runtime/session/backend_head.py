@@ -25,6 +25,9 @@ from ocl_edge.tensorrt.flavours import FLAVOURS
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends.base import Backend, HeadBackend, shape_of
 
+RATES = ("lr", "momentum", "weight_decay")
+"""Settings that are inputs of the step's graph."""
+
 
 class BackendHead(Head):
     """The head graphs of a bundle in a backend. Same names, state and restoration as `TrainableHead`.
@@ -63,8 +66,13 @@ class BackendHead(Head):
         self._loss = torch.empty(1, device=self._device)
         self._places: dict[tuple[str, tuple[int, ...]], Tensor] = {}
         self._fixed = {f"{short}_source": self.source[name] for short, name in names.items()}
-        for name in ("lr", "momentum", "weight_decay"):
+        for name in RATES:
             self._fixed[name] = torch.tensor([getattr(settings, name)], device=self._device)
+
+    def follow(self, settings: AdaptationDefaults) -> None:
+        super().follow(settings)
+        for name in RATES:
+            self._fixed[name].fill_(getattr(settings, name))
 
     def logits(self, features: Sequence[Tensor]) -> Tensor:
         """See `Head.logits`; on the CPU, without gradients, valid until the next call for the same size."""

@@ -72,6 +72,8 @@ class FrameResult:
         late: whether the mask missed the deadline.
         background: the update on an earlier frame that was taken in just before this one.
         decided: what time decided.
+        opening: that the frame was seen at, 0 to 1: 0 is the frozen network (`ocl_edge.method.home`).
+        distance: from home, of the last frame that was measured; None where none was.
     """
 
     mask: NDArray[np.uint8]
@@ -80,3 +82,5 @@ class FrameResult:
     late: bool = False
     background: Landed | None = None
     decided: Decided | None = None
+    opening: float = 0.0
+    distance: float | None = None

@@ -11,6 +11,7 @@ from ocl_edge.errors import StateError
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.learners import State
 from ocl_edge_runtime.session.norm_vectors import NormPolicy
+from ocl_edge_runtime.session.openness import moved
 from ocl_edge_runtime.session.saved_state import problems_of
 from ocl_edge_runtime.session.screening import Screening
 from ocl_edge_runtime.session.setup import Setup
@@ -61,7 +62,7 @@ class Learned:
             **self._setup.belongs_to(),
             "settings": self._setup.settings.model_dump(mode="json"),
             "index": index,
-            "saved_at": self._clock.now(),
+            "saved_at": self._now_s(index),
             "skipped": self._policy.skipped,
             **norm_facts,
             **facts,
@@ -82,10 +83,33 @@ class Learned:
         wrong = list(islice(problems_of(tensors, facts, *self.export_state(0)), NAMED_AT_MOST))
         if wrong:
             raise StateError(f"the saved state does not fit this session: {'; '.join(wrong)}")
-        self._updates.import_state(tensors, facts)
-        self._norms.import_state(tensors, facts, self._clock.now())
+        now_s, saved_at = self._now_s(facts["index"]), facts["saved_at"]
+        self._updates.import_state(
+            tensors, {**facts, "learned_at": moved(facts.get("learned_at"), saved_at, now_s)}
+        )
+        self._norms.import_state(tensors, facts, now_s)
         if self._screening:
             self._screening.import_state(tensors)
         self._policy.skipped = facts["skipped"]
         index: int = facts["index"]
         return index
+
+    @property
+    def moments(self) -> dict[str, float | None]:
+        """Every moment that the state holds, seconds of stream time."""
+        openness = self._norms.openness
+        return {
+            "measured_at": self._norms.measured_at,
+            "followed_at": openness.followed_at if openness else None,
+            "learned_at": self._updates.learner.pace.learned_at,
+        }
+
+    @moments.setter
+    def moments(self, moments: dict[str, float | None]) -> None:
+        self._norms.measured_at = moments["measured_at"]
+        if self._norms.openness:
+            self._norms.openness.followed_at = moments["followed_at"]
+        self._updates.learner.pace.learned_at = moments["learned_at"]
+
+    def _now_s(self, index: int) -> float:
+        return self._setup.stream_time(index, self._clock.now())

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ocl_edge.method.guard import Guard, GuardLimits, compare_heads
 from ocl_edge.method.head import Head
+from ocl_edge.method.home import paced
 from ocl_edge.method.norms import why_refused
 from ocl_edge.method.pixel_grid import PixelGrid
 from ocl_edge.method.step import Loss
@@ -32,11 +33,17 @@ class Lesson:
         views: that it runs through a backbone, float32 [N, 3, h, w].
         features: of the frame.
         logits: of the frame, with gradients; None where they are computed anew.
+        anchor: inputs of the measured form that the frame was seen with; none where there are no norms.
+        opening: that the frame was seen at.
+        arrived_at: when it was there, seconds of stream time.
     """
 
     views: Tensor
     features: list[Tensor]
-    logits: Tensor | None = None
+    logits: Tensor | None
+    anchor: Mapping[str, Tensor]
+    opening: float
+    arrived_at: float
 
 
 class Learner(Protocol):
@@ -44,6 +51,7 @@ class Learner(Protocol):
 
     weights: AdaptedWeights
     watch: Stopwatch
+    pace: Pace
 
     def may_learn(self) -> bool:
         """False while the guard lets no update begin. Ask once for each update that is due."""
@@ -54,11 +62,57 @@ class Learner(Protocol):
     def learn(self, lesson: Lesson, trusted: bool = False) -> Verdict:
         """One update; the watch runs. ``trusted`` takes any statistics: for warming up on noise."""
 
+    def go_home(self, at_once: bool) -> None:
+        """Back to the trained weights, half of the way or ``at_once``; the momentum is forgotten."""
+
     def export_state(self) -> State:
         """A copy of all that was learned."""
 
     def import_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take over what `export_state` gave."""
+
+
+class Pace:
+    """The rates of each update: by the opening, and by the stream time since the update before.
+
+    Args:
+        weights: that learn; what they are set to holds for one update a second.
+        timed: by stream time; else each update counts the same.
+
+    Attributes:
+        learned_at: when the last frame was there that was learned from, seconds of stream time.
+        away: whether the weights may be others than the trained ones.
+    """
+
+    def __init__(self, weights: AdaptedWeights, timed: bool) -> None:
+        self.learned_at: float | None = None
+        self.away = True
+        self._weights = weights
+        self._settings = weights.settings
+        self._timed = timed
+
+    def begin(self, lesson: Lesson) -> None:
+        """Set the rates of an update."""
+        since = lesson.arrived_at - self.learned_at if self._timed and self.learned_at is not None else 1.0
+        self._weights.follow(paced(self._settings, lesson.opening, since))
+        self.learned_at, self.away = lesson.arrived_at, True
+
+    def go_home(self, at_once: bool) -> bool:
+        """See `Learner.go_home`; False where the weights are the trained ones already."""
+        if not self.away:
+            return False
+        self.away = not at_once
+        if at_once:
+            self._weights.reset()
+        else:
+            self._weights.go_halfway_home()
+        return True
+
+    def export_state(self) -> dict[str, Any]:
+        return {"learned_at": self.learned_at}
+
+    def import_state(self, facts: dict[str, Any]) -> None:
+        self.learned_at, self.away = facts.get("learned_at"), True
 
 
 class PairLearner:
@@ -68,27 +122,36 @@ class PairLearner:
         weights: that learn.
         step: one update of them.
         watch: receives the laps.
+        timed: see `Pace`.
     """
 
-    def __init__(self, weights: AdaptedWeights, step: Callable[[Lesson], Verdict], watch: Stopwatch) -> None:
+    def __init__(
+        self, weights: AdaptedWeights, step: Callable[[Lesson], Verdict], watch: Stopwatch, timed: bool
+    ) -> None:
         self.weights = weights
         self.watch = watch
+        self.pace = Pace(weights, timed)
         self._step = step
 
     def may_learn(self) -> bool:
         return True
 
     def prepare(self, seen: Seen) -> Lesson:
-        return Lesson(seen.views, seen.features, seen.logits)
+        return Lesson(seen.views, seen.features, seen.logits, seen.anchor, seen.opening, seen.arrived_at)
 
     def learn(self, lesson: Lesson, trusted: bool = False) -> Verdict:  # noqa: ARG002
+        self.pace.begin(lesson)
         return self._step(lesson)
 
-    def export_state(self) -> State:
-        return self.weights.export_state(), {}
+    def go_home(self, at_once: bool) -> None:
+        self.pace.go_home(at_once)
 
-    def import_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:  # noqa: ARG002
+    def export_state(self) -> State:
+        return self.weights.export_state(), self.pace.export_state()
+
+    def import_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.weights.import_state(tensors)
+        self.pace.import_state(facts)
 
 
 @dataclass(frozen=True)
@@ -98,18 +161,20 @@ class UpdateRules:
     Attributes:
         loss: of the method.
         grid: the pixels that count.
-        anchor: inputs of the measured form beside the flipped view; none where there are no norms.
-        statistics_limit: largest distance of a frame's statistics from the trained ones.
+        trained: statistics, float32 [2, S].
+        limit_at: largest distance of a frame's statistics from the trained ones, by the opening.
         guarded: judge every update.
         limits: of the guard.
+        timed: see `Pace`.
     """
 
     loss: Loss | None
     grid: PixelGrid
-    anchor: Mapping[str, Tensor]
-    statistics_limit: float
+    trained: Tensor
+    limit_at: Callable[[float], float]
     guarded: bool
     limits: GuardLimits
+    timed: bool
 
 
 class HeadLearner:
@@ -126,6 +191,7 @@ class HeadLearner:
         self.weights: AdaptedWeights = head
         self.head = head
         self.guard = Guard(head, rules.limits)
+        self.pace = Pace(head, rules.timed)
         self.watch = watch
         self.backend = backend
         self._rules = rules
@@ -135,15 +201,15 @@ class HeadLearner:
 
     def prepare(self, seen: Seen) -> Lesson:
         features = [f.clone() for f in self._rules.grid.sample(seen.features)]
-        return Lesson(seen.views.flip(3), features)
+        return Lesson(seen.views.flip(3), features, None, seen.anchor, seen.opening, seen.arrived_at)
 
     def learn(self, lesson: Lesson, trusted: bool = False) -> Verdict:
         rules = self._rules
         assert rules.loss is not None
         # normalised with its own statistics: with those of the view the two differ in more than what
         # they see, and the head learns that (docs/choices.md)
-        outputs = self.backend.infer("measured", {"image": lesson.views, **rules.anchor})
-        refusal = self._refusal(outputs)
+        outputs = self.backend.infer("measured", {"image": lesson.views, **lesson.anchor})
+        refusal = self._refusal(outputs, lesson.opening)
         flipped = rules.grid.sample(
             [outputs[f"features_{i}"] for i in range(len(lesson.features))], flip=True
         )
@@ -151,6 +217,7 @@ class HeadLearner:
         if refusal is not None and not trusted:
             return refusal
         pair = [torch.cat((a, b)) for a, b in zip(lesson.features, flipped, strict=True)]
+        self.pace.begin(lesson)
         update = self.head.adapt(pair, rules.loss, self.watch)
         if not rules.guarded:
             return update
@@ -158,11 +225,15 @@ class HeadLearner:
         self.watch.lap("guard")
         return verdict
 
-    def _refusal(self, outputs: Mapping[str, Tensor]) -> Verdict | None:
-        if not self._rules.anchor:
+    def _refusal(self, outputs: Mapping[str, Tensor], opening: float) -> Verdict | None:
+        if "statistics" not in outputs:
             return None
-        trained = self._rules.anchor["anchor_statistics"]
-        return why_refused(outputs["statistics"].cpu(), trained, self._rules.statistics_limit)
+        rules = self._rules
+        return why_refused(outputs["statistics"].cpu(), rules.trained, rules.limit_at(opening))
+
+    def go_home(self, at_once: bool) -> None:
+        if self.pace.go_home(at_once):
+            self.guard.forget()
 
     @torch.no_grad()
     def _judged(self, update: Verdict, features: list[Tensor]) -> Verdict:
@@ -175,9 +246,10 @@ class HeadLearner:
     def export_state(self) -> State:
         guard_tensors, guard_facts = self.guard.export_state()
         tensors = self.head.export_state() | {f"guard.{n}": t for n, t in guard_tensors.items()}
-        return tensors, {"guard": guard_facts}
+        return tensors, {"guard": guard_facts, **self.pace.export_state()}
 
     def import_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.head.import_state(tensors)
         guard = {n.removeprefix("guard."): t for n, t in tensors.items() if n.startswith("guard.")}
         self.guard.import_state(guard, facts["guard"])
+        self.pace.import_state(facts)

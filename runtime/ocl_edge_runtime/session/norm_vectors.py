@@ -1,6 +1,7 @@
 """How statistics enter the backbone: which form a frame goes through, with which inputs.
 
 Frozen: the plain form. Paper: every view pair through the measured form, anchored at what training left.
+Paper and realtime weigh the trained statistics by the opening (`ocl_edge.method.home`).
 Realtime: some frames through the measured form, the others through the modulated one, with vectors
 from a running average of what was measured. Vectors are always measured in one sequential pass under
 the trained anchor: measuring under last frame's vectors and feeding the result back is a loop that
@@ -14,15 +15,22 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ocl_edge.method.norms import RunningStatistics, SourceNorms, why_refused
+from ocl_edge.method.norms import RunningStatistics, why_refused
 from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge.network.forms import FormName
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.durations import Durations
+from ocl_edge_runtime.session.openness import Openness, moved
 from ocl_edge_runtime.session.options import RealtimeOptions
+
+OPENED = 0.25
+"""Statistics are measured anew, due or not, where the session is so much wider open than when they were."""
 
 
 class NormPolicy(Protocol):
+    openness: Openness | None
+    """How far the norms open; None where they never do."""
+
     measured_at: float | None
     """When statistics were last taken in, seconds of the clock."""
 
@@ -53,22 +61,20 @@ class NormPolicy(Protocol):
         """
 
 
-class FixedNorms:
-    """Every frame goes through the same form with the same inputs."""
+class TrainedNorms:
+    """Every frame goes through the plain form."""
 
+    openness: Openness | None = None
     measured_at: float | None = None
 
-    def __init__(self, form: FormName, inputs: Mapping[str, Tensor]) -> None:
-        self._through = form, inputs
-
     def is_due(self, index: int, arrived_at: float) -> bool:  # noqa: ARG002
-        return self._through[0] == "measured"
+        return False
 
     def took(self, seconds: float) -> None:
         """Nobody asks."""
 
     def inputs(self, measured: bool) -> tuple[FormName, Mapping[str, Tensor]]:  # noqa: ARG002
-        return self._through
+        return "plain", {}
 
     def take_in(self, outputs: Mapping[str, Tensor], arrived_at: float) -> Verdict | None:  # noqa: ARG002
         return None
@@ -80,24 +86,56 @@ class FixedNorms:
         """There is nothing to take over."""
 
 
+class MeasuredNorms:
+    """Every frame goes through the measured form, mixed as far as it is open."""
+
+    measured_at: float | None = None
+
+    def __init__(self, openness: Openness) -> None:
+        self.openness: Openness | None = openness
+        self._openness = openness
+
+    def is_due(self, index: int, arrived_at: float) -> bool:  # noqa: ARG002
+        return True
+
+    def took(self, seconds: float) -> None:
+        """Nobody asks."""
+
+    def inputs(self, measured: bool) -> tuple[FormName, Mapping[str, Tensor]]:  # noqa: ARG002
+        return "measured", self._openness.anchor()
+
+    def take_in(self, outputs: Mapping[str, Tensor], arrived_at: float) -> Verdict | None:
+        self._openness.follow(outputs.get("statistics"), arrived_at)
+        return None
+
+    def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return self._openness.export_state()
+
+    def import_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], now_s: float) -> None:
+        self._openness.import_state(tensors, facts, now_s)
+
+
 class NormVectors:
     """Norm vectors from a running average of measured statistics, or from the latest ones alone.
 
     Args:
-        trained: what training left in the norms.
-        prior: weight of the trained statistics, float32 [1, S]; S is 0 for a backbone without norms.
+        openness: of the stream.
         options: how often statistics are measured, time constant and limit. Where every frame is
             measured, the latest ones count alone.
         clock: of the frames' arrival.
     """
 
-    def __init__(self, trained: SourceNorms, prior: Tensor, options: RealtimeOptions, clock: Clock) -> None:
+    def __init__(self, openness: Openness, options: RealtimeOptions, clock: Clock) -> None:
+        self.openness: Openness | None = openness
+        self.trained = openness.trained
         self.running = RunningStatistics(options.tau_s)
         self.refused = 0
-        self.mixed = trained.statistics
-        self.vectors = trained.vectors(self.mixed)
-        self.trained = trained
-        self._prior = prior
+        self.mixed = self.trained.statistics
+        self.vectors = self.trained.vectors(self.mixed)
+        self._openness = openness
+        self._current: Tensor | None = None
+        self._measured_open = openness.value
+        self._has_norms = bool(self.trained.mean.numel())
         self._options = options
         self._clock = clock
         self._durations = Durations()
@@ -105,9 +143,7 @@ class NormVectors:
     @property
     def anchor(self) -> dict[str, Tensor]:
         """Inputs of the measured form beside the image; none where there are no norms."""
-        if not self._prior.numel():
-            return {}
-        return {"anchor_statistics": self.trained.statistics, "anchor_weight": self._prior}
+        return self._openness.anchor()
 
     @property
     def measured_at(self) -> float | None:
@@ -118,9 +154,11 @@ class NormVectors:
         self.running.measured_at = moment
 
     def is_due(self, index: int, arrived_at: float) -> bool:
-        if not self._prior.numel():
+        if not self._has_norms:
             return False
         every, period = self._options.norm_every, self._options.period_s
+        if every is not None and self._openness.value - self._measured_open > OPENED:
+            return True
         if every is not None:
             return index % every == 0
         predicted = self._durations.predicted()
@@ -135,7 +173,7 @@ class NormVectors:
     def inputs(self, measured: bool) -> tuple[FormName, Mapping[str, Tensor]]:
         if measured:
             return "measured", self.anchor
-        return "modulated", {"norm_vectors": self.vectors} if self._prior.numel() else {}
+        return "modulated", {"norm_vectors": self.vectors} if self._has_norms else {}
 
     def take_in(self, outputs: Mapping[str, Tensor], arrived_at: float) -> Verdict | None:
         """See `NormPolicy`: renews the vectors by the statistics, where they were measured."""
@@ -143,17 +181,31 @@ class NormVectors:
         if not all(bool(tensor.sum().isfinite()) for tensor in features):
             return Verdict(Reason.FEATURES_NOT_FINITE)
         if "statistics" not in outputs:
+            self._openness.follow(None, arrived_at)
             return None
-        statistics = outputs["statistics"].cpu()
-        refusal = why_refused(statistics, self.trained.statistics, self._options.statistics_limit)
+        statistics, opened = outputs["statistics"].cpu(), self._openness.value
+        self._openness.follow(statistics, arrived_at)
+        limit = self._openness.limit_at(self._options.statistics_limit, opened)
+        refusal = why_refused(statistics, self.trained.statistics, limit)
         if refusal is not None:
             self.refused += 1
+            self._mix()
             return refusal
+        if opened - self._measured_open > OPENED:
+            self.running.average = None  # measured nearly unmixed: of another pass
         self.running.add(statistics, arrived_at)
-        assert self.running.average is not None
-        current = statistics if self._options.norm_every == 1 else self.running.average
-        self._use(self.trained.mixed_with(current, self._prior))
+        self._current = statistics if self._options.norm_every == 1 else self.running.average
+        self._measured_open = opened
+        self._mix()
         return None
+
+    def _mix(self) -> None:
+        """Never farther open than the pass that measured: its statistics hold for its own mixing."""
+        opening = min(self._measured_open, self._openness.value)
+        if opening == 0:
+            self._use(self.trained.statistics)
+        elif self._current is not None:
+            self._use(self.trained.mixed_with(self._current, self._openness.weight_at(opening)))
 
     def _use(self, mixed: Tensor) -> None:
         self.mixed = mixed
@@ -162,11 +214,15 @@ class NormVectors:
     def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         average = self.running.average
         tensors = {"mixed": self.mixed} | ({} if average is None else {"average": average})
-        return tensors, {"measured_at": self.measured_at, "refused_statistics": self.refused}
+        opened, facts = self._openness.export_state()
+        facts |= {"measured_at": self.measured_at, "refused_statistics": self.refused}
+        return tensors | opened, facts
 
     def import_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], now_s: float) -> None:
         self._use(tensors["mixed"])
         self.running.average = tensors.get("average")
-        measured_at, saved_at = facts["measured_at"], facts["saved_at"]
-        self.measured_at = None if measured_at is None else now_s - (saved_at - measured_at)
+        self._current = None if self._options.norm_every == 1 else self.running.average
+        self._openness.import_state(tensors, facts, now_s)
+        self._measured_open = self._openness.value
+        self.measured_at = moved(facts["measured_at"], facts["saved_at"], now_s)
         self.refused = facts["refused_statistics"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from contextlib import ExitStack
-
-from torch import Tensor
+from functools import partial
 
 from ocl_edge.bundle.reading import Bundle, load_head, load_norms, load_tail
 from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.method.head import Head, TrainableHead
+from ocl_edge.method.home import FixedOpening, FollowingOpening, SensingNorms
 from ocl_edge.method.methods import Method, find_method, ocl
 from ocl_edge.method.norms import prior_of_channels
 from ocl_edge.method.pixel_grid import PixelGrid
@@ -24,7 +24,8 @@ from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.clock import Clock, RealClock
 from ocl_edge_runtime.session.backend_head import BackendHead
 from ocl_edge_runtime.session.learners import HeadLearner, Lesson, PairLearner, UpdateRules
-from ocl_edge_runtime.session.norm_vectors import FixedNorms, NormVectors
+from ocl_edge_runtime.session.norm_vectors import MeasuredNorms, NormVectors, TrainedNorms
+from ocl_edge_runtime.session.openness import Openness
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from ocl_edge_runtime.session.screening import Screening
 from ocl_edge_runtime.session.segmenter import Backbone, Segmenter
@@ -108,7 +109,8 @@ def _on_every_frame(bundle: Bundle, options: SessionOptions, clock: Clock, opene
         assert setup.method.loss is not None
         return head.adapt(lesson.features, setup.method.loss, watch, lesson.logits)
 
-    return _paper(setup, choice.backend, head, PairLearner(head, step, watch), clock, opened)
+    learner = PairLearner(head, step, watch, setup.follows_home)
+    return _paper(setup, choice.backend, head, learner, clock, opened)
 
 
 def _training_the_backbone(
@@ -129,15 +131,14 @@ def _training_the_backbone(
         assert lesson.logits is not None
         return adapt_step(weights, lesson.logits, method.loss, watch)
 
-    return _paper(setup, backbone, head, PairLearner(weights, step, watch), clock, opened)
+    learner = PairLearner(weights, step, watch, setup.follows_home)
+    return _paper(setup, backbone, head, learner, clock, opened)
 
 
 def _paper(
     setup: Setup, backbone: Backbone, head: Head, learner: PairLearner, clock: Clock, opened: ExitStack
 ) -> Session:
-    norms = (
-        FixedNorms("measured", _anchor(setup)) if setup.method.modulates_norms else FixedNorms("plain", {})
-    )
+    norms = MeasuredNorms(_openness(setup)) if setup.method.modulates_norms else TrainedNorms()
     segmenter = Segmenter(
         Preprocessor(setup.bundle.manifest.input),
         backbone,
@@ -162,7 +163,8 @@ def _realtime(
     choice = _open_backend(bundle, options, opened)
     setup = _setup(bundle, options, realtime, choice)
     head, watch = _open_head(setup, choice.backend), Stopwatch()
-    norms = NormVectors(load_norms(bundle), _prior(setup), realtime, clock)
+    openness = _openness(setup)
+    norms = NormVectors(openness, realtime, clock)
     segmenter = Segmenter(
         Preprocessor(bundle.manifest.input), choice.backend, norms, head, load_tail(bundle), watch
     )
@@ -170,10 +172,11 @@ def _realtime(
     rules = UpdateRules(
         setup.method.loss,
         PixelGrid(realtime.loss_stride if pointwise else 1),
-        norms.anchor,
-        realtime.statistics_limit,
+        norms.trained.statistics,
+        partial(openness.limit_at, realtime.statistics_limit),
         realtime.guarded,
         realtime.limits,
+        setup.follows_home,
     )
     updates: Updates
     policy: UpdatePolicy
@@ -227,14 +230,14 @@ def _torch_head(setup: Setup) -> TrainableHead:
     return TrainableHead(load_head(setup.bundle), setup.settings, setup.options.seed)
 
 
-def _prior(setup: Setup) -> Tensor:
-    """Weight of the trained statistics for every channel."""
-    return prior_of_channels([norm.channels for norm in setup.bundle.manifest.norms], setup.settings.prior)
-
-
-def _anchor(setup: Setup) -> dict[str, Tensor]:
-    """Inputs of the measured form beside the image; none where there are no norms."""
-    if not setup.bundle.manifest.norms:
-        return {}
-    trained = load_norms(setup.bundle)
-    return {"anchor_statistics": trained.statistics, "anchor_weight": _prior(setup)}
+def _openness(setup: Setup) -> Openness:
+    """Fixed, or following what the sensing norms of the bundle see."""
+    manifest, trained = setup.bundle.manifest, load_norms(setup.bundle)
+    channels, sensing = [norm.channels for norm in manifest.norms], manifest.sensing_norms
+    return Openness(
+        trained,
+        prior_of_channels(channels, setup.settings.prior),
+        FollowingOpening() if setup.options.opening == "auto" else FixedOpening(setup.options.opening),
+        SensingNorms(trained.statistics, channels, sensing) if sensing else None,
+        manifest.noise_distance if setup.follows_home else None,
+    )

@@ -14,6 +14,7 @@ from ocl_edge.tensorrt.key import Precision
 
 Views = Literal["single", "pair"]
 HeadKind = Literal["torch", "engine"]
+OpeningKind = float | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,13 @@ class SessionOptions:
         precision: of a compiled engine; None takes the newest valid one.
         head: ``torch`` trains it in PyTorch; ``engine`` runs its forward pass and its OCL
             step in the backend, as graphs that the bundle holds for a convolutional head.
+        opening: ``auto`` follows the distance from home (`ocl_edge.method.home`), and updates go by stream
+            time. A number, 0 to 1, holds it there, and every update counts the same.
+        frame_s: seconds of stream time from a frame to the next, for ``auto``; None: realtime mode goes by
+            the frames' arrival, paper mode takes 1 s.
+
+    Raises:
+        UsageError: a value out of range, naming the option.
     """
 
     method: str = "ocl-head"
@@ -46,6 +54,13 @@ class SessionOptions:
     threads: int | None = None
     precision: Precision | None = None
     head: HeadKind = "torch"
+    opening: OpeningKind = "auto"
+    frame_s: float | None = None
+
+    def __post_init__(self) -> None:
+        known = self.opening == "auto" or (not isinstance(self.opening, str) and 0 <= self.opening <= 1)
+        require(known, "opening", "auto, or 0 to 1", self.opening)
+        require(self.frame_s is None or self.frame_s > 0, "frame_s", "above 0", self.frame_s)
 
     def settings_over(self, of_bundle: AdaptationDefaults) -> AdaptationDefaults:
         """What the method adapts with: these options, else its own defaults, else the bundle's."""
@@ -68,8 +83,9 @@ class RealtimeOptions:
         loss_stride: the loss takes every n-th pixel in both directions, where the head is
             pointwise; else all pixels.
         statistics_limit: largest distance of a frame's statistics from the source's
-            (`ocl_edge.method.norms.statistics_distance`) before they are refused. Weather and heavy noise
-            stay under 0.52, frames of pure noise start at 0.57, a black one has over 1.
+            (`ocl_edge.method.norms.statistics_distance`) before they are refused; where the
+            opening follows, scaled to the bundle's network (`ocl_edge.method.home.scaled_limit`). Weather
+            and heavy noise stay under 0.52, frames of pure noise start at 0.57, a black one has over 1.
         guarded: judge every update; False only to see what the guard is for.
         limits: of the guard.
         update: ``inline``: after the mask, before the next frame; ``background``: on a worker's thread,

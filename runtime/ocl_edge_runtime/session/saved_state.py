@@ -11,8 +11,11 @@ from torch import Tensor
 
 from ocl_edge.plain_text import first_problem
 
-SOMETIMES = ("average", "last_adapted", "guard.snapshot.")
+SOMETIMES = ("average", "last_adapted", "guard.snapshot.", "opening")
 """Tensors that a state may have or not."""
+
+LATER = {"learned_at", "followed_at", "frames_since"}
+"""Facts that a state of an older version lacks: a session goes on without."""
 
 PACKED = ("mixed", "average")
 """Statistics, [2, S]: means and variances."""
@@ -46,6 +49,9 @@ class StateFacts(BaseModel):
     saved_at: Seconds
     skipped: Count
     measured_at: Seconds | None = None
+    learned_at: Seconds | None = None
+    followed_at: Seconds | None = None
+    frames_since: Count = 0
     refused_statistics: Count = 0
     guard: GuardFacts | None = None
 
@@ -57,7 +63,7 @@ def problems_of(
     our_facts: Mapping[str, Any],
 ) -> Iterator[str]:
     """What keeps a state from being taken over by a session that has ``ours``, in words."""
-    for name in sorted(our_facts.keys() - facts.keys()):
+    for name in sorted(our_facts.keys() - facts.keys() - LATER):
         yield f"{name} is missing"
         return
     try:
@@ -92,6 +98,13 @@ def _tensor_problems(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor]
         if name == "last_adapted":
             if tensor.dtype != torch.uint8 or tensor.ndim != 3:
                 yield f"{name}: expected pixels, got {_said(tensor)}"
+        elif name == "opening":
+            if (
+                tensor.dtype != torch.float64
+                or tensor.shape != (3,)
+                or not bool(((tensor >= 0) & (tensor <= 1)).all())
+            ):
+                yield f"{name}: expected three numbers from 0 to 1, got {_said(tensor)}"
         elif name not in needed:
             yield f"{name} belongs to no part of this session"
     if "generator" in needed and not _is_a_generator(tensors.get("generator")):

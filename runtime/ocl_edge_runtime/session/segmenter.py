@@ -37,6 +37,10 @@ class Seen:
         views: float32 [1, 3, h, w], or the view pair [2, 3, h, w].
         features: of the views.
         logits: of the views, with gradients where the segmenter was told so.
+        anchor: inputs of the measured form, as open as the frame was seen; none where there are no norms.
+        opening: that it was seen at, 0 to 1 (`ocl_edge.method.home`).
+        distance: from home, of the last frame that was measured, this one included; None before the first.
+        arrived_at: when it was there, seconds of stream time.
         unfit: why nothing may be learned from the frame; None where it is good.
     """
 
@@ -44,6 +48,10 @@ class Seen:
     views: Tensor
     features: list[Tensor]
     logits: Tensor
+    anchor: Mapping[str, Tensor]
+    opening: float
+    distance: float | None
+    arrived_at: float
     unfit: Verdict | None = None
 
 
@@ -95,6 +103,8 @@ class Segmenter:
         """
         views = self.preprocessor.pair(image) if self._pair else self.preprocessor.single(image)
         self.watch.lap("preprocess")
+        openness = self.norms.openness
+        opening, anchor = (openness.value, openness.anchor()) if openness else (0.0, {})
         form, inputs = self.norms.inputs(measured)
         outputs = self.backbone.infer(form, {"image": views, **inputs})
         features = [outputs[f"features_{i}"] for i in range(sum(n.startswith("features_") for n in outputs))]
@@ -107,4 +117,5 @@ class Segmenter:
         self.watch.lap("head")
         mask = self.tail.mask(averaged, image.shape[0], image.shape[1])
         self.watch.lap("tail")
-        return Seen(mask, views, features, logits, unfit)
+        distance = openness.distance if openness else None
+        return Seen(mask, views, features, logits, anchor, opening, distance, arrived_at, unfit)

@@ -21,6 +21,7 @@ from ocl_edge_runtime.session.decisions import ByTheClock, Decisions, FromTape
 from ocl_edge_runtime.session.frames import Decided, FrameResult, Landed
 from ocl_edge_runtime.session.learned import Learned
 from ocl_edge_runtime.session.learners import State
+from ocl_edge_runtime.session.openness import Openness
 from ocl_edge_runtime.session.screening import Screening
 from ocl_edge_runtime.session.segmenter import Seen, Segmenter
 from ocl_edge_runtime.session.setup import Setup
@@ -66,9 +67,10 @@ class Session(ClosedAtExit):
         self.seen: Seen | None = None
         self._screening = screening
         self._decisions: Decisions = ByTheClock(clock, self.norms, policy, updates)
-        self._learned = Learned(setup, updates, self.norms, screening, policy, clock)
+        self.learned = Learned(setup, updates, self.norms, screening, policy, clock)
         self._decided = Decided(0.0, False, False, False)
         self._landed: Landed | None = None
+        self._opened: tuple[float, float | None] = 0.0, None
         self._resources = resources or ExitStack()
 
     @property
@@ -106,10 +108,11 @@ class Session(ClosedAtExit):
         unfit = self._screening.problem_of(image) if self._screening else None
         started = self.clock.now()
         measured = unfit is None and self._decisions.measures(self.index, arrived_at)
-        seen = self.segmenter.see(image, measured, arrived_at)
+        seen = self.segmenter.see(image, measured, self.setup.stream_time(self.index, arrived_at))
         if measured:
             self.norms.took(self.clock.now() - started)
         self.seen = replace(seen, unfit=unfit or seen.unfit)
+        self._opened = seen.opening, seen.distance
         self._decided = Decided(arrived_at, measured, False, self._landed is not None)
         return seen.mask
 
@@ -123,6 +126,8 @@ class Session(ClosedAtExit):
             return Verdict(Reason.NOTHING_TRAINS)
         if seen is None:
             return Verdict(Reason.NO_FRAME)
+        if _stays_home(self.updates, self.norms.openness, seen):
+            return Verdict(Reason.AT_HOME)
         refusal = seen.unfit or self._decisions.refusal(self.index, self._decided.arrived_at)
         if refusal is not None:
             return refusal
@@ -157,7 +162,7 @@ class Session(ClosedAtExit):
     def result(self, mask: NDArray[np.uint8], verdict: Verdict) -> FrameResult:
         """What the last frame gave, where `predict` and `adapt` were called one by one."""
         timings = self.watch.timings_ms()
-        return FrameResult(mask, verdict, timings, background=self._landed, decided=self._decided)
+        return FrameResult(mask, verdict, timings, False, self._landed, self._decided, *self._opened)
 
     def settle(self) -> Landed | None:
         """Wait for an update in flight and take it in; None where there was none.
@@ -172,7 +177,7 @@ class Session(ClosedAtExit):
 
         Nothing that was learned changes.
         """
-        state, measured_at = self.export_state(), self.norms.measured_at
+        state, moments = self.export_state(), self.learned.moments
         frame = self.bundle.manifest.input
         image = np.random.default_rng(0).integers(0, 256, (frame.height, frame.width, 3), dtype=np.uint8)
         for run in range(WARM_UP_RUNS):
@@ -187,7 +192,7 @@ class Session(ClosedAtExit):
                 self.norms.took(measured_s)
                 self.policy.took(self.clock.now() - started)
         self.import_state(*state)
-        self.norms.measured_at = measured_at  # same process, same clock
+        self.learned.moments = moments  # same process, same clock
 
     def follow(self, frames: Iterable[Decided]) -> FromTape:
         """From the next frame on, take every decision of time from a tape instead of the clock."""
@@ -209,7 +214,7 @@ class Session(ClosedAtExit):
 
         An update in flight does not count: a run that resumes from here never began it.
         """
-        return self._learned.export_state(self.index)
+        return self.learned.export_state(self.index)
 
     def import_state(self, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
         """Take over what `export_state` gave; nothing is changed if it does not belong here.
@@ -217,7 +222,7 @@ class Session(ClosedAtExit):
         Raises:
             StateError: of another bundle or method, or incomplete.
         """
-        self.index = self._learned.import_state(tensors, facts)
+        self.index = self.learned.import_state(tensors, facts)
 
     def close(self) -> None:
         """Free the backends and end the worker. Calling it twice is fine.
@@ -226,3 +231,11 @@ class Session(ClosedAtExit):
             Exception: what an update that nobody took in has failed with.
         """
         self._resources.close()
+
+
+def _stays_home(updates: Updates, openness: Openness | None, seen: Seen) -> bool:
+    """Whether nothing is learned from a frame; what was learned goes where the stream is at home."""
+    if openness is not None and openness.at_home:
+        updates.go_home(at_once=openness.value == 0)
+        return True
+    return seen.opening == 0  # away since this frame: only the next one is seen there

@@ -50,6 +50,22 @@ class Setup:
         return self.realtime is not None and self.realtime.update == "background" and self.trains
 
     @property
+    def follows_home(self) -> bool:
+        """Whether the opening follows the distance from home, and updates go by stream time."""
+        return self.options.opening == "auto"
+
+    @property
+    def frame_s(self) -> float | None:
+        """Seconds of stream time from a frame to the next; None where the frames' arrival tells."""
+        if not self.follows_home:
+            return None
+        return self.options.frame_s or (1.0 if self.realtime is None else None)
+
+    def stream_time(self, index: int, arrived_at: float) -> float:
+        """When a frame was there, in seconds of stream time."""
+        return arrived_at if self.frame_s is None else index * self.frame_s
+
+    @property
     def trains(self) -> bool:
         """Whether the method has anything to update."""
         return self.method.loss is not None
@@ -69,6 +85,7 @@ class Setup:
             "seed": self.options.seed,
             "threads": self.options.threads,
             "precision": self.options.precision,
+            "opening": self.options.opening,
         }
 
     def what_decides(self) -> dict[str, Any]:
@@ -78,6 +95,8 @@ class Setup:
             "backend": self.backend_name,
             "head": self.options.head,
             **self.settings.model_dump(mode="json"),
+            "opening": self.options.opening,
+            **({"frame_s": self.frame_s} if self.follows_home else {}),
         }
         if self.realtime is None:
             return decides
@@ -87,3 +106,21 @@ class Setup:
             "limits": asdict(self.realtime.limits),
             "norm_every": self.realtime.norm_every,
         }
+
+
+def notes_on(bundle: Bundle, options: SessionOptions) -> list[str]:
+    """What the user should know of how far a bundle can tell home from away."""
+    norms = bundle.manifest.norms
+    if options.opening != "auto" or not find_method(options.method).modulates_norms:
+        return []
+    if not bundle.manifest.sensing_norms:
+        return [
+            "no norm of this network sees the image unmixed, so nothing tells home from away: nothing "
+            "adapts; --opening 1 adapts on every frame"
+        ]
+    if norms[0].sensing is None:
+        return [
+            "the bundle is older than --opening auto: its first norm alone tells home from away; export it "
+            "again for all that can, or --opening 1 adapts on every frame as before"
+        ]
+    return []

@@ -47,6 +47,9 @@ class Updates(Protocol):
             frame: before which it is taken in.
         """
 
+    def go_home(self, at_once: bool) -> None:
+        """See `Learner.go_home`; an update in flight comes too late to be learned from."""
+
     def try_out(self, seen: Seen) -> None:
         """One update, waited for; its verdict and what the statistics say do not count."""
 
@@ -82,6 +85,9 @@ class InlineUpdates:
 
     def take_in(self, frame: int) -> Landed | None:  # noqa: ARG002
         return None
+
+    def go_home(self, at_once: bool) -> None:
+        self.learner.go_home(at_once)
 
     def try_out(self, seen: Seen) -> None:
         self.learner.learn(self.learner.prepare(seen), trusted=True)
@@ -135,6 +141,7 @@ class WorkerUpdates:
         self._done: Any = None
         self._frame = 0
         self._before: State | None = None
+        self._goes_home = False
 
     @property
     def busy(self) -> bool:
@@ -158,8 +165,19 @@ class WorkerUpdates:
             return None
         landed = flight.result()
         self._stream.wait_for(self._done)
+        if self._goes_home:
+            self._goes_home = False
+            self.learner.go_home(at_once=True)
         self.weights.load(self.learner.weights.parameters)
         return Landed(landed.verdict, landed.timings_ms, frame - self._frame)
+
+    def go_home(self, at_once: bool) -> None:
+        if self.busy:  # the learner is the worker's: it follows when the update lands
+            self._goes_home = True
+            self.weights.reset()
+        else:
+            self.learner.go_home(at_once)
+            self.weights.load(self.learner.weights.parameters)
 
     def try_out(self, seen: Seen) -> None:
         lesson = self.learner.prepare(seen)

@@ -55,6 +55,10 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
+UNTIMED_FRAME_S = 1.0
+"""Stream time from a frame to the next where nothing tells it, as in the tables of the documentation."""
+
+
 class Source(ClosedAtExit):
     """A stream of frames.
 
@@ -66,6 +70,8 @@ class Source(ClosedAtExit):
         dropped: frames that were passed over because a newer one was there.
         total: how many frames there are, None where that is not known.
         rate: frames a second at which they arrive, None where they come when asked for.
+        frame_s: seconds of stream time from a frame to the next, for frames that come when asked for; None
+            where ``captured_at`` tells.
         stopped: see `stop`.
         files: a frame each, for sources of image files; else empty.
     """
@@ -76,6 +82,7 @@ class Source(ClosedAtExit):
         self.dropped = 0
         self.total: int | None = None
         self.rate: float | None = None
+        self.frame_s: float | None = None
         self.stopped = False
         self.files: list[Path] = []
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ocl_edge.errors import FrameError, UsageError
 from ocl_edge.images import SUFFIXES, image_files, in_natural_order, read_image
 from ocl_edge_runtime.session.frames import Frame
-from ocl_edge_runtime.sources.base import OnSkip, Source, keep_quiet
+from ocl_edge_runtime.sources.base import UNTIMED_FRAME_S, OnSkip, Source, keep_quiet
 
 
 class ImageSource(Source):
@@ -29,6 +29,7 @@ class ImageSource(Source):
         super().__init__(on_skip)
         self.files = find_images(text)[:limit]
         self.total = len(self.files)
+        self.frame_s = UNTIMED_FRAME_S
 
     def __len__(self) -> int:
         return len(self.files)

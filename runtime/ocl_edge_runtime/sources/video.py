@@ -19,7 +19,7 @@ from ocl_edge.images import MOST_PIXELS
 from ocl_edge.plain_text import without_secrets, without_secrets_of
 from ocl_edge_runtime.clock import Clock, RealClock
 from ocl_edge_runtime.session.frames import Frame
-from ocl_edge_runtime.sources.base import Arrival, OnSkip, Reader, Source, keep_quiet
+from ocl_edge_runtime.sources.base import UNTIMED_FRAME_S, Arrival, OnSkip, Reader, Source, keep_quiet
 from ocl_edge_runtime.sources.ffmpeg_limits import recording_options
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ class VideoSource(Source):
         reader.close()
         counts = [count for count in (reader.total, limit) if count is not None]
         self.total = min(counts, default=None)
+        self.frame_s = 1 / reader.rate if reader.rate else UNTIMED_FRAME_S
 
     def __iter__(self) -> Iterator[Frame]:
         reader = VideoReader(str(self.path), self._clock)

@@ -326,7 +326,7 @@ def test_the_python_api_opens_a_bundle_and_names_wrong_options(small_bundle: Bun
     import ocl_edge
     from ocl_edge.errors import UsageError
 
-    session = ocl_edge.open(small_bundle.path, norm_every=4, lr=0.1)
+    session = ocl_edge.open(small_bundle.path, norm_every=4, lr=0.1, opening=1)
     assert (session.setup.realtime.norm_every, session.setup.settings.lr) == (4, 0.1)
     assert session.step(np.zeros((40, 50, 3), np.uint8)).mask.shape == (40, 50)
     with pytest.raises(UsageError, match="unknown options: speed; known: adapt_every"):

@@ -234,7 +234,7 @@ def test_a_pass_goes_on_where_it_was_killed(
 ) -> None:
     """Two rounds of six frames, killed in either; weights, momentum and restoration go on bit for bit."""
     pairs = LabelledFrames.find(str(frames), labels)
-    options = SessionOptions(method, lr=0.1, restoration=0.2, seed=3)
+    options = SessionOptions(method, lr=0.1, restoration=0.2, seed=3, opening=1.0)
     settings = options.settings_over(small_bundle.manifest.adaptation)
     cell = Trial(options, settings, Corruption("contrast", 2), 2, None)
 
@@ -335,7 +335,7 @@ def test_a_file_of_another_evaluation_is_kept(
 
 def test_passes_of_other_defaults_are_other_passes(small_bundle: Bundle) -> None:
     """A later version may have other defaults; its passes are not those of this one."""
-    options = SessionOptions("ocl-full")
+    options = SessionOptions("ocl-full", opening=1.0)
     settings = options.settings_over(small_bundle.manifest.adaptation)
     cells = [
         Trial(options, s, Corruption(), 1, None) for s in (settings, settings.model_copy(update={"lr": 2e-5}))

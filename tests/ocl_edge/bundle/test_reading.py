@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ocl_edge.bundle.reading import Bundle, load_norms
+from ocl_edge.bundle.reading import Bundle, load_head_weights, load_norms
 from ocl_edge.errors import BundleError
 
 Change = Callable[[dict[str, Any]], object]

@@ -9,7 +9,7 @@ from torch import nn
 from ocl_edge.errors import UsageError
 from ocl_edge.method.guard import Guard, GuardLimits, compare_heads, violation_of
 from ocl_edge.method.settings import AdaptationDefaults
-from ocl_edge.method.verdict import Reason, Signals, Verdict, words_of_guard
+from ocl_edge.method.verdict import Reason, Signals, Verdict, Violation, words_of_guard
 from ocl_edge.method.weights import TrainableWeights
 
 GOOD = Signals(0.05, 0.02, 1.0, 0.1)
@@ -169,3 +169,19 @@ def test_state_survives_a_round_trip() -> None:
         g.judge(MADE, BAD)
     assert weights.weights_sha256() == other_weights.weights_sha256()
     assert guard.export_state()[1] == other.export_state()[1]
+
+
+def test_a_network_that_is_sure_of_everything_breaks_no_limit() -> None:
+    """Entropies of 1e-3 and 1e-8 nats have a huge ratio that means nothing; 0.9 and 0.01 have a real one."""
+
+    def logits(margin: float) -> torch.Tensor:
+        return torch.tensor([margin, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+
+    def signals(adapted: float, frozen: float) -> Signals:
+        return compare_heads(logits(adapted), logits(frozen), 0.0)
+
+    for adapted, frozen in ((9.0, 20.0), (20.0, 9.0)):
+        assert signals(adapted, frozen).entropy_ratio == 1.0
+        assert violation_of(signals(adapted, frozen), GuardLimits()) is None
+    assert violation_of(signals(1.0, 20.0), GuardLimits()) is Violation.ENTROPY_RATIO
+    assert violation_of(signals(20.0, 1.0), GuardLimits()) is Violation.ENTROPY_RATIO

@@ -127,7 +127,7 @@ def test_background_updates_on_the_second_stream_learn_what_inline_ones_do(gpu_b
     images = [np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8) for seed in range(10)]
     learned = []
     for update in ("inline", "background"):
-        options = SessionOptions(backend=str(FLAVOUR), head="engine", lr=0.01)
+        options = SessionOptions(backend=str(FLAVOUR), head="engine", lr=0.01, opening=1.0)
         session = open_session(
             gpu_bundle, options, RealtimeOptions(adapt_every=1, statistics_limit=1e9, update=update)
         )

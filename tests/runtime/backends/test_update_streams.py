@@ -44,7 +44,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCuda:
 
 def opened(bundle: Bundle, head: HeadKind = "engine") -> tuple[Session, HandExecutor]:
     store_fake_engines(bundle)
-    worker, options = HandExecutor(), SessionOptions(backend="tensorrt", head=head, lr=0.01)
+    worker, options = HandExecutor(), SessionOptions(backend="tensorrt", head=head, lr=0.01, opening=1.0)
     session = open_session(bundle, options, IN_BACKGROUND, executor=worker)
     return session, worker
 

@@ -145,7 +145,7 @@ def test_lost_lines_are_counted_said_once_and_the_journal_goes_on(tmp_path: Path
 
 def test_a_state_that_cannot_be_saved_costs_no_frame(small_bundle: Bundle, tmp_path: Path) -> None:
     clock, said = SimulatedClock(), []
-    session = open_session(small_bundle, SessionOptions(prior=0.8, lr=0.01), ANY, clock)
+    session = open_session(small_bundle, SessionOptions(prior=0.8, lr=0.01, opening=1.0), ANY, clock)
     store = StateStore(tmp_path / "state", session)
     kept = RunRecords(None, store, 1.0, said.append, clock.now)
     for index in range(12):
@@ -205,7 +205,9 @@ def test_a_schedule_on_a_full_disk_costs_no_mask_and_no_state(
 
 
 def test_a_run_that_ends_in_an_error_saves(small_bundle: Bundle, tmp_path: Path) -> None:
-    session = open_session(small_bundle, SessionOptions(prior=0.8, lr=0.01), ANY, SimulatedClock())
+    session = open_session(
+        small_bundle, SessionOptions(prior=0.8, lr=0.01, opening=1.0), ANY, SimulatedClock()
+    )
     failure = pytest.raises(OutputError, match="cannot write a mask")
     with failure, records(session, None, tmp_path / "state", 1e9, "no"):
         session.step(random_image(0))

@@ -115,7 +115,7 @@ def test_a_tape_of_another_run_is_refused(small_bundle: Bundle, frames: Path, tm
     tape = Tape.read(path)
     with pytest.raises(StateError, match=r"with tau_s 8\.0, this run has 3\.0"):
         tape.play_in(background(small_bundle, tau_s=3.0))
-    options = SessionOptions(prior=0.8, lr=0.002, seed=4)
+    options = SessionOptions(prior=0.8, lr=0.002, seed=4, opening=1.0)
     other = open_session(small_bundle, options, replace(ANY, update="background"))
     with pytest.raises(StateError, match="from another state"):
         tape.play_in(other)

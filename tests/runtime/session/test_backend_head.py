@@ -101,7 +101,7 @@ def test_snapshots_are_not_changed_by_later_steps(small_bundle: Bundle) -> None:
 
 def test_paper_mode_gives_the_same_masks_and_losses(small_bundle: Bundle) -> None:
     sessions = [
-        open_session(small_bundle, SessionOptions(head=kind, backend="onnxruntime"))
+        open_session(small_bundle, SessionOptions(head=kind, backend="onnxruntime", opening=1.0))
         for kind in ("torch", "engine")
     ]
     for index in range(12):
@@ -114,7 +114,7 @@ def test_paper_mode_gives_the_same_masks_and_losses(small_bundle: Bundle) -> Non
 
 
 def realtime(bundle: Bundle, head: str, **options: float) -> Session:
-    chosen = SessionOptions(head=head, backend="onnxruntime", prior=0.8, **options)  # type: ignore[arg-type]
+    chosen = SessionOptions(head=head, backend="onnxruntime", prior=0.8, **options, opening=1.0)  # type: ignore[arg-type]
     return open_session(bundle, chosen, RealtimeOptions(adapt_every=1, statistics_limit=1e9))
 
 
@@ -164,14 +164,14 @@ def test_what_cannot_run_in_the_engine_is_refused_with_the_way_out(small_bundle:
     with pytest.raises(
         BundleError, match=r"no head graphs \(a head of two layers\); --head torch needs none"
     ):
-        open_session(bundle, SessionOptions(head="engine"))
+        open_session(bundle, SessionOptions(head="engine", opening=1.0))
     with pytest.raises(
         BackendError, match=r"torch backend here cannot run head and head_step: --head torch, or"
     ):
         BackendHead(small_bundle, TorchBackend(small_bundle), SETTINGS)
     for method in ("tent-head", "ocl-full"):
         with pytest.raises(UsageError, match=rf"{method}.*--head torch"):
-            open_session(small_bundle, SessionOptions(method, head="engine"))
+            open_session(small_bundle, SessionOptions(method, head="engine", opening=1.0))
     with pytest.raises(UsageError, match="OCL as its loss"):
         both_heads(small_bundle)[1].adapt(pair_of(0), entropy, Stopwatch())
 

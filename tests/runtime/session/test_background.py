@@ -240,7 +240,10 @@ def test_a_signal_settles_the_update_in_flight(
 
 def test_the_guard_and_the_limits_hold_in_the_background(small_bundle: Bundle) -> None:
     hand = HandExecutor()
-    options, realtime = SessionOptions(prior=0.8, lr=20.0, restoration=0.0), replace(ANY, update="background")
+    options, realtime = (
+        SessionOptions(prior=0.8, lr=20.0, restoration=0.0, opening=1.0),
+        replace(ANY, update="background"),
+    )
     session = open_session(small_bundle, options, realtime, SimulatedClock(), hand)
     for index in range(30):
         session.step(random_image(index))
@@ -264,13 +267,13 @@ def test_warming_up_in_the_background_changes_nothing(small_bundle: Bundle) -> N
 
 
 def test_the_python_api_runs_in_the_background(small_bundle: Bundle) -> None:
-    session = ocl_edge.open(small_bundle.path, update="background", statistics_limit=1e9)
+    session = ocl_edge.open(small_bundle.path, update="background", statistics_limit=1e9, opening=1)
     reasons = [session.step(random_image(index)).verdict.reason for index in range(3)]
     assert reasons[0] is Reason.IN_BACKGROUND
     session.settle()
     assert session.weights.distance_from_source() > 0
     session.close()
-    with_norms_only = ocl_edge.open(small_bundle.path, method="norm", update="background")
+    with_norms_only = ocl_edge.open(small_bundle.path, method="norm", update="background", opening=1)
     assert with_norms_only.step(random_image(0)).verdict.reason is Reason.NOTHING_TRAINS
     with_norms_only.close()
 

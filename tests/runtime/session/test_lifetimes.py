@@ -31,7 +31,7 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[HostBackend]:
 def test_the_end_of_a_with_closes_every_backend_once(
     small_bundle: Bundle, closed: list[HostBackend], realtime: RealtimeOptions | None
 ) -> None:
-    with open_session(small_bundle, SessionOptions(backend="onnxruntime"), realtime) as session:
+    with open_session(small_bundle, SessionOptions(backend="onnxruntime", opening=1.0), realtime) as session:
         session.step(random_image(0))
         assert closed == []
     assert len(closed) == len(set(map(id, closed))) == (2 if session.setup.updates_in_background else 1)
@@ -47,7 +47,7 @@ def test_a_head_that_cannot_be_opened_closes_the_backend(
 
     monkeypatch.setattr("ocl_edge_runtime.session.opening.TrainableHead", broken)
     with pytest.raises(BundleError, match="the head is damaged"):
-        open_session(small_bundle, SessionOptions(backend="onnxruntime"))
+        open_session(small_bundle, SessionOptions(backend="onnxruntime", opening=1.0))
     assert len(closed) == 1
 
 

@@ -81,7 +81,8 @@ class ReferenceLoop:
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
 def test_paper_mode_equals_the_published_loop_step_by_step(small_bundle: Bundle, backend: str) -> None:
     session = open_session(
-        small_bundle, SessionOptions("ocl-head", backend=backend, prior=PRIOR, lr=LR, restoration=0.0)
+        small_bundle,
+        SessionOptions("ocl-head", backend=backend, prior=PRIOR, lr=LR, restoration=0.0, opening=1.0),
     )
     reference = ReferenceLoop(PRIOR)
     for index in range(12):
@@ -106,7 +107,9 @@ def test_the_other_methods_equal_their_formulas_over_twenty_frames(
     small_bundle: Bundle, method: str, trains: str
 ) -> None:
     lr = 0.01 if trains != "head" else 0.1
-    session = open_session(small_bundle, SessionOptions(method, prior=PRIOR, lr=lr, restoration=0.0))
+    session = open_session(
+        small_bundle, SessionOptions(method, prior=PRIOR, lr=lr, restoration=0.0, opening=1.0)
+    )
     reference = ReferenceLoop(PRIOR, trains)
     for index in range(20):
         image = random_image(index)
@@ -126,8 +129,8 @@ def test_the_other_methods_equal_their_formulas_over_twenty_frames(
 
 def test_norm_modulates_and_trains_nothing(small_bundle: Bundle) -> None:
     norm, head = (
-        open_session(small_bundle, SessionOptions("norm")),
-        open_session(small_bundle, SessionOptions(lr=0.0, restoration=0)),
+        open_session(small_bundle, SessionOptions("norm", opening=1.0)),
+        open_session(small_bundle, SessionOptions(lr=0.0, restoration=0, opening=1.0)),
     )
     frozen = open_session(small_bundle, SessionOptions("frozen", "pair"))
     image = random_image(3)
@@ -160,8 +163,8 @@ def test_frozen_mode_equals_the_network_and_changes_nothing(small_bundle: Bundle
 
 def test_the_mask_is_made_before_the_update(small_bundle: Bundle) -> None:
     image = random_image(0)
-    wild = open_session(small_bundle, SessionOptions(lr=1e4, restoration=0.0))
-    calm = open_session(small_bundle, SessionOptions(lr=0.0, restoration=0.0))
+    wild = open_session(small_bundle, SessionOptions(lr=1e4, restoration=0.0, opening=1.0))
+    calm = open_session(small_bundle, SessionOptions(lr=0.0, restoration=0.0, opening=1.0))
     mask = wild.predict(image)
     before = wild.weights.weights_sha256()
     assert np.array_equal(mask, calm.predict(image))
@@ -171,7 +174,7 @@ def test_the_mask_is_made_before_the_update(small_bundle: Bundle) -> None:
 
 
 def test_adapting_twice_on_one_frame_does_nothing(small_bundle: Bundle) -> None:
-    session = open_session(small_bundle)
+    session = open_session(small_bundle, SessionOptions(opening=1.0))
     session.predict(random_image(0))
     assert session.adapt().applied
     once = session.weights.weights_sha256()
@@ -182,7 +185,7 @@ def test_adapting_twice_on_one_frame_does_nothing(small_bundle: Bundle) -> None:
 def test_seeds_make_runs_repeatable(small_bundle: Bundle) -> None:
     hashes = []
     for seed in (0, 0, 1):
-        session = open_session(small_bundle, SessionOptions(seed=seed))
+        session = open_session(small_bundle, SessionOptions(seed=seed, opening=1.0))
         for index in range(4):
             session.step(random_image(index))
         hashes.append(session.weights.weights_sha256())
@@ -190,12 +193,12 @@ def test_seeds_make_runs_repeatable(small_bundle: Bundle) -> None:
 
 
 def test_every_stage_is_timed(small_bundle: Bundle) -> None:
-    stages = list(open_session(small_bundle).step(random_image(0)).timings_ms)
+    stages = list(open_session(small_bundle, SessionOptions(opening=1.0)).step(random_image(0)).timings_ms)
     assert stages == ["preprocess", "backbone", "head", "tail", "loss", "backward", "step", "restore"]
 
 
 def test_a_wrong_image_is_refused_and_the_next_one_works(small_bundle: Bundle) -> None:
-    session = open_session(small_bundle)
+    session = open_session(small_bundle, SessionOptions(opening=1.0))
     with pytest.raises(FrameError, match="NaN"):
         session.step(np.full((8, 8, 3), np.nan))
     assert session.step(random_image(0)).verdict.applied
@@ -203,7 +206,7 @@ def test_a_wrong_image_is_refused_and_the_next_one_works(small_bundle: Bundle) -
 
 def test_paper_mode_refuses_a_single_view(small_bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="view pair"):
-        open_session(small_bundle, SessionOptions("ocl-head", "single"))
+        open_session(small_bundle, SessionOptions("ocl-head", "single", opening=1.0))
 
 
 def test_more_classes_than_a_mask_can_hold_are_refused(small_bundle: Bundle) -> None:

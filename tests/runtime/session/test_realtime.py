@@ -31,7 +31,7 @@ from tests.doubles.sessions import ANY
 
 # the small network has never seen the blobs of these tests: its statistics are far from the source's
 def session_of(bundle: Bundle, clock: SimulatedClock | None = None, **changes: object) -> Session:
-    options = SessionOptions(prior=0.8, lr=0.1)
+    options = SessionOptions(prior=0.8, lr=0.1, opening=1.0)
     return open_session(bundle, options, replace(ANY, **changes), clock or SimulatedClock())  # type: ignore[arg-type]
 
 
@@ -108,9 +108,11 @@ def test_measuring_under_fed_back_vectors_stays_out(small_bundle: Bundle) -> Non
 
 def test_the_update_equals_paper_mode_under_the_same_norms(small_bundle: Bundle) -> None:
     """With prior 1 both modes see the source statistics; then one update must be the same."""
-    paper = open_session(small_bundle, SessionOptions(prior=1.0, lr=0.1, seed=3))
+    paper = open_session(small_bundle, SessionOptions(prior=1.0, lr=0.1, seed=3, opening=1.0))
     realtime = open_session(
-        small_bundle, SessionOptions(prior=1.0, lr=0.1, seed=3), replace(ANY, loss_stride=1, guarded=False)
+        small_bundle,
+        SessionOptions(prior=1.0, lr=0.1, seed=3, opening=1.0),
+        replace(ANY, loss_stride=1, guarded=False),
     )
     for index in range(5):
         expected = paper.step(random_image(index))
@@ -127,10 +129,10 @@ def features_of_view(session: Session, view: torch.Tensor) -> torch.Tensor:
 
 def test_each_view_is_normalised_with_its_own_statistics(small_bundle: Bundle) -> None:
     """Paper mode pools the statistics of both views; here each goes through the backbone alone."""
-    options = SessionOptions(lr=0.1, seed=3, backend="torch")
+    options = SessionOptions(lr=0.1, seed=3, backend="torch", opening=1.0)
     session = open_session(small_bundle, options, replace(ANY, loss_stride=1, guarded=False))
     reference = TrainableHead(load_head(small_bundle), session.setup.settings, seed=3)
-    alone = open_session(small_bundle, SessionOptions("norm", backend="torch"))
+    alone = open_session(small_bundle, SessionOptions("norm", backend="torch", opening=1.0))
     for index in range(5):
         image = random_image(index)
         views = alone.segmenter.preprocessor.pair(image).clone()
@@ -281,9 +283,11 @@ def test_features_that_are_not_finite_renew_no_vectors(small_bundle: Bundle) -> 
 
 def test_a_learning_rate_a_hundred_times_too_high_is_caught_by_the_guard_alone(small_bundle: Bundle) -> None:
     def disagreement(guarded: bool) -> tuple[float, Session]:
-        options = SessionOptions(prior=0.8, lr=20.0, restoration=0.0)
+        options = SessionOptions(prior=0.8, lr=20.0, restoration=0.0, opening=1.0)
         session = open_session(small_bundle, options, replace(ANY, guarded=guarded), SimulatedClock())
-        norm = open_session(small_bundle, SessionOptions("norm", prior=0.8), ANY, SimulatedClock())
+        norm = open_session(
+            small_bundle, SessionOptions("norm", prior=0.8, opening=1.0), ANY, SimulatedClock()
+        )
         different = []
         for index in range(40):
             image = random_image(index)
@@ -330,17 +334,17 @@ def test_frames_of_changing_size_keep_their_size(small_bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("method", ["norm", "ocl-head", "tent-head"])
 def test_the_single_view_may_be_asked_for(small_bundle: Bundle, method: str) -> None:
-    session = open_session(small_bundle, SessionOptions(method, "single"), ANY, SimulatedClock())
+    session = open_session(small_bundle, SessionOptions(method, "single", opening=1.0), ANY, SimulatedClock())
     assert session.setup.views == "single"
     assert session.step(random_image(0)).verdict.applied == (method != "norm")
     with pytest.raises(UsageError, match="leave out --views pair"):
-        open_session(small_bundle, SessionOptions(method, "pair"), ANY)
+        open_session(small_bundle, SessionOptions(method, "pair", opening=1.0), ANY)
 
 
 def test_a_run_can_be_repeated_from_its_facts(small_bundle: Bundle) -> None:
     session = open_session(
         small_bundle,
-        SessionOptions(prior=0.8, lr=0.1, restoration=0.3, seed=7, threads=1),
+        SessionOptions(prior=0.8, lr=0.1, restoration=0.3, seed=7, threads=1, opening=1.0),
         replace(ANY, norm_every=2, tau_s=3.0, limits=GuardLimits(strikes=5)),
         SimulatedClock(),
     )
@@ -350,7 +354,12 @@ def test_a_run_can_be_repeated_from_its_facts(small_bundle: Bundle) -> None:
     assert (facts["seed"], facts["threads"], facts["precision"]) == (7, 1, None)
     settings = {name: facts["settings"][name] for name in ("lr", "restoration")}
     options = SessionOptions(
-        facts["method"], facts["views"], facts["backend"], tuple(facts["settings"]["prior"]), **settings
+        facts["method"],
+        facts["views"],
+        facts["backend"],
+        tuple(facts["settings"]["prior"]),
+        **settings,
+        opening=1.0,
     )
     realtime = facts["realtime"] | {"limits": GuardLimits(**facts["realtime"]["limits"])}
     assert RealtimeOptions(**realtime) == session.setup.realtime
@@ -386,6 +395,6 @@ def test_options_out_of_range_are_refused_by_name(name: str, values: tuple[objec
 
 def test_methods_that_train_the_backbone_are_refused(small_bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="not ocl-full"):
-        open_session(small_bundle, SessionOptions("ocl-full"), ANY)
+        open_session(small_bundle, SessionOptions("ocl-full", opening=1.0), ANY)
     with pytest.raises(UsageError, match="not frozen"):
         open_session(small_bundle, SessionOptions("frozen"), ANY)

@@ -7,19 +7,20 @@ import pytest
 import torch
 
 from ocl_edge.errors import FrameError
+from ocl_edge.method.home import FixedOpening
 from ocl_edge.method.norms import SourceNorms
 from ocl_edge.method.verdict import Reason
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
 from ocl_edge.network.tail import Tail
 from ocl_edge.timings import MASK_STAGES, Stopwatch
-from ocl_edge_runtime.session.norm_vectors import FixedNorms, NormPolicy, NormVectors
+from ocl_edge_runtime.session.norm_vectors import MeasuredNorms, NormPolicy, NormVectors, TrainedNorms
+from ocl_edge_runtime.session.openness import Openness
 from ocl_edge_runtime.session.options import RealtimeOptions
 from ocl_edge_runtime.session.segmenter import Segmenter
 from tests.doubles.clock import SimulatedClock
 from tests.doubles.images import random_image
 from tests.doubles.segmenter_parts import ColourBackbone, ColourHead
 
-ANCHOR = {"anchor_statistics": torch.zeros(2, 3), "anchor_weight": torch.ones(1, 3)}
 PLAIN_COLOURS = InputSpec(height=40, width=50, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
@@ -28,23 +29,27 @@ def segmenter_of(norms: NormPolicy, backbone: ColourBackbone, pair: bool = False
     return Segmenter(*parts, pair=pair)
 
 
-def norm_vectors(norm_every: int = 1, limit: float = 1e9) -> NormVectors:
+def openness(opening: float = 1.0) -> Openness:
     trained = SourceNorms(torch.zeros(3), *(torch.ones(3) for _ in range(2)), torch.zeros(3), torch.zeros(3))
+    return Openness(trained, torch.full((1, 3), 0.5), FixedOpening(opening), None)
+
+
+def norm_vectors(norm_every: int = 1, limit: float = 1e9) -> NormVectors:
     options = RealtimeOptions(norm_every, statistics_limit=limit)
-    return NormVectors(trained, torch.full((1, 3), 0.5), options, SimulatedClock())
+    return NormVectors(openness(), options, SimulatedClock())
 
 
 @pytest.mark.parametrize("pair", [False, True])
 def test_the_mask_is_the_strongest_class_of_every_pixel(pair: bool) -> None:
     image = random_image(0)
-    seen = segmenter_of(FixedNorms("plain", {}), ColourBackbone(), pair).see(image)
+    seen = segmenter_of(TrainedNorms(), ColourBackbone(), pair).see(image)
     assert np.array_equal(seen.mask, image.argmax(2))
     assert seen.views.shape == (2 if pair else 1, 3, 40, 50)
     assert seen.unfit is None
 
 
 def test_every_stage_has_one_lap() -> None:
-    segmenter = segmenter_of(FixedNorms("plain", {}), ColourBackbone())
+    segmenter = segmenter_of(TrainedNorms(), ColourBackbone())
     segmenter.watch.start()
     segmenter.see(random_image(0))
     assert [span.stage for span in segmenter.watch.spans] == list(MASK_STAGES)
@@ -52,8 +57,8 @@ def test_every_stage_has_one_lap() -> None:
 
 def test_the_norm_policy_chooses_form_and_inputs() -> None:
     backbone = ColourBackbone()
-    segmenter_of(FixedNorms("plain", {}), backbone).see(random_image(0), measured=True)
-    segmenter_of(FixedNorms("measured", ANCHOR), backbone).see(random_image(0), measured=False)
+    segmenter_of(TrainedNorms(), backbone).see(random_image(0), measured=True)
+    segmenter_of(MeasuredNorms(openness()), backbone).see(random_image(0), measured=False)
     realtime = segmenter_of(norm_vectors(), backbone)
     realtime.see(random_image(0), measured=True)
     realtime.see(random_image(0), measured=False)
@@ -99,4 +104,4 @@ def test_statistics_that_are_too_far_are_refused_with_their_distance() -> None:
 
 def test_a_wrong_image_is_refused() -> None:
     with pytest.raises(FrameError, match="uint8"):
-        segmenter_of(FixedNorms("plain", {}), ColourBackbone()).see(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
+        segmenter_of(TrainedNorms(), ColourBackbone()).see(np.zeros((4, 4, 3)))  # type: ignore[arg-type]

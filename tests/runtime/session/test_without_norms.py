@@ -89,7 +89,9 @@ def test_every_form_equals_pytorch(
 def test_paper_mode_gives_pytorchs_mask_and_learns(
     bundle: Bundle, network: small_network.WithoutBatchNorm, method: str, name: str
 ) -> None:
-    session = open_session(bundle, SessionOptions(method, backend=backend_or_skip(name), threads=1, lr=0.1))
+    session = open_session(
+        bundle, SessionOptions(method, backend=backend_or_skip(name), threads=1, lr=0.1, opening=1.0)
+    )
     image = random_image(0, HEIGHT, WIDTH)
     result = session.step(image)
     assert np.array_equal(result.mask, mask_of(network, session.segmenter.preprocessor.pair(image)))
@@ -108,7 +110,9 @@ def test_realtime_mode_gives_pytorchs_mask_and_learns(
     options: dict[str, object],
 ) -> None:
     session = open_session(
-        bundle, SessionOptions(backend=backend_or_skip(name), threads=1), RealtimeOptions(**options)
+        bundle,
+        SessionOptions(backend=backend_or_skip(name), threads=1, opening=1.0),
+        RealtimeOptions(**options),
     )
     session.warm_up()
     image = random_image(0, HEIGHT, WIDTH)
@@ -125,7 +129,7 @@ def test_realtime_mode_gives_pytorchs_mask_and_learns(
 @pytest.mark.parametrize("method", ["ocl-norm", "tent"])
 def test_a_method_of_the_norms_alone_is_refused(bundle: Bundle, method: str) -> None:
     with pytest.raises(UsageError, match=f"{method} trains weight and bias of BatchNorm layers"):
-        open_session(bundle, SessionOptions(method))
+        open_session(bundle, SessionOptions(method, opening=1.0))
 
 
 @pytest.mark.parametrize("arguments", [[], ["--norm-every", "auto"], ["--mode", "paper", "--prior", "0.7"]])

@@ -1,0 +1,37 @@
+"""How far from the trained statistics a frame of pure noise is: the scale of distances in this network."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from ocl_edge.method.norms import DEFAULT_PRIOR, prior_of_channels, statistics_distance
+from ocl_edge.network.forms import build_form, list_norms, source_tensors
+from ocl_edge.network.preprocess import InputSpec
+
+
+@torch.no_grad()
+def noise_distances(backbone: fx.GraphModule, frame: InputSpec, stat_rows: int) -> tuple[float, float] | None:
+    """`statistics_distance` of pixels that are random and independent, with norms unmixed and wide open.
+
+    None where there are no norms.
+
+    Args:
+        backbone: captured.
+        frame: size and normalisation of the input.
+        stat_rows: as for `build_form`.
+    """
+    norms = list_norms(backbone)
+    if not norms:
+        return None
+    pixels = torch.rand(1, 3, frame.height, frame.width, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (frame.mean, frame.std))
+    trained = source_tensors(backbone)
+    statistics = torch.stack((trained["mean"], trained["var"]))
+    measured = build_form(backbone, "measured", stat_rows)
+    prior = prior_of_channels([norm.channels for norm in norms], DEFAULT_PRIOR)
+    unmixed, wide_open = (
+        statistics_distance(measured((pixels - mean) / std, statistics, weight)[-1], statistics)
+        for weight in (torch.ones_like(prior), prior)
+    )
+    return unmixed, wide_open

@@ -1,0 +1,213 @@
+"""How far from home a frame is, and how far adaptation opens there.
+
+Home is what a network was trained for. Its norms remember it: what training left in them is home's
+mean and variance. A norm that no other norm feeds sees the same input however the norms are mixed, so its
+statistics tell the distance from home in every pass, with no second one; those norms *sense*.
+
+The **opening**, 0 to 1, follows that distance: 0 is the frozen network, 1 full adaptation. It scales the
+mixing of the norms and the rate of the head. How its constants were found: docs/ablation.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ocl_edge.method.norms import TINY_VARIANCE
+from ocl_edge.method.settings import AdaptationDefaults
+
+SPREAD_AWAY, SHIFT_AWAY, POWER = 0.16, 0.25, 3.0
+"""A spread or shift of this size alone is a distance of 1; together they add up as a norm of this power."""
+HOME_UNTIL, AWAY_FROM = 1.15, 1.5
+"""Distances between which the opening rises from 0 to 1."""
+TAU_S = 1.5
+"""Time constant of the opening, seconds of stream time."""
+LEAST_CLOSING = 0.36
+"""It closes by at least this share a frame: nine lead from 1 to `SHUT`, the tenth is the frozen network's."""
+SHUT = 0.02
+"""An opening below this is 0."""
+LONGEST_STEP_S = 1.0
+"""An update stands for this much stream time at most."""
+
+REFERENCE_NOISE = 0.61
+"""Distance of pure noise in a network for which a limit of statistics holds as it is: 0.55 is 0.9 of it."""
+
+
+class SensingNorms:
+    """What training left in the norms that sense.
+
+    Args:
+        trained: statistics of all norms, float32 [2, S].
+        channels: of every norm, in order of execution.
+        sensing: indices of the norms that no other norm feeds; at least one.
+    """
+
+    def __init__(self, trained: Tensor, channels: Sequence[int], sensing: Sequence[int]) -> None:
+        ends = torch.tensor(channels).cumsum(0).tolist()
+        self._slices = [slice(ends[index] - channels[index], ends[index]) for index in sensing]
+        self._trained = trained
+
+    def parts(self, statistics: Tensor) -> tuple[float, float]:
+        """Spread and shift of a frame's statistics, both means over the channels of all sensing norms.
+
+        With r = half the log ratio of a channel's variance to the trained one, the spread is \\|r - mean of
+        the norm's r\\|: nothing for another exposure or contrast, which scales all channels alike; much for
+        noise, which raises the high frequencies, and for blur and fog, which lower them. The shift is the
+        distance of the means in trained deviations: much for snow, brightness, or another camera.
+
+        Args:
+            statistics: of all norms, float32 [2, S].
+        """
+        spreads, shifts = [], []
+        for own in self._slices:
+            (mean, var), (trained_mean, trained_var) = statistics[:, own], self._trained[:, own]
+            var, trained_var = var.clamp(min=0) + TINY_VARIANCE, trained_var + TINY_VARIANCE
+            half_log_ratio = 0.5 * (var / trained_var).log()
+            spreads.append((half_log_ratio - half_log_ratio.mean()).abs())
+            shifts.append((mean - trained_mean).abs() * trained_var.rsqrt())
+        return float(torch.cat(spreads).mean()), float(torch.cat(shifts).mean())
+
+    def distance(self, statistics: Tensor) -> float:
+        """From home, about 1 at its border: ((spread / 0.16)^3 + (shift / 0.25)^3)^(1/3).
+
+        NaN where a statistic of a sensing norm is not finite.
+        """
+        spread, shift = self.parts(statistics)
+        return float(((spread / SPREAD_AWAY) ** POWER + (shift / SHIFT_AWAY) ** POWER) ** (1 / POWER))
+
+
+def opening_at(distance: float) -> float:
+    """How far adaptation opens at a distance, 0 to 1; 0 where the distance is not finite."""
+    if not math.isfinite(distance):
+        return 0.0
+    return min(1.0, max(0.0, (distance - HOME_UNTIL) / (AWAY_FROM - HOME_UNTIL)))
+
+
+def scaled_limit(limit: float, opening: float, noise: tuple[float, float]) -> float:
+    """A limit of statistics on the scale of a network.
+
+    Networks differ in how far their statistics move: pure noise is 0.34 away in CGNet and 0.83 in
+    ESPNetv2 0.5, and farther where norms are not mixed. The limit moves with it.
+
+    Args:
+        limit: for a network in which pure noise is `REFERENCE_NOISE` away, wide open.
+        opening: of the pass that measured.
+        noise: distance of pure noise in this network, unmixed and wide open.
+    """
+    unmixed, wide_open = noise
+    return limit * (unmixed + opening * (wide_open - unmixed)) / REFERENCE_NOISE
+
+
+class Opening(Protocol):
+    """How far a stream's adaptation is open."""
+
+    value: float
+    """For the next frame, 0 to 1."""
+
+    @property
+    def at_home(self) -> bool:
+        """Whether what was learned is to go."""
+
+    def follow(self, distance: float, dt_s: float, frames: int = 1) -> None:
+        """Take in the distance of a frame.
+
+        Args:
+            distance: from home.
+            dt_s: seconds of stream time since the last call.
+            frames: since the last call.
+        """
+
+    def export_state(self) -> dict[str, Tensor]:
+        """All that the next value depends on."""
+
+    def import_state(self, tensors: dict[str, Any]) -> None:
+        """Take over what `export_state` gave."""
+
+
+class FixedOpening:
+    """An opening that stays where it was set."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    @property
+    def at_home(self) -> bool:
+        return self.value == 0
+
+    def follow(self, distance: float, dt_s: float, frames: int = 1) -> None:
+        """It does not."""
+
+    def export_state(self) -> dict[str, Tensor]:
+        return {}
+
+    def import_state(self, tensors: dict[str, Any]) -> None:
+        """There is nothing to take over."""
+
+
+class FollowingOpening:
+    """An opening that follows the distance of the frames.
+
+    It goes by the lesser of the last two frames: one dazzled frame opens nothing. It opens with a time
+    constant of `TAU_S`, and closes as fast or faster, see `LEAST_CLOSING`. The first frame of a stream is
+    seen at 0, and what it shows is followed at once.
+    """
+
+    def __init__(self) -> None:
+        self.value = 0.0
+        self._started = False
+        self._newest = 0.0
+        self._largest = 0.0
+
+    @property
+    def at_home(self) -> bool:
+        """True if the last two frames were at home, or nothing is open."""
+        return self.value == 0 or self._largest == 0
+
+    def follow(self, distance: float, dt_s: float, frames: int = 1) -> None:
+        newest = opening_at(distance)
+        before = self._newest if self._started else newest
+        target, self._largest, self._newest = min(newest, before), max(newest, before), newest
+        step = 1 - math.exp(-max(0.0, dt_s) / TAU_S) if self._started else 1.0
+        if target < self.value:
+            step = max(1 - (1 - LEAST_CLOSING) ** frames, step)
+        self._started = True
+        self.value += step * (target - self.value)
+        if self.value < SHUT:
+            self.value = 0.0
+
+    def export_state(self) -> dict[str, Tensor]:
+        """One tensor, float64 [3]; none before the first frame."""
+        if not self._started:
+            return {}
+        held = [self.value, self._newest, self._largest]
+        return {"opening": torch.tensor(held, dtype=torch.float64)}
+
+    def import_state(self, tensors: dict[str, Any]) -> None:
+        held = tensors.get("opening")
+        self._started = held is not None
+        self.value, self._newest, self._largest = (0.0, 0.0, 0.0) if held is None else held.tolist()
+
+
+def paced(settings: AdaptationDefaults, opening: float, dt_s: float) -> AdaptationDefaults:
+    """Settings of one second, as those of an update that stands for ``dt_s`` of the stream.
+
+    What a second's gradients do in all, ``lr / (1 - momentum)``, stays the same however many updates it
+    has; momentum and the share of weights that restoration lets stand are powers of the time. So a drive
+    at 30 frames a second ends like the same drive at one.
+
+    Args:
+        settings: for one update a second.
+        opening: scales the rate.
+        dt_s: seconds since the update before, at most `LONGEST_STEP_S` of them count.
+    """
+    dt = min(max(dt_s, 0.0), LONGEST_STEP_S)
+    if dt == 1.0:  # to the bit what was set
+        return settings.model_copy(update={"lr": opening * settings.lr})
+    momentum = settings.momentum**dt if settings.momentum else 0.0
+    rate = opening * settings.lr * dt * (1 - momentum) / (1 - settings.momentum)
+    restoration = 1 - (1 - settings.restoration) ** dt
+    return settings.model_copy(update={"lr": rate, "momentum": momentum, "restoration": restoration})

@@ -1,0 +1,103 @@
+"""How far a session is open, and what its norms are mixed with there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ocl_edge.method.home import Opening, SensingNorms, scaled_limit
+from ocl_edge.method.norms import SourceNorms
+
+
+class Openness:
+    """The opening of a stream, fed with what its frames measure.
+
+    Args:
+        trained: what training left in the norms.
+        prior: weight of the trained statistics where the session is wide open, float32 [1, S].
+        opening: that follows.
+        sensing: tells the distance from home; None where nothing does.
+        noise: scales the limit of statistics (`scaled_limit`); None leaves it as it is.
+
+    Attributes:
+        distance: of the last frame that was measured, from home; None before the first.
+        followed_at: when that was there, seconds of stream time.
+    """
+
+    def __init__(
+        self,
+        trained: SourceNorms,
+        prior: Tensor,
+        opening: Opening,
+        sensing: SensingNorms | None,
+        noise: tuple[float, float] | None = None,
+    ) -> None:
+        self.trained = trained
+        self.distance: float | None = None
+        self.followed_at: float | None = None
+        self._prior = prior
+        self._opening = opening
+        self._sensing = sensing
+        self._noise = noise
+        self._frames = 0
+
+    @property
+    def value(self) -> float:
+        """For the next frame, 0 to 1."""
+        return self._opening.value
+
+    @property
+    def at_home(self) -> bool:
+        """Whether what the head learned is to go."""
+        return self._opening.at_home
+
+    def weight_at(self, opening: float) -> Tensor:
+        """Weight of the trained statistics at an opening, float32 [1, S]: 1 at 0, the very prior at 1."""
+        return torch.lerp(torch.ones_like(self._prior), self._prior, opening)
+
+    def limit_at(self, limit: float, opening: float) -> float:
+        """The limit of statistics that were measured at an opening."""
+        return limit if self._noise is None else scaled_limit(limit, opening, self._noise)
+
+    def anchor(self) -> dict[str, Tensor]:
+        """Inputs of the measured form beside the image; none where there are no norms."""
+        if not self._prior.numel():
+            return {}
+        return {"anchor_statistics": self.trained.statistics, "anchor_weight": self.weight_at(self.value)}
+
+    def follow(self, statistics: Tensor | None, arrived_at: float) -> None:
+        """Take in a frame.
+
+        Args:
+            statistics: that it measured, float32 [2, S]; None where it measured none.
+            arrived_at: when it was there, seconds of stream time.
+        """
+        self._frames += 1
+        if statistics is None or self._sensing is None:
+            return
+        self.distance = self._sensing.distance(statistics)
+        since = 0.0 if self.followed_at is None else arrived_at - self.followed_at
+        self._opening.follow(self.distance, since, self._frames)
+        self.followed_at, self._frames = arrived_at, 0
+
+    def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors, and facts that fit into JSON."""
+        tensors = self._opening.export_state()
+        return tensors, {"followed_at": self.followed_at, "frames_since": self._frames} if tensors else {}
+
+    def import_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], now_s: float) -> None:
+        """Take over what `export_state` gave; a state that has none of it begins anew. See `moved`."""
+        self._opening.import_state(dict(tensors))
+        self.distance = None
+        self.followed_at = moved(facts.get("followed_at"), facts["saved_at"], now_s)
+        self._frames = facts.get("frames_since", 0)
+
+
+def moved(moment: float | None, saved_at: float, now_s: float) -> float | None:
+    """A moment of a state, on a clock that shows ``now_s`` where the one before showed ``saved_at``."""
+    if moment is None or now_s == saved_at:
+        return moment
+    return now_s - (saved_at - moment)

@@ -1,0 +1,161 @@
+"""Distance, opening and pace, with numbers computed another way."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ocl_edge.method.home import (
+    FixedOpening,
+    FollowingOpening,
+    SensingNorms,
+    opening_at,
+    paced,
+    scaled_limit,
+)
+from ocl_edge.method.settings import AdaptationDefaults
+
+HOME, AWAY = 0.5, 3.0
+
+
+def test_spread_and_shift_are_means_over_the_sensing_channels() -> None:
+    rng = np.random.default_rng(0)
+    channels, sensing = (2, 3, 4), (0, 2)
+    trained = np.stack([rng.normal(size=9), rng.uniform(0.5, 2, 9)])
+    found = np.stack([rng.normal(size=9), rng.uniform(0.5, 2, 9)])
+    spreads, shifts = [], []
+    for start, end in ((0, 2), (5, 9)):
+        ratios = [math.log((found[1, c] + 1e-5) / (trained[1, c] + 1e-5)) / 2 for c in range(start, end)]
+        spreads += [abs(ratio - sum(ratios) / len(ratios)) for ratio in ratios]
+        shifts += [
+            abs(found[0, c] - trained[0, c]) / math.sqrt(trained[1, c] + 1e-5) for c in range(start, end)
+        ]
+    spread, shift = sum(spreads) / 6, sum(shifts) / 6
+    norms = SensingNorms(torch.tensor(trained, dtype=torch.float32), channels, sensing)
+    statistics = torch.tensor(found, dtype=torch.float32)
+    assert norms.parts(statistics) == pytest.approx((spread, shift), rel=1e-4)
+    expected = ((spread / 0.16) ** 3 + (shift / 0.25) ** 3) ** (1 / 3)
+    assert norms.distance(statistics) == pytest.approx(expected, rel=1e-4)
+
+
+def test_another_exposure_is_no_distance_and_noise_is_one() -> None:
+    trained = torch.stack((torch.zeros(4), torch.tensor([1.0, 2.0, 0.5, 0.1])))
+    norms = SensingNorms(trained, (4,), (0,))
+    darker = torch.stack((trained[0], 0.25 * trained[1]))
+    noisier = torch.stack((trained[0], trained[1] + torch.tensor([0.0, 0.0, 1.0, 1.0])))
+    assert norms.distance(darker) < 0.01
+    assert opening_at(norms.distance(noisier)) == 1
+    assert opening_at(norms.distance(torch.full((2, 4), torch.nan))) == 0
+
+
+def test_the_opening_rises_between_its_two_distances() -> None:
+    assert [opening_at(d) for d in (0.0, 1.15, 1.325, 1.5, 9.0)] == pytest.approx([0, 0, 0.5, 1, 1])
+    assert opening_at(math.nan) == opening_at(math.inf) == 0
+
+
+def test_the_first_frame_is_followed_at_once_and_one_dazzled_frame_opens_nothing() -> None:
+    away, home = FollowingOpening(), FollowingOpening()
+    assert away.value == 0
+    away.follow(AWAY, 0.0)
+    assert away.value == 1
+    for distance in (HOME, AWAY, HOME, HOME):
+        home.follow(distance, 1.0)
+        assert home.value == 0
+        assert home.at_home
+
+
+def test_it_opens_by_stream_time_and_not_by_frames() -> None:
+    slow, fast = FollowingOpening(), FollowingOpening()
+    for opening in (slow, fast):
+        opening.follow(HOME, 1.0)
+        opening.follow(AWAY, 1.0)
+    slow.follow(AWAY, 1.0)
+    for _ in range(30):
+        fast.follow(AWAY, 1 / 30)
+    assert slow.value == pytest.approx(1 - math.exp(-1 / 1.5))
+    assert fast.value == pytest.approx(slow.value)
+
+
+@pytest.mark.parametrize("fps", [1, 8, 30])
+def test_back_home_the_tenth_frame_is_seen_at_0(fps: int) -> None:
+    opening = FollowingOpening()
+    opening.follow(AWAY, 0.0)
+    seen_at = []
+    for _ in range(10):
+        seen_at.append(opening.value)
+        opening.follow(HOME, 1 / fps)
+    assert seen_at[-1] == 0
+    assert seen_at == sorted(seen_at, reverse=True)
+    assert max(a - b for a, b in itertools.pairwise(seen_at)) < 0.5  # no jump
+
+
+def test_frames_that_were_not_measured_count_when_it_closes() -> None:
+    each, eighth = FollowingOpening(), FollowingOpening()
+    for opening in (each, eighth):
+        opening.follow(AWAY, 0.0)
+    for _ in range(4):
+        each.follow(HOME, 0.01)
+    eighth.follow(HOME, 0.04, frames=4)
+    assert eighth.value == pytest.approx(each.value) == pytest.approx(0.64**4)
+
+
+def test_what_was_learned_goes_after_two_frames_at_home() -> None:
+    opening = FollowingOpening()
+    opening.follow(AWAY, 0.0)
+    opening.follow(HOME, 0.03)
+    assert not opening.at_home
+    opening.follow(HOME, 0.03)
+    assert opening.value > 0
+    assert opening.at_home
+    opening.follow(AWAY, 0.03)
+    assert not opening.at_home
+
+
+def test_a_state_goes_on_where_it_was() -> None:
+    one, other = FollowingOpening(), FollowingOpening()
+    for distance in (AWAY, 1.3, HOME):
+        one.follow(distance, 0.3)
+    other.import_state(one.export_state())
+    for distance in (HOME, 1.4, AWAY, AWAY):
+        one.follow(distance, 0.3)
+        other.follow(distance, 0.3)
+        assert other.value == one.value
+        assert other.at_home == one.at_home
+    other.import_state({})
+    assert other.value == 0
+
+
+def test_the_limit_of_statistics_moves_with_what_noise_is_in_a_network() -> None:
+    assert scaled_limit(0.55, 1.0, (1.5, 0.61)) == pytest.approx(0.55)
+    assert scaled_limit(0.55, 0.0, (1.22, 0.61)) == pytest.approx(1.1)
+    assert scaled_limit(0.55, 0.5, (1.22, 0.61)) == pytest.approx(0.825)
+    assert scaled_limit(0.55, 1.0, (9.9, 0.305)) == pytest.approx(0.275)
+
+
+def test_a_fixed_opening_stays() -> None:
+    opening = FixedOpening(0.3)
+    opening.follow(AWAY, 9.0)
+    assert opening.value == 0.3
+    assert not opening.at_home
+    assert FixedOpening(0.0).at_home
+
+
+def test_eight_updates_in_a_second_do_what_one_does() -> None:
+    settings = AdaptationDefaults(lr=0.1, momentum=0.9, restoration=0.02)
+    eighth = paced(settings, 1.0, 1 / 8)
+    assert eighth.momentum**8 == pytest.approx(0.9)
+    assert (1 - eighth.restoration) ** 8 == pytest.approx(0.98)
+    assert 8 * eighth.lr / (1 - eighth.momentum) == pytest.approx(0.1 / 0.1)
+
+
+def test_one_update_a_second_is_to_the_bit_what_was_set_and_the_opening_scales_the_rate() -> None:
+    settings = AdaptationDefaults(lr=0.1, momentum=0.9, restoration=0.02)
+    assert paced(settings, 1.0, 1.0) == settings
+    assert paced(settings, 1.0, 60.0) == settings  # a pause is no reason for a leap
+    assert paced(settings, 0.25, 1.0) == settings.model_copy(update={"lr": 0.025})
+    assert paced(settings, 1.0, 0.0).lr == 0
+    assert paced(settings.model_copy(update={"momentum": 0.0}), 0.5, 0.5).lr == pytest.approx(0.025)
