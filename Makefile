@@ -1,4 +1,4 @@
-# make setup | test | fuzz | test-fast | test-families | test-gpu | check | demo | demo-camvid | accuracy | home | bench | clean
+# make setup | test | fuzz | test-fast | test-families | test-other | test-gpu | check | demo | demo-camvid | accuracy | home | bench | clean
 PYTHON ?= python3
 DATA ?= ../shared/data
 VENV := .venv
@@ -10,7 +10,7 @@ OUT ?= out
 MINUTES ?= 30
 PYTEST_OPTIONS ?=
 
-.PHONY: setup test fuzz test-fast test-families test-gpu check demo demo-camvid accuracy home bench clean
+.PHONY: setup test fuzz test-fast test-families test-other test-gpu check demo demo-camvid accuracy home bench clean
 
 setup: $(READY)
 
@@ -33,6 +33,10 @@ test-families:
 	$(VENV)-families/bin/python -m pip install --quiet -c constraints-families.txt -e '.[cpu,openvino]' pytest \
 		segmentation-models-pytorch timm transformers
 	$(VENV)-families/bin/python -m pytest -m families tests/families $(PYTEST_OPTIONS)
+
+# Bundles and states of this machine in other systems' userlands. Needs root and debootstrap; see the script.
+test-other: setup
+	$(BIN)/python scripts/other_userland.py
 
 # Where there is a GPU and a TensorRT. In PYTHON's environment, because theirs (JetPack's) cannot be
 # installed into a venv: pip install -e '.[cpu]' pytest there first.
