@@ -201,7 +201,7 @@ def run_passes(passes: list[Pass], bundle: Bundle, data: Path, results: Path) ->
             "miou": result.miou,
             "iou": result.iou,
             "frame_miou": [None if v is None else round(v, 3) for v in result.frame_miou],
-            "weights_distance": session.weights.distance_from_source(),
+            "weights_distance": session.weights.distance_from_trained(),
         }
         append(results, line)
         print(

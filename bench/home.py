@@ -91,7 +91,7 @@ def run(
                 "frames": len(wanted),
                 "miou": round(100 * matrices[row].miou(), 2),
                 "opening": round(float(np.mean(openings[row])), 3),
-                "drift": round(session.weights.distance_from_source(), 4),
+                "drift": round(session.weights.distance_from_trained(), 4),
             }
             with results.open("a") as file:
                 file.write(json.dumps(line) + "\n")

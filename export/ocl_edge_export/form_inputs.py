@@ -11,7 +11,7 @@ from ocl_edge.network.forms import FormName, distinct_form
 
 
 def inputs_of_form(bundle: Bundle, form: FormName, images: Tensor) -> dict[str, Tensor]:
-    """A form's inputs for some images: source norm vectors, or source statistics at the bundle's prior.
+    """A form's inputs for some images: trained norm vectors, or trained statistics at the bundle's prior.
 
     Args:
         bundle: whose norms.

@@ -106,7 +106,7 @@ def check_head_graphs(
             assert update.applied, update.reason
             assert update.loss is not None
             loss = max(loss, abs(chain.step(pair) - update.loss))
-    moved = {name: p.detach() - torch_head.source[name] for name, p in torch_head.parameters.items()}
+    moved = {name: p.detach() - torch_head.trained[name] for name, p in torch_head.parameters.items()}
     weights = max(
         _relative(chain.state[short], torch_head.parameters[full].detach(), moved[full])
         for short, full in graphs.parameters.items()
@@ -140,7 +140,7 @@ class _Chain:
         self._twin = _torch_head(head, settings)  # of the same seed: draws the same weights to restore
         self._files = {name: directory / spec.file for name, spec in graphs.graphs.items()}
         self._names = graphs.parameters
-        source = {short: self._twin.source[full] for short, full in graphs.parameters.items()}
+        source = {short: self._twin.trained[full] for short, full in graphs.parameters.items()}
         self.state = dict(source) | {f"{n}_momentum": torch.zeros_like(w) for n, w in source.items()}
         self._fixed = {f"{n}_source": weight for n, weight in source.items()} | {
             name: torch.tensor([getattr(settings, name)]) for name in HYPERPARAMETERS

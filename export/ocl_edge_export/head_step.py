@@ -8,7 +8,7 @@ differentiation. All tensors are float32.
 
     head_step  features [2, F, h, w]   of the view pair (image, horizontal flip)
                weight, bias            and weight_momentum, bias_momentum, weight_source, bias_source
-               weight_restored, ...    not 0: this single weight returns to its source value
+               weight_restored, ...    not 0: this single weight returns to its trained value
                lr, momentum, weight_decay   [1] each
                -> loss [1], new_weight, new_bias, new_weight_momentum, new_bias_momentum
 

@@ -6,7 +6,7 @@ import torch
 from torch import fx
 
 from ocl_edge.method.norms import DEFAULT_PRIOR, prior_of_channels, statistics_distance
-from ocl_edge.network.forms import build_form, list_norms, source_tensors
+from ocl_edge.network.forms import build_form, list_norms, trained_tensors
 from ocl_edge.network.preprocess import InputSpec
 
 
@@ -26,7 +26,7 @@ def noise_distances(backbone: fx.GraphModule, frame: InputSpec, stat_rows: int) 
         return None
     pixels = torch.rand(1, 3, frame.height, frame.width, generator=torch.Generator().manual_seed(0))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (frame.mean, frame.std))
-    trained = source_tensors(backbone)
+    trained = trained_tensors(backbone)
     statistics = torch.stack((trained["mean"], trained["var"]))
     measured = build_form(backbone, "measured", stat_rows)
     prior = prior_of_channels([norm.channels for norm in norms], DEFAULT_PRIOR)

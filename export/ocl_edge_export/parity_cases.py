@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from ocl_edge.method.norms import DEFAULT_PRIOR, SourceNorms, prior_of_channels
+from ocl_edge.method.norms import DEFAULT_PRIOR, NormsAsTrained, prior_of_channels
 from ocl_edge.network.form_tensors import INPUTS
-from ocl_edge.network.forms import FORMS, FormName, build_form, distinct_form, list_norms, source_tensors
+from ocl_edge.network.forms import FORMS, FormName, build_form, distinct_form, list_norms, trained_tensors
 from ocl_edge_export.split import SplitNetwork
 
 
@@ -93,7 +93,7 @@ def _cases_of(
         for form in FORMS if all_forms else FORMS[:1]:
             yield Case(form, form, {"image": images}, *of_network)
         return
-    source = SourceNorms(**source_tensors(split.backbone))
+    source = NormsAsTrained(**trained_tensors(split.backbone))
     prior = prior_of_channels([norm.channels for norm in norms], DEFAULT_PRIOR)
 
     def inputs(form: FormName, *packed: Tensor) -> dict[str, Tensor]:

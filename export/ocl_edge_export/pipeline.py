@@ -20,7 +20,7 @@ from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
 from ocl_edge.errors import CaptureError, CheckpointError, SplitError, UsageError
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
-from ocl_edge.network.forms import FORMS, FormName, distinct_form, list_norms, source_tensors
+from ocl_edge.network.forms import FORMS, FormName, distinct_form, list_norms, trained_tensors
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec
@@ -227,7 +227,7 @@ def _write_graphs(
         models[form] = export_form(lowered, form, image, split.features, stat_rows)
     write_forms(models, write_programs(split, directory), directory)
     # not save_file, which does not raise OSError where the disk is full
-    (directory / "norms.safetensors").write_bytes(save(source_tensors(split.backbone)))
+    (directory / "norms.safetensors").write_bytes(save(trained_tensors(split.backbone)))
 
 
 def _head_graphs(

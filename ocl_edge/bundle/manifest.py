@@ -6,7 +6,7 @@ backbone.json            the plain backbone as a program that PyTorch runs and t
 head.json, tail.json     programs: the head; the tail where it is more than a bilinear resize
 weights.safetensors      every tensor of the forms and the programs, once
 head.onnx, head_step.onnx  a convolutional head and its OCL step, weights as inputs
-norms.safetensors        source mean, var, weight, bias, eps of every norm, packed
+norms.safetensors        trained mean, var, weight, bias, eps of every norm, packed
 engines/                 compiled later, on the device; not hashed here
 """
 

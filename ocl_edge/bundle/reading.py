@@ -22,7 +22,7 @@ from ocl_edge.bundle.mistaken import instead_of_bundle, is_bundle
 from ocl_edge.bundle.onnx_check import check_graph
 from ocl_edge.errors import BundleError
 from ocl_edge.given_files import read_given, reason_of
-from ocl_edge.method.norms import SourceNorms
+from ocl_edge.method.norms import NormsAsTrained
 from ocl_edge.network.programs import Shape, read_program
 from ocl_edge.network.tail import Tail
 from ocl_edge.network.weight_file import WEIGHT_FILE
@@ -154,7 +154,7 @@ def load_backbone(bundle: Bundle) -> fx.GraphModule:
 
 
 def load_head(bundle: Bundle) -> fx.GraphModule:
-    """The head with its source weights: features -> logits at the network's own resolution.
+    """The head with its trained weights: features -> logits at the network's own resolution.
 
     Raises:
         BundleError: the program is damaged or does not fit; see `read_program`.
@@ -163,7 +163,7 @@ def load_head(bundle: Bundle) -> fx.GraphModule:
 
 
 def load_head_weights(bundle: Bundle) -> dict[str, Tensor]:
-    """The head's source weights by the names of its parameters.
+    """The head's trained weights by the names of its parameters.
 
     Raises:
         BundleError: see `load_head`; or the head graphs have other weights.
@@ -197,14 +197,14 @@ def load_tail(bundle: Bundle) -> Tail:
     return Tail(bundle.manifest.align_corners, captured, of_probabilities)
 
 
-def load_norms(bundle: Bundle) -> SourceNorms:
+def load_norms(bundle: Bundle) -> NormsAsTrained:
     """What training left in the norms of the backbone.
 
     Raises:
         BundleError: a tensor is missing, left over, of another shape or dtype, or makes no sense.
     """
     file = bundle.file("norms.safetensors")
-    expected = [field.name for field in fields(SourceNorms)]
+    expected = [field.name for field in fields(NormsAsTrained)]
     try:
         tensors = read_tensors(file)
         if set(tensors) != set(expected):
@@ -215,7 +215,7 @@ def load_norms(bundle: Bundle) -> SourceNorms:
             raise ValueError("var and eps: expected variances from 0, above 0 with eps added")
     except ValueError as error:
         raise BundleError(f"{bundle.path}: {file.name} does not fit the manifest: {error}") from error
-    return SourceNorms(**tensors)
+    return NormsAsTrained(**tensors)
 
 
 def _program(

@@ -36,7 +36,7 @@ class GuardLimits:
         disagreement: largest share of pixels whose class differs from the frozen head's.
         share_gain: largest rise of any class's share of the pixels over the frozen head's.
         entropy_ratio: mean entropy over the frozen head's must lie between 1 / this and this.
-        drift: largest relative distance of the weights from the source.
+        drift: largest relative distance of the weights from the trained ones.
         step: largest relative length of one step (`AdaptedWeights.step_length`).
         strikes: so many rollbacks among the last `window` updates freeze the head.
         window: see `strikes`.

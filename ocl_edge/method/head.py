@@ -25,8 +25,8 @@ class Head(AdaptedWeights):
         """Features, each [N, F, h, w] -> logits [N, C, h, w]."""
 
     @abstractmethod
-    def source_logits(self, features: Sequence[Tensor]) -> Tensor:
-        """As `logits`, with the source weights and without gradients."""
+    def trained_logits(self, features: Sequence[Tensor]) -> Tensor:
+        """As `logits`, with the trained weights and without gradients."""
 
     @abstractmethod
     def is_pointwise(self, features: Sequence[Sequence[int]]) -> bool:
@@ -75,8 +75,8 @@ class TrainableHead(TrainableWeights, Head):
             raise BundleError(f"the head of this bundle cannot compute: {error}") from error
 
     @torch.no_grad()
-    def source_logits(self, features: Sequence[Tensor]) -> Tensor:
-        return only_output(torch.func.functional_call(self.module, self.source, tuple(features)))
+    def trained_logits(self, features: Sequence[Tensor]) -> Tensor:
+        return only_output(torch.func.functional_call(self.module, self.trained, tuple(features)))
 
     def is_pointwise(self, features: Sequence[Sequence[int]]) -> bool:
         return is_pointwise(self.logits, features)

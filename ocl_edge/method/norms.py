@@ -16,7 +16,7 @@ from torch import Tensor
 from ocl_edge.method.verdict import Reason, Verdict
 
 Prior = tuple[float, float]
-"""Weight of the source statistics at the first and at the last norm, linear in between."""
+"""Weight of the trained statistics at the first and at the last norm, linear in between."""
 
 DEFAULT_PRIOR: Prior = (0.7, 1.0)
 TINY_VARIANCE = 1e-5
@@ -26,7 +26,7 @@ at most 0.19 from the average of its own stream, and at least 0.21 from that of 
 
 
 @dataclass(frozen=True)
-class SourceNorms:
+class NormsAsTrained:
     """What training left in the norms: statistics, affine weights and eps, each packed float32 [S]."""
 
     mean: Tensor
@@ -37,7 +37,7 @@ class SourceNorms:
 
     @property
     def statistics(self) -> Tensor:
-        """Source statistics, float32 [2, S]."""
+        """Trained statistics, float32 [2, S]."""
         return torch.stack((self.mean, self.var))
 
     def mixed_with(self, current: Tensor, prior: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class SourceNorms:
 
 
 def prior_of_channels(channels: Sequence[int], prior: Prior) -> Tensor:
-    """The weight of the source statistics for every channel, float32 [1, S].
+    """The weight of the trained statistics for every channel, float32 [1, S].
 
     Early norms see what weather and camera do to edges and contrast, late ones what is in the picture, which
     one image measures badly: so early norms should follow the image more than late ones.

@@ -62,6 +62,6 @@ def adapt_step(weights: TrainableWeights, logits: Tensor, loss_of: Loss, watch: 
         return Verdict(Reason.GRADIENT_NOT_FINITE, value)
     weights.step()
     watch.lap("step")
-    weights.restore_toward_source()
+    weights.restore_toward_trained()
     watch.lap("restore")
     return Verdict(Reason.ADAPTED, value)

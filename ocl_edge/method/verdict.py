@@ -118,7 +118,7 @@ class Verdict:
         if self.reason is Reason.NO_TIME:
             return f"no time: needs {self.needed_ms:.0f} ms, {self.left_ms:.0f} ms are left"
         if self.reason is Reason.STATISTICS_TOO_FAR:
-            return f"statistics refused: {self.distance:.2f} away from the source's"
+            return f"statistics refused: {self.distance:.2f} away from the trained ones"
         if self.undone:
             return f"{self.reason.value}: {words_of_guard(self)}"
         return str(self.reason.value)
@@ -130,9 +130,9 @@ def words_of_guard(verdict: Verdict) -> str:
         return "within all limits"
     why = _words_of_cause(verdict)
     if verdict.reason is Reason.STOPPED:
-        return f"{why}; strike {verdict.strikes}: source weights"
+        return f"{why}; strike {verdict.strikes}: trained weights"
     if verdict.reason is Reason.RESET:
-        return f"{why}; no good snapshot: source weights"
+        return f"{why}; no good snapshot: trained weights"
     return why
 
 
@@ -144,7 +144,7 @@ def _words_of_cause(verdict: Verdict) -> str:
     if cause is Violation.STEP:
         return f"one step moved the weights by {100 * signals.step:.0f} %"
     if cause is Violation.DRIFT:
-        return f"weights are {100 * signals.drift:.0f} % away from the source"
+        return f"weights are {100 * signals.drift:.0f} % away from the trained ones"
     if cause is Violation.DISAGREEMENT:
         return f"{100 * signals.disagreement:.0f} % of the pixels disagree with the frozen head"
     if cause is Violation.SHARE_GAIN:

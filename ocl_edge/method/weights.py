@@ -13,9 +13,9 @@ from ocl_edge.method.settings import AdaptationDefaults
 
 
 class AdaptedWeights(ABC):
-    """Weights that adapt, their source values, and the random generator of their restoration.
+    """Weights that adapt, their trained values, and the random generator of their restoration.
 
-    After a step every single weight returns to its source value with a small probability
+    After a step every single weight returns to its trained value with a small probability
     (stochastic restoration, Wang et al. 2022, CoTTA).
 
     Args:
@@ -27,11 +27,11 @@ class AdaptedWeights(ABC):
     def __init__(self, parameters: Mapping[str, Tensor], settings: AdaptationDefaults, seed: int = 0) -> None:
         self.parameters = parameters
         self.settings = settings
-        self.source = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.trained = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.generator = torch.Generator().manual_seed(seed)
 
     def draw_restored(self) -> dict[str, Tensor]:
-        """Which single weights return to their source values after the next step: bool, by name."""
+        """Which single weights return to their trained values after the next step: bool, by name."""
         share = self.settings.restoration
         if share == 0:
             return {name: torch.zeros(p.shape, dtype=torch.bool) for name, p in self.parameters.items()}
@@ -40,13 +40,13 @@ class AdaptedWeights(ABC):
         }
 
     def reset(self) -> None:
-        """Source weights, no momentum. The generator goes on."""
-        self.load(self.source)
+        """Trained weights, no momentum. The generator goes on."""
+        self.load(self.trained)
 
     @torch.no_grad()
     def go_halfway_home(self) -> None:
-        """Half of the way back to the source weights; no momentum."""
-        self.load({name: p.lerp(self.source[name], 0.5) for name, p in self.parameters.items()})
+        """Half of the way back to the trained weights; no momentum."""
+        self.load({name: p.lerp(self.trained[name], 0.5) for name, p in self.parameters.items()})
 
     def follow(self, settings: AdaptationDefaults) -> None:
         """Take the rates of the next update."""
@@ -88,25 +88,25 @@ class AdaptedWeights(ABC):
         self.generator.set_state(tensors["generator"])
 
     @torch.no_grad()
-    def distance_from_source(self) -> float:
-        """Euclidean distance of all weights from their source values, over the norm of those."""
-        moved = sum(float((p - self.source[name]).square().sum()) for name, p in self.parameters.items())
-        size = sum(float(p.square().sum()) for p in self.source.values())
+    def distance_from_trained(self) -> float:
+        """Euclidean distance of all weights from their trained values, over the norm of those."""
+        moved = sum(float((p - self.trained[name]).square().sum()) for name, p in self.parameters.items())
+        size = sum(float(p.square().sum()) for p in self.trained.values())
         return float((moved / size) ** 0.5) if size else 0.0
 
     def step_length(self, before: Mapping[str, Tensor]) -> float:
-        """Euclidean length of the step from ``before``, over the norm of the source.
+        """Euclidean length of the step from ``before``, over the norm of the trained ones.
 
-        Weights that have just returned to their source values are left out: restoration is no error.
+        Weights that have just returned to their trained values are left out: restoration is no error.
 
         Args:
             before: a `snapshot`.
         """
         moved = size = 0.0
         for name, now in self.snapshot().items():
-            source = self.source[name].cpu()
-            moved += float(torch.where(now == source, 0.0, now - before[name]).square().sum())
-            size += float(source.square().sum())
+            trained = self.trained[name].cpu()
+            moved += float(torch.where(now == trained, 0.0, now - before[name]).square().sum())
+            size += float(trained.square().sum())
         return float((moved / size) ** 0.5) if size else 0.0
 
     def weights_sha256(self) -> str:
@@ -163,11 +163,11 @@ class TrainableWeights(AdaptedWeights):
         return all(p.grad is None or bool(p.grad.isfinite().all()) for p in self.parameters.values())
 
     @torch.no_grad()
-    def restore_toward_source(self) -> None:
-        """Each single weight returns to its source value with probability ``settings.restoration``."""
+    def restore_toward_trained(self) -> None:
+        """Each single weight returns to its trained value with probability ``settings.restoration``."""
         for name, restored in self.draw_restored().items():
             parameter = self.parameters[name]
-            parameter.copy_(torch.where(restored, self.source[name], parameter))
+            parameter.copy_(torch.where(restored, self.trained[name], parameter))
 
     def forget_momentum(self) -> None:
         self._momentum.clear()

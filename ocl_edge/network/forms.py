@@ -79,7 +79,7 @@ def list_norms(backbone: fx.GraphModule) -> list[Norm]:
     return [_describe(backbone, node) for node in norm_nodes(backbone)]
 
 
-def source_tensors(backbone: fx.GraphModule) -> dict[str, Tensor]:
+def trained_tensors(backbone: fx.GraphModule) -> dict[str, Tensor]:
     """``mean``, ``var``, ``weight``, ``bias``, ``eps`` of every norm, packed float32 [sum of channels]."""
     packed: dict[str, list[Tensor]] = {"mean": [], "var": [], "weight": [], "bias": [], "eps": []}
     for node in norm_nodes(backbone):
@@ -97,7 +97,7 @@ def source_tensors(backbone: fx.GraphModule) -> dict[str, Tensor]:
 
 
 def plain_form(backbone: fx.GraphModule) -> fx.GraphModule:
-    """(image [N,3,H,W]) -> features. Norms use their source statistics."""
+    """(image [N,3,H,W]) -> features. Norms use their trained statistics."""
     return backbone
 
 

@@ -45,7 +45,7 @@ class ColourHead(Head):
     def logits(self, features: Sequence[Tensor]) -> Tensor:
         return features[0] + self.parameters["bias"].view(1, 3, 1, 1)
 
-    def source_logits(self, features: Sequence[Tensor]) -> Tensor:
+    def trained_logits(self, features: Sequence[Tensor]) -> Tensor:
         return features[0]
 
     def is_pointwise(self, features: Sequence[Sequence[int]]) -> bool:

@@ -54,7 +54,7 @@ def show(session: Session, report: RunReport) -> None:
         rows["loss"] = (
             f"mean {report.mean_loss:.4f}, first {report.losses[0]:.4f}, last {report.losses[-1]:.4f}"
         )
-        rows["weights"] = f"{100 * session.weights.distance_from_source():.1f} % away from the source"
+        rows["weights"] = f"{100 * session.weights.distance_from_trained():.1f} % away from the trained ones"
     print_rows("run", rows)
 
 

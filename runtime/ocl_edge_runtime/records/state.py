@@ -109,7 +109,7 @@ class StateStore:
             OutputError: it cannot be moved aside.
         """
         if damaged == "set aside" and not self.path.exists():
-            return "no saved state: source weights"
+            return "no saved state: trained weights"
         try:
             saved = read_state(self.path)
             self._session.import_state(saved.tensors, saved.facts)
@@ -122,7 +122,7 @@ class StateStore:
                 self.path.rename(aside)
             except OSError as problem:
                 raise OutputError(f"{error}; it cannot be moved aside: {problem.strerror}") from error
-            return f"{error}; moved to {aside.name}, source weights"
+            return f"{error}; moved to {aside.name}, trained weights"
         return f"resumed after frame {saved.facts['index']}"
 
 

@@ -65,7 +65,7 @@ class BackendHead(Head):
         self._next = {name: torch.empty_like(tensor) for name, tensor in self._now.items()}
         self._loss = torch.empty(1, device=self._device)
         self._places: dict[tuple[str, tuple[int, ...]], Tensor] = {}
-        self._fixed = {f"{short}_source": self.source[name] for short, name in names.items()}
+        self._fixed = {f"{short}_source": self.trained[name] for short, name in names.items()}
         for name in RATES:
             self._fixed[name] = torch.tensor([getattr(settings, name)], device=self._device)
 
@@ -78,9 +78,9 @@ class BackendHead(Head):
         """See `Head.logits`; on the CPU, without gradients, valid until the next call for the same size."""
         return self._forward(self.parameters, features, "logits")
 
-    def source_logits(self, features: Sequence[Tensor]) -> Tensor:
-        """See `Head.source_logits`; valid as long as those of `logits`."""
-        return self._forward(self.source, features, "source logits")
+    def trained_logits(self, features: Sequence[Tensor]) -> Tensor:
+        """See `Head.trained_logits`; valid as long as those of `logits`."""
+        return self._forward(self.trained, features, "trained logits")
 
     def is_pointwise(self, features: Sequence[Sequence[int]]) -> bool:  # noqa: ARG002
         """See `Head.is_pointwise`; the graph says so."""

@@ -240,8 +240,8 @@ class HeadLearner:
         if not update.applied:
             return self.guard.reject(update)
         adapted = self.head.logits(features)
-        frozen = self.head.source_logits(features)
-        return self.guard.judge(update, compare_heads(adapted, frozen, self.head.distance_from_source()))
+        frozen = self.head.trained_logits(features)
+        return self.guard.judge(update, compare_heads(adapted, frozen, self.head.distance_from_trained()))
 
     def export_state(self) -> State:
         guard_tensors, guard_facts = self.guard.export_state()

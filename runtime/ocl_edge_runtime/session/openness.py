@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ocl_edge.method.home import Opening, SensingNorms, scaled_limit
-from ocl_edge.method.norms import SourceNorms
+from ocl_edge.method.norms import NormsAsTrained
 
 
 class Openness:
@@ -29,7 +29,7 @@ class Openness:
 
     def __init__(
         self,
-        trained: SourceNorms,
+        trained: NormsAsTrained,
         prior: Tensor,
         opening: Opening,
         sensing: SensingNorms | None,

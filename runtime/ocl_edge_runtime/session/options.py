@@ -82,7 +82,7 @@ class RealtimeOptions:
         tau_s: time constant of the running average of statistics, in seconds of stream time.
         loss_stride: the loss takes every n-th pixel in both directions, where the head is
             pointwise; else all pixels.
-        statistics_limit: largest distance of a frame's statistics from the source's
+        statistics_limit: largest distance of a frame's statistics from the trained ones
             (`ocl_edge.method.norms.statistics_distance`) before they are refused; where the
             opening follows, scaled to the bundle's network (`ocl_edge.method.home.scaled_limit`). Weather
             and heavy noise stay under 0.52, frames of pure noise start at 0.57, a black one has over 1.

@@ -204,7 +204,7 @@ class Session(ClosedAtExit):
         """What ran, for reports: everything that the results depend on."""
         learned = {
             "weights_sha256": self.weights.weights_sha256(),
-            "weights_distance": self.weights.distance_from_source(),
+            "weights_distance": self.weights.distance_from_trained(),
         }
         realtime = self.setup.realtime
         return {**self.setup.facts(), **learned, **({"realtime": asdict(realtime)} if realtime else {})}

@@ -307,7 +307,7 @@ def test_realtime_keeps_its_state_and_writes_a_journal(
     assert run([*arguments, "--resume", "yes"]) == 1
     assert "no saved state" in capsys.readouterr().err
     assert run([*arguments, "--resume", "auto", "--journal", str(journal), "--norm-every", "2"]) == 0
-    assert "no saved state: source weights" in capsys.readouterr().err
+    assert "no saved state: trained weights" in capsys.readouterr().err
     events = [json.loads(line) for line in journal.read_text().splitlines()]
     assert [e["index"] for e in events if e["event"] == "frame"] == list(range(6))
     assert all(e["reason"] for e in events if e["event"] == "frame")

@@ -109,7 +109,7 @@ def test_a_step_that_is_too_long_is_undone_however_good_it_looks() -> None:
         assert verdict.reason is reason
         assert verdict.signals is not None
         assert verdict.signals.step == pytest.approx(relative, rel=1e-4)
-    assert weights.distance_from_source() == pytest.approx(0.08, rel=1e-4)
+    assert weights.distance_from_trained() == pytest.approx(0.08, rel=1e-4)
 
 
 def test_restored_weights_are_no_step() -> None:
@@ -136,7 +136,7 @@ def test_each_further_rollback_goes_one_snapshot_back() -> None:
         assert weights.weights_sha256() == expected
     move(weights)
     assert guard.judge(MADE, BAD).reason is Reason.RESET
-    assert weights.distance_from_source() == 0
+    assert weights.distance_from_trained() == 0
 
 
 def test_three_strikes_freeze_and_reset() -> None:
@@ -144,7 +144,7 @@ def test_three_strikes_freeze_and_reset() -> None:
     for reason in (Reason.RESET, Reason.RESET, Reason.STOPPED):
         move(weights)
         assert guard.judge(MADE, BAD).reason is reason
-    assert weights.distance_from_source() == 0
+    assert weights.distance_from_trained() == 0
     assert [guard.may_update() for _ in range(6)] == [False] * 5 + [True]
 
 
@@ -152,8 +152,8 @@ def test_what_cannot_be_judged_is_undone() -> None:
     guard, weights = make()
     move(weights)
     verdict = guard.reject(Verdict(Reason.LOSS_NOT_FINITE))
-    assert str(verdict) == "reset: the loss is not finite; no good snapshot: source weights"
-    assert weights.distance_from_source() == 0
+    assert str(verdict) == "reset: the loss is not finite; no good snapshot: trained weights"
+    assert weights.distance_from_trained() == 0
 
 
 def test_state_survives_a_round_trip() -> None:

@@ -28,8 +28,8 @@ def test_restoration_zero_keeps_and_one_returns_every_weight() -> None:
     kept, restored = make_head(0.0), make_head(1.0)
     adapt(kept, features)
     adapt(restored, features)
-    assert kept.distance_from_source() > 0
-    assert restored.distance_from_source() == 0
+    assert kept.distance_from_trained() > 0
+    assert restored.distance_from_trained() == 0
 
 
 def test_restoration_returns_about_its_share_of_weights() -> None:
@@ -37,8 +37,8 @@ def test_restoration_returns_about_its_share_of_weights() -> None:
     with torch.no_grad():
         for parameter in head.parameters.values():
             parameter.add_(1.0)
-    head.restore_toward_source()
-    returned = sum(int((p == head.source[name]).sum()) for name, p in head.parameters.items())
+    head.restore_toward_trained()
+    returned = sum(int((p == head.trained[name]).sum()) for name, p in head.parameters.items())
     assert returned / 10_100 == pytest.approx(0.25, abs=0.02)
 
 
@@ -79,7 +79,7 @@ def test_reset_returns_to_the_source_and_forgets_momentum() -> None:
     once = head.weights_sha256()
     adapt(head, features)
     head.reset()
-    assert head.distance_from_source() == 0
+    assert head.distance_from_trained() == 0
     adapt(head, features)
     assert head.weights_sha256() == once
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from ocl_edge.method.norms import SourceNorms, prior_of_channels
+from ocl_edge.method.norms import NormsAsTrained, prior_of_channels
 
 
 def test_vectors_normalise_as_batch_norm_does() -> None:
@@ -11,7 +11,7 @@ def test_vectors_normalise_as_batch_norm_does() -> None:
     mean, weight, bias = torch.randn(3, 7, generator=generator).unbind(0)
     var = torch.rand(7, generator=generator) + 0.1
     eps = torch.tensor([1e-5] * 4 + [1e-3] * 3)
-    source = SourceNorms(mean, var, weight, bias, eps)
+    source = NormsAsTrained(mean, var, weight, bias, eps)
     x = torch.randn(2, 7, 5, 5, generator=generator)
     scale, shift = source.vectors(source.statistics)
     ours = x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
@@ -22,7 +22,7 @@ def test_vectors_normalise_as_batch_norm_does() -> None:
 
 def test_prior_weighs_source_against_current() -> None:
     ones, zeros = torch.ones(3), torch.zeros(3)
-    source = SourceNorms(ones, ones * 2, ones, zeros, zeros)
+    source = NormsAsTrained(ones, ones * 2, ones, zeros, zeros)
     current = torch.zeros(2, 3)
     assert torch.allclose(
         source.mixed_with(current, torch.tensor([[1.0, 0.85, 0.0]])),

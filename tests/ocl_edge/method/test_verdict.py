@@ -17,7 +17,7 @@ SIGNALS = Signals(0.6, 0.5, 4.0, 0.7, 0.1)
         (Verdict(Reason.NO_TIME, needed_ms=59.4, left_ms=0.0), "no time: needs 59 ms, 0 ms are left"),
         (
             Verdict(Reason.STATISTICS_TOO_FAR, distance=0.6149),
-            "statistics refused: 0.61 away from the source's",
+            "statistics refused: 0.61 away from the trained ones",
         ),
         (
             Verdict(Reason.ROLLED_BACK, -2.0, SIGNALS, Violation.STEP),
@@ -25,11 +25,11 @@ SIGNALS = Signals(0.6, 0.5, 4.0, 0.7, 0.1)
         ),
         (
             Verdict(Reason.RESET, -2.0, SIGNALS, Violation.DRIFT),
-            "reset: weights are 70 % away from the source; no good snapshot: source weights",
+            "reset: weights are 70 % away from the trained ones; no good snapshot: trained weights",
         ),
         (
             Verdict(Reason.STOPPED, None, None, Reason.LOSS_NOT_FINITE, strikes=3),
-            "freeze: the loss is not finite; strike 3: source weights",
+            "freeze: the loss is not finite; strike 3: trained weights",
         ),
     ],
 )

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ocl_edge.method.norms import SourceNorms, prior_of_channels
-from ocl_edge.network.forms import Norm, list_norms, measure, measured_form, modulated_form, source_tensors
+from ocl_edge.method.norms import NormsAsTrained, prior_of_channels
+from ocl_edge.network.forms import Norm, list_norms, measure, measured_form, modulated_form, trained_tensors
 from ocl_edge_export.capture import capture
 from ocl_edge_export.split import SplitNetwork, split_network
 from tests.doubles import small_network
@@ -24,8 +24,8 @@ def split() -> SplitNetwork:
 
 
 @pytest.fixture(scope="module")
-def source(split: SplitNetwork) -> SourceNorms:
-    return SourceNorms(**source_tensors(split.backbone))
+def source(split: SplitNetwork) -> NormsAsTrained:
+    return NormsAsTrained(**trained_tensors(split.backbone))
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_norms_are_listed_in_order_of_execution(split: SplitNetwork) -> None:
 
 
 def test_modulated_with_source_vectors_equals_plain(
-    split: SplitNetwork, source: SourceNorms, images: Tensor
+    split: SplitNetwork, source: NormsAsTrained, images: Tensor
 ) -> None:
     with torch.no_grad():
         plain = split.backbone(images)[0]
@@ -88,7 +88,7 @@ def test_modulated_with_source_vectors_equals_plain(
     assert torch.allclose(plain, modulated, atol=1e-5)
 
 
-def test_modulated_follows_its_vectors(split: SplitNetwork, source: SourceNorms, images: Tensor) -> None:
+def test_modulated_follows_its_vectors(split: SplitNetwork, source: NormsAsTrained, images: Tensor) -> None:
     vectors = source.vectors(source.statistics)
     form = modulated_form(split.backbone)
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_modulated_follows_its_vectors(split: SplitNetwork, source: SourceNorms,
 
 
 def test_measured_with_weight_one_equals_plain(
-    split: SplitNetwork, source: SourceNorms, images: Tensor
+    split: SplitNetwork, source: NormsAsTrained, images: Tensor
 ) -> None:
     with torch.no_grad():
         plain = split.backbone(images)[0]
@@ -111,7 +111,7 @@ def test_measured_with_weight_one_equals_plain(
 @pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_measured_equals_patched_layers(
-    split: SplitNetwork, source: SourceNorms, images: Tensor, rows: int, batch: int
+    split: SplitNetwork, source: NormsAsTrained, images: Tensor, rows: int, batch: int
 ) -> None:
     expected, seen = features_of_patched_network(images[:batch], rows)
     form = measured_form(split.backbone, rows)
@@ -128,7 +128,7 @@ def test_measured_equals_patched_layers(
 
 
 def test_vectors_of_the_measured_statistics_reproduce_the_measured_form(
-    split: SplitNetwork, source: SourceNorms, images: Tensor
+    split: SplitNetwork, source: NormsAsTrained, images: Tensor
 ) -> None:
     with torch.no_grad():
         prior = prior_of_channels([8, 16, 16, 6], (0.7, 0.9))
@@ -138,13 +138,13 @@ def test_vectors_of_the_measured_statistics_reproduce_the_measured_form(
     assert torch.allclose(features, again, atol=1e-5)
 
 
-def test_no_gradient_flows_through_the_statistics(split: SplitNetwork, source: SourceNorms) -> None:
+def test_no_gradient_flows_through_the_statistics(split: SplitNetwork, source: NormsAsTrained) -> None:
     norm = nn.BatchNorm2d(3).eval()
     network = nn.Sequential(norm, nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 2, 1))
     parts = split_network(capture(network, 8, 8))
     form = measured_form(parts.backbone)
     image = torch.randn(1, 3, 8, 8, requires_grad=True)
-    statistics = SourceNorms(**source_tensors(parts.backbone)).statistics
+    statistics = NormsAsTrained(**trained_tensors(parts.backbone)).statistics
     form(image, statistics, torch.zeros(1, 3))[0].sum().backward()
     fixed_image = image.detach().clone().requires_grad_()
     mean, var = fixed_image.detach().mean((0, 2, 3)), fixed_image.detach().var((0, 2, 3))

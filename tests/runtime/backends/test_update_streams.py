@@ -67,7 +67,7 @@ def test_masks_go_first_and_no_wait_is_missing(small_bundle: Bundle, cuda: FakeC
     assert cuda.races == []
     assert cuda.shared > 50
     assert all(stream.clock[stream.cuda_stream] for stream in cuda.streams)
-    assert session.weights.distance_from_source() > 0
+    assert session.weights.distance_from_trained() > 0
     assert session.weights.weights_sha256() == session.updates.learner.weights.weights_sha256()
 
 

@@ -57,7 +57,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(small_bundle: Bu
     masks += play(second, clock, 8, 20)
     assert all(np.array_equal(a, b) for a, b in zip(masks, expected, strict=True))
     assert second.weights.weights_sha256() == whole.weights.weights_sha256()
-    assert whole.weights.distance_from_source() > 0
+    assert whole.weights.distance_from_trained() > 0
     tensors, facts = whole.export_state()
     resumed_tensors, resumed_facts = second.export_state()
     assert facts == resumed_facts
@@ -99,7 +99,7 @@ def test_every_damaged_state_is_refused_by_name_or_set_aside(small_bundle: Bundl
         with pytest.raises(StateError, match=STATE_FILE):
             StateStore(tmp_path, fresh).resume("refuse")
         assert path.read_bytes() == broken, damage
-        assert "source weights" in StateStore(tmp_path, fresh).resume("set aside"), damage
+        assert "trained weights" in StateStore(tmp_path, fresh).resume("set aside"), damage
         assert not path.exists()
         aside = [f for f in tmp_path.iterdir() if "refused" in f.name]
         assert len(aside) == number + 1
@@ -171,8 +171,8 @@ def test_a_state_of_another_bundle_or_method_is_refused(
     assert (tmp_path / STATE_FILE).exists()
     done = StateStore(tmp_path, other).resume("set aside")
     assert "is of method ocl-head" in done
-    assert "source weights" in done
-    assert other.weights.distance_from_source() == 0
+    assert "trained weights" in done
+    assert other.weights.distance_from_trained() == 0
     assert not (tmp_path / STATE_FILE).exists()
 
 
@@ -220,7 +220,7 @@ def test_no_state_is_an_error_unless_auto(small_bundle: Bundle, tmp_path: Path) 
     session = make(small_bundle, SimulatedClock())
     with pytest.raises(StateError, match="no saved state"):
         StateStore(tmp_path, session).resume("refuse")
-    assert StateStore(tmp_path, session).resume("set aside") == "no saved state: source weights"
+    assert StateStore(tmp_path, session).resume("set aside") == "no saved state: trained weights"
 
 
 def test_two_hundred_kills_leave_a_valid_state_each_time(small_bundle: Bundle) -> None:

@@ -52,12 +52,12 @@ def test_two_hundred_steps_agree_restoration_included(small_bundle: Bundle) -> N
         update = in_backend.adapt(pair, ocl, Stopwatch())
         assert update.loss == pytest.approx(expected.loss, abs=5e-6), step
         assert difference(in_backend, in_torch) < 1e-5, step
-    assert in_torch.distance_from_source() > 0.1
-    assert in_backend.distance_from_source() == pytest.approx(in_torch.distance_from_source(), rel=1e-4)
+    assert in_torch.distance_from_trained() > 0.1
+    assert in_backend.distance_from_trained() == pytest.approx(in_torch.distance_from_trained(), rel=1e-4)
     view = [pair_of(0)[0][:1]]
     assert torch.allclose(in_backend.logits(view), in_torch.logits(view), atol=1e-4)
-    frozen = in_backend.source_logits(view)
-    assert torch.allclose(frozen, in_torch.source_logits(view), atol=1e-5)
+    frozen = in_backend.trained_logits(view)
+    assert torch.allclose(frozen, in_torch.trained_logits(view), atol=1e-5)
     assert not torch.allclose(frozen, in_backend.logits(view), atol=1e-2)
 
 
@@ -85,7 +85,7 @@ def test_loading_forgets_the_momentum_and_reset_returns_to_the_source(small_bund
         head.adapt(pair_of(2), ocl, Stopwatch())
     assert difference(in_backend, in_torch) < 1e-6
     in_backend.reset()
-    assert in_backend.distance_from_source() == 0
+    assert in_backend.distance_from_trained() == 0
     assert in_backend.weights_sha256() == both_heads(small_bundle)[0].weights_sha256()
 
 

@@ -271,7 +271,7 @@ def test_the_python_api_runs_in_the_background(small_bundle: Bundle) -> None:
     reasons = [session.step(random_image(index)).verdict.reason for index in range(3)]
     assert reasons[0] is Reason.IN_BACKGROUND
     session.settle()
-    assert session.weights.distance_from_source() > 0
+    assert session.weights.distance_from_trained() > 0
     session.close()
     with_norms_only = ocl_edge.open(small_bundle.path, method="norm", update="background", opening=1)
     assert with_norms_only.step(random_image(0)).verdict.reason is Reason.NOTHING_TRAINS
@@ -319,5 +319,5 @@ def test_reports_count_an_update_on_the_frame_that_takes_it_in() -> None:
     assert recorder.update_ms.values == [35.0, 35.0]
     assert recorder.latency_ms.values == [10.0] * 3
     assert recorder.guard.counts == {"roll back": 1}
-    assert recorder.guard.first[0].reason == "weights are 60 % away from the source"
+    assert recorder.guard.first[0].reason == "weights are 60 % away from the trained ones"
     assert sum(moment.kept for moment in recorder.moments) == 1

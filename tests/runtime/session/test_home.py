@@ -61,7 +61,7 @@ def test_at_home_masks_are_the_frozen_networks_and_nothing_is_learned(
         assert np.array_equal(result.mask, frozen.step(random_image(index)).mask)
         assert (result.opening, result.distance) == (0.0, 1.1)
         assert result.verdict.reason is Reason.AT_HOME
-    assert session.weights.distance_from_source() == 0
+    assert session.weights.distance_from_trained() == 0
 
 
 @pytest.mark.parametrize("fps", [1.0, 30.0])
@@ -72,14 +72,14 @@ def test_back_home_masks_and_weights_are_the_trained_ones_within_ten_frames(
     session, trained = realtime(small_bundle, norm_every=norm_every), never_open(small_bundle)
     home_is["distance"] = 3.0
     away, as_trained = play(session, 0, 12, fps), play(trained, 0, 12, fps)
-    assert session.weights.distance_from_source() > 0.001
+    assert session.weights.distance_from_trained() > 0.001
     assert any(not np.array_equal(a, b) for a, b in zip(away, as_trained, strict=True))
     home_is["distance"] = 0.5
     back = play(session, 12, 30, fps)
     frames_to_close = 9 if norm_every == 1 else 11
     at_home = list(zip(back, play(trained, 12, 30, fps), strict=True))[frames_to_close:]
     assert all(np.array_equal(ours, theirs) for ours, theirs in at_home)
-    assert session.weights.distance_from_source() == 0
+    assert session.weights.distance_from_trained() == 0
 
 
 def test_paper_mode_opens_and_closes_as_well(small_bundle: Bundle, home_is: dict[str, float]) -> None:
@@ -92,11 +92,11 @@ def test_paper_mode_opens_and_closes_as_well(small_bundle: Bundle, home_is: dict
     assert first.verdict.reason is Reason.AT_HOME
     session_masks = play(session, 1, 5)
     assert np.array_equal(session_masks[0], always.step(random_image(1)).mask)
-    assert session.weights.distance_from_source() > 0
+    assert session.weights.distance_from_trained() > 0
     home_is["distance"] = 0.0
     play(session, 5, 14)
     assert np.array_equal(session.step(random_image(14)).mask, pair.step(random_image(14)).mask)
-    assert session.weights.distance_from_source() == 0
+    assert session.weights.distance_from_trained() == 0
 
 
 def test_half_open_is_half_the_mixing_and_half_the_rate(small_bundle: Bundle) -> None:
@@ -120,10 +120,10 @@ def test_a_background_update_that_lands_at_home_is_not_learned(
     home_is["distance"] = 0.0
     play(session, 2, 14)
     hand.land_all()
-    assert session.updates.learner.weights.distance_from_source() > 0
+    assert session.updates.learner.weights.distance_from_trained() > 0
     session.predict(random_image(14), 14.0)  # takes the update in
-    assert session.weights.distance_from_source() == 0
-    assert session.updates.learner.weights.distance_from_source() == 0
+    assert session.weights.distance_from_trained() == 0
+    assert session.updates.learner.weights.distance_from_trained() == 0
 
 
 def test_repeated_frames_end_like_single_ones(
@@ -136,7 +136,7 @@ def test_repeated_frames_end_like_single_ones(
             options = replace(OPTIONS, lr=0.005, opening=opening, frame_s=1 / repeat)
             session = open_session(small_bundle, options)
             evaluate_stream(session, labelled(tmp_path), space(), Corruption(), repeat=repeat)
-            drifts[opening, repeat] = session.weights.distance_from_source()
+            drifts[opening, repeat] = session.weights.distance_from_trained()
     assert drifts["auto", 8] == pytest.approx(drifts["auto", 1], rel=0.35)
     assert drifts[1.0, 8] > 3 * drifts[1.0, 1]
 

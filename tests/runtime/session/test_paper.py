@@ -94,7 +94,7 @@ def test_paper_mode_equals_the_published_loop_step_by_step(small_bundle: Bundle,
         assert (result.mask != expected_mask).mean() < 0.002
         assert len(np.unique(result.mask)) >= 3
     ours, theirs = session.weights.parameters, dict(reference.network.classifier.named_parameters())
-    assert session.weights.distance_from_source() > 0.01
+    assert session.weights.distance_from_trained() > 0.01
     for name, value in theirs.items():
         assert torch.allclose(ours[f"classifier.{name}"], value, atol=1e-5)
 
@@ -122,7 +122,7 @@ def test_the_other_methods_equal_their_formulas_over_twenty_frames(
         for name, p in session.weights.parameters.items()
     }
     assert ours.keys() == reference.trained.keys()
-    assert session.weights.distance_from_source() > 0.001
+    assert session.weights.distance_from_trained() > 0.001
     for name, value in reference.trained.items():
         assert torch.allclose(ours[name], value, atol=1e-4), name
 
@@ -135,7 +135,7 @@ def test_norm_modulates_and_trains_nothing(small_bundle: Bundle) -> None:
     frozen = open_session(small_bundle, SessionOptions("frozen", "pair"))
     image = random_image(3)
     assert np.array_equal(norm.step(image).mask, head.step(image).mask)
-    assert norm.weights.distance_from_source() == 0
+    assert norm.weights.distance_from_trained() == 0
     assert not np.array_equal(norm.step(image).mask, frozen.step(image).mask)
 
 

@@ -29,7 +29,7 @@ from tests.doubles.images import random_image
 from tests.doubles.sessions import ANY
 
 
-# the small network has never seen the blobs of these tests: its statistics are far from the source's
+# the small network has never seen the blobs of these tests: its statistics are far from the trained ones
 def session_of(bundle: Bundle, clock: SimulatedClock | None = None, **changes: object) -> Session:
     options = SessionOptions(prior=0.8, lr=0.1, opening=1.0)
     return open_session(bundle, options, replace(ANY, **changes), clock or SimulatedClock())  # type: ignore[arg-type]
@@ -76,7 +76,7 @@ def test_in_between_frames_use_the_running_average_of_measured_statistics(
 
 
 def test_measuring_under_fed_back_vectors_stays_out(small_bundle: Bundle) -> None:
-    """Every measurement that reaches the average is made under the source anchor, never under the average."""
+    """Every measurement in the average is made under the trained anchor, never under the average."""
     session = session_of(small_bundle, norm_every=1)
     anchors = []
     backend_infer, running_add = session.segmenter.backbone.infer, session.norms.running.add
@@ -107,7 +107,7 @@ def test_measuring_under_fed_back_vectors_stays_out(small_bundle: Bundle) -> Non
 
 
 def test_the_update_equals_paper_mode_under_the_same_norms(small_bundle: Bundle) -> None:
-    """With prior 1 both modes see the source statistics; then one update must be the same."""
+    """With prior 1 both modes see the trained statistics; then one update must be the same."""
     paper = open_session(small_bundle, SessionOptions(prior=1.0, lr=0.1, seed=3, opening=1.0))
     realtime = open_session(
         small_bundle,
@@ -256,7 +256,7 @@ def test_statistics_that_are_far_off_are_refused(small_bundle: Bundle) -> None:
     limit = statistics_distance(session.norms.running.average, session.norms.trained.statistics)  # type: ignore[arg-type]
     strict = session_of(small_bundle, statistics_limit=limit / 2)
     result = strict.step(random_image(0))
-    assert "away from the source's" in str(result.verdict)
+    assert "away from the trained ones" in str(result.verdict)
     assert strict.norms.refused == 1
     assert strict.norms.running.average is None
     assert torch.equal(strict.norms.vectors, strict.norms.trained.vectors(strict.norms.trained.statistics))

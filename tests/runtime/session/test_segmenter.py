@@ -8,7 +8,7 @@ import torch
 
 from ocl_edge.errors import FrameError
 from ocl_edge.method.home import FixedOpening
-from ocl_edge.method.norms import SourceNorms
+from ocl_edge.method.norms import NormsAsTrained
 from ocl_edge.method.verdict import Reason
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
 from ocl_edge.network.tail import Tail
@@ -30,7 +30,9 @@ def segmenter_of(norms: NormPolicy, backbone: ColourBackbone, pair: bool = False
 
 
 def openness(opening: float = 1.0) -> Openness:
-    trained = SourceNorms(torch.zeros(3), *(torch.ones(3) for _ in range(2)), torch.zeros(3), torch.zeros(3))
+    trained = NormsAsTrained(
+        torch.zeros(3), *(torch.ones(3) for _ in range(2)), torch.zeros(3), torch.zeros(3)
+    )
     return Openness(trained, torch.full((1, 3), 0.5), FixedOpening(opening), None)
 
 

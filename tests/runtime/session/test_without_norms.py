@@ -96,7 +96,7 @@ def test_paper_mode_gives_pytorchs_mask_and_learns(
     result = session.step(image)
     assert np.array_equal(result.mask, mask_of(network, session.segmenter.preprocessor.pair(image)))
     assert result.verdict.applied
-    assert session.weights.distance_from_source() > 0
+    assert session.weights.distance_from_trained() > 0
     session.close()
 
 
@@ -119,7 +119,7 @@ def test_realtime_mode_gives_pytorchs_mask_and_learns(
     result = session.step(image)
     assert np.array_equal(result.mask, mask_of(network, session.segmenter.preprocessor.single(image)))
     session.settle()
-    assert session.updates.learner.weights.distance_from_source() > 0
+    assert session.updates.learner.weights.distance_from_trained() > 0
     store = StateStore(tmp_path / "state", session)
     store.save()
     assert store.resume("refuse") == "resumed after frame 0"
