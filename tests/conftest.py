@@ -31,6 +31,7 @@ SLOW = (
     "tests/export/test_pipeline.py",
     "tests/export/test_precision.py",
     "tests/footage",
+    "tests/hostile/test_fuzz.py",
     "tests/runtime/backends/test_backends.py",
     "tests/runtime/backends/test_tensorrt_backend.py",
     "tests/runtime/records/test_state.py",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,7 +52,7 @@ def row(
 
 
 def test_auto_takes_the_first_row_that_may_work_here_and_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle: Any = None
+    bundle: Any = SimpleNamespace(manifest=SimpleNamespace(unfit_backends={}))
     missing, broken = MissingExtraError("lib", "cpu", "this"), BackendError("no device")
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     monkeypatch.setattr(backends, "driver_is_installed", lambda: False)
