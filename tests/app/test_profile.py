@@ -30,7 +30,10 @@ def test_percentiles_interpolate_between_ranks() -> None:
 
 
 def test_both_engines_see_the_same_frames_and_every_stage_adds_up(small_bundle: Bundle) -> None:
-    off, on = open_session(small_bundle, SessionOptions("frozen")), open_session(small_bundle)
+    off, on = (
+        open_session(small_bundle, SessionOptions("frozen")),
+        open_session(small_bundle, SessionOptions(opening=1.0)),
+    )
     seen: dict[str, list[bytes]] = {"frozen": [], "ocl-head": []}
     for session in (off, on):
         predict = session.predict
@@ -58,7 +61,10 @@ def test_both_engines_see_the_same_frames_and_every_stage_adds_up(small_bundle: 
 
 
 def test_the_trace_has_one_event_a_span_without_overlap(small_bundle: Bundle) -> None:
-    off, on = open_session(small_bundle, SessionOptions("frozen")), open_session(small_bundle)
+    off, on = (
+        open_session(small_bundle, SessionOptions("frozen")),
+        open_session(small_bundle, SessionOptions(opening=1.0)),
+    )
     profile = run_profile(off, on, NoiseSource(40, 50, 4), warmup=0)
     trace = profile.trace()["traceEvents"]
     events = [e for e in trace if e["ph"] == "X"]

@@ -66,7 +66,7 @@ def test_bad_images_are_reported_skipped_and_counted(
     skipped: dict[str, str] = {}
     source = ImageSource(str(mixed), on_skip=skipped.__setitem__)
     sink = open_sink(f"masks:{tmp_path / 'out'}", small_bundle.manifest)
-    report = run_stream(open_session(small_bundle), source, [sink])
+    report = run_stream(open_session(small_bundle, SessionOptions(opening=1.0)), source, [sink])
     assert (report.frames, report.skipped, report.updates) == (6, 5, 6)
     assert skipped["frame_00b.png"] == "is empty"
     assert skipped["frame_02b.png"].startswith("is not an image of a known format")
@@ -79,7 +79,7 @@ def test_bad_images_are_reported_skipped_and_counted(
 def test_nothing_usable_is_an_error(small_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"")
     with pytest.raises(FrameError, match="none of the 1 frames"):
-        run_stream(open_session(small_bundle), ImageSource(str(tmp_path)), [])
+        run_stream(open_session(small_bundle, SessionOptions(opening=1.0)), ImageSource(str(tmp_path)), [])
 
 
 def test_masks_are_class_indices_at_the_frames_size(
@@ -99,7 +99,7 @@ def test_masks_are_class_indices_at_the_frames_size(
 
 def test_the_mask_is_out_before_the_update(small_bundle: Bundle, frames: Path) -> None:
     order: list[str] = []
-    session = open_session(small_bundle)
+    session = open_session(small_bundle, SessionOptions(opening=1.0))
     adapt = session.adapt
 
     class Recorder:
@@ -191,7 +191,7 @@ def test_repeating_goes_on_and_ends_where_nothing_can_be_read(frames: Path, tmp_
 
 def test_the_report_counts_seconds_and_means_what_is_finite(small_bundle: Bundle, frames: Path) -> None:
     start = time.perf_counter()
-    report = run_stream(open_session(small_bundle), ImageSource(str(frames)), [])
+    report = run_stream(open_session(small_bundle, SessionOptions(opening=1.0)), ImageSource(str(frames)), [])
     assert sum(report.latency_ms + report.update_ms) / 1e3 < report.seconds < time.perf_counter() - start
     assert report.mean_loss == pytest.approx(np.mean(report.losses))
     report.losses += [float("nan"), float("inf")]
@@ -208,7 +208,9 @@ def test_a_signal_finishes_the_frame_and_reports(
                 os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
-    report = run_stream(open_session(small_bundle), ImageSource(str(frames)), [Stopper()])
+    report = run_stream(
+        open_session(small_bundle, SessionOptions(opening=1.0)), ImageSource(str(frames)), [Stopper()]
+    )
     assert report.stopped
     assert (report.frames, report.updates) == (3, 3)
     assert signal.getsignal(number) is before
@@ -228,7 +230,9 @@ def test_a_signal_among_unreadable_frames_ends_the_run_there(
             os.kill(os.getpid(), signal.SIGTERM)
 
     report = run_stream(
-        open_session(small_bundle), ImageSource(str(directory), on_skip=stop_at_the_third), []
+        open_session(small_bundle, SessionOptions(opening=1.0)),
+        ImageSource(str(directory), on_skip=stop_at_the_third),
+        [],
     )
     assert report.stopped
     assert (report.frames, report.skipped) == (3, 3)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ocl_edge.finite import finite
 from ocl_edge_app.evaluation.protocol import PassSoFar, Result
 from ocl_edge_runtime.records.state import Saved, read_state, write_state
 from ocl_edge_runtime.session.session import Session
@@ -86,7 +87,7 @@ class Unfinished:
             "busy_until": so_far.busy_until,
             "ready_at": so_far.ready_at,
         }
-        write_state(self.path, Saved(tensors, facts))
+        write_state(self.path, Saved(tensors, finite(facts)))
         self._saved_at = self._clock()
 
     def remove(self) -> None:

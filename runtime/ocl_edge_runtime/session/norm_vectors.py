@@ -201,10 +201,8 @@ class NormVectors:
 
     def _mix(self) -> None:
         """Never farther open than the pass that measured: its statistics hold for its own mixing."""
-        opening = min(self._measured_open, self._openness.value)
-        if opening == 0:
-            self._use(self.trained.statistics)
-        elif self._current is not None:
+        if self._current is not None:
+            opening = min(self._measured_open, self._openness.value)
             self._use(self.trained.mixed_with(self._current, self._openness.weight_at(opening)))
 
     def _use(self, mixed: Tensor) -> None:

@@ -134,7 +134,18 @@ def test_export_run_inspect_profile_from_end_to_end(
     for attempt in range(2):
         sink = f"masks:{tmp_path / 'masks'}"
         report = tmp_path / f"report{attempt}.json"
-        paper = ["run", str(bundle), "--source", str(frames), "--mode", "paper", "--backend", "onnxruntime"]
+        paper = [
+            "run",
+            str(bundle),
+            "--source",
+            str(frames),
+            "--mode",
+            "paper",
+            "--backend",
+            "onnxruntime",
+            "--opening",
+            "1",
+        ]
         assert run([*paper, "--sink", sink, "--json", str(report)]) == 0
         content = json.loads(report.read_text())
         assert (content["frames"], content["updates"], content["backend"]) == (6, 6, "onnxruntime")
@@ -166,7 +177,7 @@ def test_the_limit_on_statistics_is_the_same_on_the_command_line_and_in_python()
 def test_a_run_that_learns_nothing_says_why(
     small_bundle: Bundle, frames: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    realtime = ["run", str(small_bundle.path), "--source", str(frames), "--threads", "1"]
+    realtime = ["run", str(small_bundle.path), "--source", str(frames), "--threads", "1", "--opening", "1"]
     assert run([*realtime, "--statistics-limit", "0.001"]) == 0
     shown = capsys.readouterr().out
     assert "6 statistics refused" in " ".join(shown.split())

@@ -139,7 +139,7 @@ def test_kept_masks_are_those_of_the_pass(
     arguments = evaluate(small_bundle, stream, labels, "--methods", "ocl-head", "--lr", "5")
     assert run([*arguments, "--json", str(results)]) == 0
     (cell,) = json.loads(results.read_text())["cells"].values()
-    session = open_session(small_bundle, SessionOptions("ocl-head", lr=5.0, opening=1.0))
+    session = open_session(small_bundle, SessionOptions("ocl-head", lr=5.0))
     masks = [session.step(np.array(Image.open(file))).mask for file in sorted(stream.iterdir())]
     kept = cell["rounds"][0]["examples"]
     assert [example["index"] for example in kept] == [0, 2, 3, 5]

@@ -120,7 +120,8 @@ def test_a_background_update_that_lands_at_home_is_not_learned(
     home_is["distance"] = 0.0
     play(session, 2, 14)
     hand.land_all()
-    play(session, 14, 16)
+    assert session.updates.learner.weights.distance_from_source() > 0
+    session.predict(random_image(14), 14.0)  # takes the update in
     assert session.weights.distance_from_source() == 0
     assert session.updates.learner.weights.distance_from_source() == 0
 
