@@ -22,6 +22,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +46,10 @@ class Userland:
         architecture: as Debian names it.
         packages: from Debian.
         requirements: beside the wheel, for pip.
-        platform: of the wheels, where this machine's pip fetches them; None: pip runs there.
+        platform: of the wheels, where this machine's pip fetches them, which an emulated one takes
+            half an hour for; None: pip runs there.
         python: version, for the same.
+        torch: likewise. This machine's pip would take its dependencies for this processor.
     """
 
     suite: str
@@ -55,6 +58,7 @@ class Userland:
     requirements: tuple[str, ...]
     platform: str | None = None
     python: str | None = None
+    torch: str | None = None
 
 
 USERLANDS = {
@@ -63,9 +67,10 @@ USERLANDS = {
         "bookworm",
         "arm64",
         ("python3",),
-        ("onnxruntime>=1.20", "torch==2.3.1", "numpy<2"),
+        ("onnxruntime>=1.20", "numpy<2", "filelock", "fsspec", "networkx", "sympy", "typing-extensions"),
         platform="manylinux_2_28_aarch64 manylinux_2_27_aarch64 manylinux_2_17_aarch64 manylinux2014_aarch64",
         python="3.11",
+        torch="torch==2.3.1",
     ),
 }
 
@@ -139,8 +144,18 @@ def install(userland: Userland, root: Path, wheel: Path) -> list[str]:
     platforms = [word for name in userland.platform.split() for word in ("--platform", name)]
     options = ["--quiet", "--only-binary=:all:", "--python-version", str(userland.python), *platforms]
     pip_here = (DESK / "python", "-m", "pip", "install", "--target", site)
-    call(*pip_here, *options, root / WHERE / wheel.name, *userland.requirements)
+    call(*pip_here, *options, "--no-deps", root / WHERE / wheel.name, str(userland.torch))
+    call(*pip_here, *options, *needs_but_torch(wheel), *userland.requirements)
     return ["env", "PYTHONPATH=/site", "python3", "-m", "ocl_edge"]
+
+
+def needs_but_torch(wheel: Path) -> list[str]:
+    """What the wheel requires without any extra, PyTorch left out."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = archive.read(name).decode().splitlines()
+    needs = [line.removeprefix("Requires-Dist: ") for line in lines if line.startswith("Requires-Dist: ")]
+    return [need for need in needs if "extra ==" not in need and not need.startswith("torch")]
 
 
 def travel(name: str, root: Path, desk: Path, wheel: Path) -> None:

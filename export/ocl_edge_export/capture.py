@@ -22,6 +22,20 @@ LARGEST_BATCH = 64
 WRAPPER = "network."
 
 
+def refuse_old_pytorch(version: str) -> None:
+    """What fails halfway is refused now: before 2.7, PyTorch writes no ONNX that keeps the norms.
+
+    Raises:
+        CaptureError: with the way out.
+    """
+    major, minor = (int(part) for part in version.split(".")[:2])
+    if (major, minor) < (2, 7):
+        raise CaptureError(
+            f"PyTorch {version} cannot write the forms of a bundle: export with PyTorch 2.7 or later "
+            "(tested: 2.13), on another machine if need be; the bundle runs here"
+        )
+
+
 def capture(network: nn.Module, height: int, width: int, channels: int = 3) -> fx.GraphModule:
     """The network in evaluation mode as a flat graph of ATen operators: image [N,3,H,W] -> logits.
 

@@ -24,6 +24,7 @@ from ocl_edge.network.forms import FORMS, FormName, distinct_form, list_norms, t
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec
+from ocl_edge_export.capture import refuse_old_pytorch
 from ocl_edge_export.checkpoint import Checkpoint, LoadedNetwork, load_network
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
 from ocl_edge_export.cuts import PossibleCut, nearest_cuts, possible_cuts
@@ -103,11 +104,12 @@ def export_bundle(
     Raises:
         UsageError: contradictory or missing arguments; ``out`` exists.
         CheckpointError: the checkpoint cannot be read or does not fit its architecture.
-        CaptureError: the network cannot be captured, or not at this size.
+        CaptureError: the network cannot be captured, or not at this size; PyTorch is too old.
         SplitError: no clean cut at ``split``.
         ParityError: a form differs from the network.
         BundleError: the bundle cannot be written.
     """
+    refuse_old_pytorch(torch.__version__)
     with new_bundle_directory(request.out, request.force) as directory:
         checkpoint, loaded, taken, frame, images = _taken(request, progress)
         spec = loaded.spec

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from ocl_edge.bundle.reading import Bundle, load_head_weights
 from ocl_edge.errors import BundleError, CaptureError, UsageError
+from ocl_edge_export.capture import refuse_old_pytorch
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from tests.doubles import small_network
 from tests.doubles.bundles import SMALL_ARCH, export_small
@@ -121,3 +123,11 @@ def test_a_read_only_place_is_refused(tmp_path: Path, small_checkpoint: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(BundleError, match="cannot write"):
         export_small(tmp_path / "file" / "out", small_checkpoint)
+
+
+def test_a_pytorch_that_cannot_export_is_named_with_the_way_out() -> None:
+    for version in ("2.6.0+debian", "2.3.1", "1.13.0"):
+        with pytest.raises(CaptureError, match=f"PyTorch {re.escape(version)} .* 2.7 or later .*runs here"):
+            refuse_old_pytorch(version)
+    for version in ("2.7.0", "2.13.0+cpu", "3.0.0a0"):
+        refuse_old_pytorch(version)
