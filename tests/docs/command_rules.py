@@ -31,7 +31,7 @@ from packaging.requirements import Requirement
 from ocl_edge.tensorrt.flavours import is_installed
 from ocl_edge_app.cli import cli, run
 from tests.docs.docs_pages import ROOT
-from tests.docs.docs_world import HEIGHT, WIDTH
+from tests.docs.docs_world import ARCH, HEIGHT, WIDTH
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,8 +40,12 @@ else:
 
 Words = list[str]
 
-STAND_INS = {r"\S+\.pth": "model.pth", r"(?<=--input-size )\S+": f"{HEIGHT}x{WIDTH}"}
-"""In an export: the sandbox's checkpoint, and a size that takes no longer than it must."""
+STAND_INS = {
+    r"\S+\.pth": "model.pth",
+    r"(?<=--input-size )\S+": f"{HEIGHT}x{WIDTH}",
+    r"--output \S+ ": "",
+}
+"""In an export: the sandbox's checkpoint, which has one output, and a size that takes no longer than it must."""
 
 EXPORTED: dict[str, Path] = {}
 """Bundles by the command that made them."""
@@ -83,6 +87,8 @@ def export(words: Words) -> None:
     command = shlex.join(words)
     for printed, stand_in in STAND_INS.items():
         command = re.sub(printed, stand_in, command)
+    if "--arch" not in words:  # the sandbox's network is code of its own, which no checkpoint may name
+        command += f" --arch {ARCH}"
     if command not in EXPORTED:
         run_ocl_edge(shlex.split(command))
         EXPORTED[command] = Path.cwd().parent / f"export_{len(EXPORTED)}"

@@ -4,7 +4,7 @@ The pages speak of the same few files everywhere. A sandbox is a directory that 
 that commands run letter by letter as they are printed:
 
     net.py          the network of docs/your-own-model.md, as printed there
-    model.pth       random weights of it, statistics of the pictures below; it says how it is built
+    model.pth       random weights of it, statistics of the pictures below; it says its input size
     bundle/         its bundle, for pages that do not export one themselves
     old-bundle/     a bundle of an older ocl-edge
     frames/ images/ drive/    the same six small pictures, frame_00.png to frame_05.png
@@ -103,5 +103,5 @@ def _write_checkpoint(directory: Path) -> None:
     with torch.no_grad():
         for _ in range(50):  # far from these statistics, nothing would be learned from
             network(images)
-    says = {"arch": ARCH, "input_size": [HEIGHT, WIDTH]}
+    says = {"input_size": [HEIGHT, WIDTH]}
     torch.save({"state_dict": network.state_dict(), "ocl_edge": says}, directory / "model.pth")
