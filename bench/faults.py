@@ -226,12 +226,13 @@ class Footage:
         session = open_session(self.bundle, self.options, realtime)
         session.segmenter.backbone = backend = BreakableBackbone(session.segmenter.backbone)
         assert isinstance(session.weights, TrainableHead)
-        weights, rate = session.weights, session.setup.settings.lr
+        pace, settings = session.updates.learner.pace, session.setup.settings
         counts, reasons = [], []
         for step, shot in enumerate(stream):
             image, labels = self.read(shot)
             change = (IMAGE_FAULTS | SAME_FRAME).get(shot.fault)
-            weights.lr = 100 * rate if shot.fault == LR_TIMES_100 else rate
+            rate = 100 * settings.lr if shot.fault == LR_TIMES_100 else settings.lr
+            pace.settings = settings.model_copy(update={"lr": rate})
             backend.broken_output = NAN_OUTPUTS.get(shot.fault, "")
             mask = session.predict(change(image, step) if change else image, float(step))
             reasons.append(session.adapt().reason.value)

@@ -177,7 +177,7 @@ def play(idea: Idea, bundle: Bundle, space: LabelSpace, frames: list[Frame]) -> 
         matrix.add(tail(mean_of_views(logits), *frame.image.shape[:2]), frame.labels)
         if idea.brake:
             rate = idea.lr * float(np.exp(-head.distance_from_trained() / idea.brake))
-            head.lr = rate
+            head.follow(head.settings.model_copy(update={"lr": rate}))
         view, flipped = (grid.sample([f[i : i + 1] for f in frame.features], i == 1) for i in (0, 1))
         pair = [torch.cat(both) for both in zip(view, flipped, strict=True)]
         adapt_step(head, head.logits(pair), idea.loss, watch)

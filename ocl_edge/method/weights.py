@@ -122,9 +122,6 @@ class TrainableWeights(AdaptedWeights):
 
     Bit for bit ``torch.optim.SGD``, which imports PyTorch's compiler when it is made: half of
     the start of a run.
-
-    Attributes:
-        lr: of the next step.
     """
 
     parameters: dict[str, nn.Parameter]
@@ -133,12 +130,7 @@ class TrainableWeights(AdaptedWeights):
         self, parameters: Mapping[str, nn.Parameter], settings: AdaptationDefaults, seed: int = 0
     ) -> None:
         super().__init__(dict(parameters), settings, seed)
-        self.lr = settings.lr
         self._momentum: dict[str, Tensor] = {}
-
-    def follow(self, settings: AdaptationDefaults) -> None:
-        super().follow(settings)
-        self.lr = settings.lr
 
     @torch.no_grad()
     def step(self) -> None:
@@ -151,7 +143,7 @@ class TrainableWeights(AdaptedWeights):
                 self._momentum[name].mul_(self.settings.momentum).add_(change)
             else:
                 self._momentum[name] = change
-            parameter.add_(self._momentum[name], alpha=-self.lr)
+            parameter.add_(self._momentum[name], alpha=-self.settings.lr)
         self.discard_gradients()
 
     def discard_gradients(self) -> None:

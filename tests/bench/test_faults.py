@@ -131,12 +131,12 @@ def play(
 ) -> Outcome:
     options = RealtimeOptions(every, every, **realtime)  # type: ignore[arg-type]
     session = open_session(bundle, SessionOptions(threads=1, opening=1.0), options)
-    backend, weights = NanBackend(session, nan), session.weights
-    rate, kinds, after = weights.lr, Counter[Reason](), []
+    backend, pace = NanBackend(session, nan), session.updates.learner.pace
+    settings, kinds, after = pace.settings, Counter[Reason](), []
     for step, frame in enumerate(frames):
         broken = BEFORE <= step < len(frames) - AFTER
         backend.broken = broken
-        weights.lr = rate * lr_times if broken else rate
+        pace.settings = settings.model_copy(update={"lr": settings.lr * (lr_times if broken else 1)})
         image = change(frame.image, step) if broken else frame.image
         mask = session.predict(image, 0.1 * step)
         assert mask.shape == image.shape[:2]

@@ -45,7 +45,7 @@ STAND_INS = {
     r"(?<=--input-size )\S+": f"{HEIGHT}x{WIDTH}",
     r"--output \S+ ": "",
 }
-"""In an export: the sandbox's checkpoint, which has one output, and a size that takes no longer than needed."""
+"""In an export: the sandbox's checkpoint, which has one output, and a small size."""
 
 EXPORTED: dict[str, Path] = {}
 """Bundles by the command that made them."""

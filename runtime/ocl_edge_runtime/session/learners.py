@@ -80,6 +80,7 @@ class Pace:
         timed: by stream time; else each update counts the same.
 
     Attributes:
+        settings: for one update a second.
         learned_at: when the last frame was there that was learned from, seconds of stream time.
         away: whether the weights may be others than the trained ones.
     """
@@ -88,13 +89,13 @@ class Pace:
         self.learned_at: float | None = None
         self.away = True
         self._weights = weights
-        self._settings = weights.settings
+        self.settings = weights.settings
         self._timed = timed
 
     def begin(self, lesson: Lesson) -> None:
         """Set the rates of an update."""
         since = lesson.arrived_at - self.learned_at if self._timed and self.learned_at is not None else 1.0
-        self._weights.follow(paced(self._settings, lesson.opening, since))
+        self._weights.follow(paced(self.settings, lesson.opening, since))
         self.learned_at, self.away = lesson.arrived_at, True
 
     def go_home(self, at_once: bool) -> bool:

@@ -69,7 +69,7 @@ def test_every_verb_has_help_with_examples_and_json(verb: str, capsys: pytest.Ca
         ["export"],
         ["export", "model.pth", "--out", "b", "--input-size", "384"],
         ["export", "model.pth", "--out", "b", "--stat-rows", "0"],
-        ["export", "model.pth", "--out", "b", "--mean", "1,2"],
+        ["export", "model.pth", "--out", "b", "--mean", "1,two"],
     ],
 )
 def test_wrong_usage_exits_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,12 +100,12 @@ def test_frozen_masks_are_those_of_the_shipped_network(out: Path) -> None:
     assert (pixels(out / "masks" / "frozen") != expected).mean() < 1e-3
 
 
-def test_adaptation_updates_on_every_frame_and_gains_where_the_weather_is_bad(
+def test_adaptation_updates_away_from_home_and_gains_where_the_weather_is_bad(
     numbers: dict[str, Any],
 ) -> None:
     assert numbers["method"] == "ocl-head"
-    assert sum(numbers["updates"].values()) == FRAMES
-    assert numbers["updates"]["adapted"] > FRAMES / 2
+    assert sum(numbers["updates"].values()) == FRAMES  # each has a reason; at home none is made
+    assert numbers["updates"]["adapted"] > 0
     assert numbers["weights_distance"] > 0
     assert numbers["stretches"]["fog"]["gain"] > 3
 
