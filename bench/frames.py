@@ -25,6 +25,7 @@ from PIL import Image
 
 from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.method.head import only_output
+from ocl_edge.network.form_tensors import features_among
 from ocl_edge.network.preprocess import Preprocessor
 from ocl_edge.network.tail import Tail
 from ocl_edge_runtime.backends import open_backend
@@ -44,7 +45,7 @@ def logits_of(bundle: Bundle, frames: list[Image.Image]) -> Iterator[torch.Tenso
     backend = open_backend(bundle, threads=1).backend
     for frame in frames:
         outputs = backend.infer("plain", {"image": preprocessor.single(np.array(frame))})
-        features = [outputs[f"features_{index}"] for index in range(len(bundle.manifest.features))]
+        features = features_among(outputs, len(bundle.manifest.features))
         with torch.no_grad():
             yield only_output(head(*features)).clone()
     backend.close()

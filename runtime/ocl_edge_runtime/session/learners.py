@@ -17,6 +17,7 @@ from ocl_edge.method.pixel_grid import PixelGrid
 from ocl_edge.method.step import Loss
 from ocl_edge.method.verdict import Verdict
 from ocl_edge.method.weights import AdaptedWeights
+from ocl_edge.network.form_tensors import features_among
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.session.segmenter import Seen
@@ -211,9 +212,7 @@ class HeadLearner:
         # they see, and the head learns that (docs/choices.md)
         outputs = self.backend.infer("measured", {"image": lesson.views, **lesson.anchor})
         refusal = self._refusal(outputs, lesson.opening)
-        flipped = rules.grid.sample(
-            [outputs[f"features_{i}"] for i in range(len(lesson.features))], flip=True
-        )
+        flipped = rules.grid.sample(features_among(outputs, len(lesson.features)), flip=True)
         self.watch.lap("flipped view")
         if refusal is not None and not trusted:
             return refusal
