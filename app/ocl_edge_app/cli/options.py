@@ -28,6 +28,17 @@ HARMLESS = ("video_size", "framerate", "input_format", "pixel_format", "rtsp_tra
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """One decorator for several options, shown in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 class FiniteRange(click.FloatRange):
     """A number in a range. Comparisons let NaN through, this does not."""
 
@@ -196,30 +207,26 @@ def _harmless(setting: str) -> str:
     return setting if name in HARMLESS else f"{name}={HIDDEN}"
 
 
-def adaptation_options(command: Command) -> Command:
-    """--prior, --lr, --restoration, --seed."""
-    options = (
-        prior_option,
-        click.option(
-            "--lr", type=FiniteRange(min=0), help="Learning rate. Default: the method's, else the bundle's."
-        ),
-        click.option(
-            "--restoration",
-            type=FiniteRange(0, 1),
-            help="Probability that a weight returns to its trained value after a step. "
-            "Default: the method's, else the bundle's.",
-        ),
-        click.option(
-            "--seed",
-            type=click.IntRange(SEEDS.start, SEEDS.stop - 1),
-            default=0,
-            show_default=True,
-            help="Random seed for stochastic restoration.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+adaptation_options = together(
+    prior_option,
+    click.option(
+        "--lr", type=FiniteRange(min=0), help="Learning rate. Default: the method's, else the bundle's."
+    ),
+    click.option(
+        "--restoration",
+        type=FiniteRange(0, 1),
+        help="Probability that a weight returns to its trained value after a step. "
+        "Default: the method's, else the bundle's.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(SEEDS.start, SEEDS.stop - 1),
+        default=0,
+        show_default=True,
+        help="Random seed for stochastic restoration.",
+    ),
+)
+"""--prior, --lr, --restoration, --seed."""
 
 
 def require_exporter(purpose: str) -> None:

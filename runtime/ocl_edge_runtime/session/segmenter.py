@@ -14,6 +14,7 @@ from torch import Tensor
 from ocl_edge.method.head import Head
 from ocl_edge.method.step import views_for_the_tail
 from ocl_edge.method.verdict import Verdict
+from ocl_edge.network.form_tensors import features_among
 from ocl_edge.network.forms import FormName
 from ocl_edge.network.preprocess import Preprocessor
 from ocl_edge.network.tail import Tail
@@ -107,7 +108,7 @@ class Segmenter:
         opening, anchor = (openness.value, openness.anchor()) if openness else (0.0, {})
         form, inputs = self.norms.inputs(measured)
         outputs = self.backbone.infer(form, {"image": views, **inputs})
-        features = [outputs[f"features_{i}"] for i in range(sum(n.startswith("features_") for n in outputs))]
+        features = features_among(outputs)
         unfit = self.norms.take_in(outputs, arrived_at)
         self.watch.lap("backbone")
         with torch.set_grad_enabled(self._with_gradients):
