@@ -16,7 +16,7 @@ from ocl_edge_runtime.backends import BACKENDS
 
 if TYPE_CHECKING:
     from ocl_edge.method.norms import Prior
-    from ocl_edge_runtime.session.options import OpeningKind
+    from ocl_edge_runtime.session.options import MaskSize, OpeningKind
 
 LONGEST_COMMAND = 80
 SEEDS = range(2**32)
@@ -85,6 +85,31 @@ opening_option = click.option(
     type=OpeningType(),
     help="How far adaptation opens. auto follows each frame's distance from home, which is what the network "
     "was trained for: at home masks are the frozen network's. 1 is always wide open, 0 never. Default: auto.",
+)
+
+
+class MaskSizeType(click.ParamType):  # type: ignore[type-arg]
+    """``frame``, ``network``, or ``HxW``."""
+
+    name = "frame|network|HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> MaskSize:
+        """The words as they are, a size as height and width."""
+        if value == "frame" or value == "network":
+            return value  # type: ignore[no-any-return]
+        height, cross, width = str(value).partition("x")
+        if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+            self.fail(f"{value} is neither frame nor network nor a size such as 384x512.", param, ctx)
+        return int(height), int(width)
+
+
+mask_size_option = click.option(
+    "--mask-size",
+    type=MaskSizeType(),
+    default="frame",
+    show_default=True,
+    help="Size of the masks: each frame's own, the network's input, or HEIGHTxWIDTH. Smaller masks take less "
+    "time.",
 )
 
 

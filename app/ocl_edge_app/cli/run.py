@@ -15,6 +15,7 @@ from ocl_edge_app.cli.options import (
     head_option,
     html_option,
     json_option,
+    mask_size_option,
     opening_option,
     quiet_option,
     threads_option,
@@ -24,7 +25,7 @@ from ocl_edge_app.cli.run_options import realtime_options, record_options, strea
 if TYPE_CHECKING:
     from ocl_edge.method.norms import Prior
     from ocl_edge.tensorrt.key import Precision
-    from ocl_edge_runtime.session.options import OpeningKind
+    from ocl_edge_runtime.session.options import MaskSize, OpeningKind
 
 EXAMPLES = """
 \b
@@ -84,6 +85,7 @@ Examples:
 @head_option
 @adaptation_options
 @opening_option
+@mask_size_option
 @click.option(
     "--sink",
     "sinks",
@@ -113,6 +115,7 @@ def run(
     restoration: float | None,
     seed: int,
     opening: OpeningKind | None,
+    mask_size: MaskSize,
     sinks: tuple[str, ...],
     limit: int | None,
     norm_every: int | None,
@@ -165,7 +168,19 @@ def run(
         frames = everything.enter_context(hooks.open_frames(source, chosen, tape, recorder))
         opening, frame_s = hooks.opening_and_pace(opening, frames, tape)
         options = SessionOptions(
-            name, views, backend, prior, lr, restoration, seed, threads, precision, head, opening, frame_s
+            name,
+            views,
+            backend,
+            prior,
+            lr,
+            restoration,
+            seed,
+            threads,
+            precision,
+            head,
+            opening,
+            frame_s,
+            mask_size,
         )
         ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
         deadline_s = deadline_ms / 1000 if deadline_ms else (1 / frames.rate if frames.rate else None)
