@@ -77,23 +77,25 @@ stream_options = together(
 )
 """How the source is played: --limit, --fps and what a camera needs."""
 
+norm_every_option = click.option(
+    "--norm-every",
+    default="1",
+    show_default=True,
+    callback=parse_interval,
+    metavar="N|auto",
+    help="Realtime mode: measure norm statistics on every N-th frame; auto, if the deadline allows it.",
+)
+adapt_every_option = click.option(
+    "--adapt-every",
+    default="auto",
+    show_default=True,
+    callback=parse_interval,
+    metavar="N|auto",
+    help="Realtime mode: update on every N-th frame; auto updates as often as there is time.",
+)
 realtime_options = together(
-    click.option(
-        "--norm-every",
-        default="1",
-        show_default=True,
-        callback=parse_interval,
-        metavar="N|auto",
-        help="Realtime mode: measure norm statistics on every N-th frame; auto, if the deadline allows it.",
-    ),
-    click.option(
-        "--adapt-every",
-        default="auto",
-        show_default=True,
-        callback=parse_interval,
-        metavar="N|auto",
-        help="Realtime mode: update on every N-th frame; auto updates as often as there is time.",
-    ),
+    norm_every_option,
+    adapt_every_option,
     click.option(
         "--update",
         type=click.Choice(["inline", "background"]),
