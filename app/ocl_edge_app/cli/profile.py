@@ -11,6 +11,7 @@ import click
 
 from ocl_edge_app.cli.options import (
     FiniteRange,
+    OpeningType,
     adaptation_options,
     backend_option,
     bundle_argument,
@@ -18,7 +19,6 @@ from ocl_edge_app.cli.options import (
     html_option,
     json_option,
     mask_size_option,
-    opening_option,
     quiet_option,
     threads_option,
 )
@@ -107,7 +107,14 @@ def parse_frame_size(
 @backend_option
 @head_option
 @adaptation_options
-@opening_option
+@click.option(
+    "--opening",
+    type=OpeningType(),
+    default="1",
+    show_default=True,
+    help="As in run: auto profiles the frames of --source as they would run, 1 what a frame costs where it "
+    "adapts.",
+)
 @mask_size_option
 @threads_option
 @click.option("--trace", metavar="FILE", help="Write a Chrome trace for Perfetto.")
@@ -131,7 +138,7 @@ def profile(
     lr: float | None,
     restoration: float | None,
     seed: int,
-    opening: OpeningKind | None,
+    opening: OpeningKind,
     mask_size: MaskSize,
     threads: int | None,
     trace: str | None,
@@ -162,7 +169,7 @@ def profile(
     adapting = SessionOptions(
         "ocl-head", None, backend, prior, lr, restoration, seed, threads, head=head, mask_size=mask_size
     )
-    adapting = replace(adapting, opening=1.0 if opening is None else opening)
+    adapting = replace(adapting, opening=opening)
     realtime = _realtime(source, norm_every, adapt_every, pace) if mode == "realtime" else None
     wanted = islice(_frames(opened, source, frame_size, frames + warmup), frames + warmup)
     meter, measured = open_meter()
@@ -185,7 +192,7 @@ def profile(
 
 
 def _pace(
-    source: str | None, opening: OpeningKind | None, fps: float | None, deadline_ms: float | None
+    source: str | None, opening: OpeningKind, fps: float | None, deadline_ms: float | None
 ) -> Pace | None:
     """How frames arrive, where that is told; refuses options that contradict each other."""
     from ocl_edge.errors import UsageError
