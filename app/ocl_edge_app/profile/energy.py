@@ -68,11 +68,11 @@ class SampledPower:
         self, name: str, watts: Callable[[], float], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.name = name
-        self._watts, self._clock = watts, clock
+        self.watts, self._clock = watts, clock
         self._last, self._power, self._sum = clock(), watts(), 0.0
 
     def joules(self) -> float:
-        now, power = self._clock(), self._watts()
+        now, power = self._clock(), self.watts()
         self._sum += (now - self._last) * (power + self._power) / 2
         self._last, self._power = now, power
         return self._sum

@@ -43,7 +43,7 @@ def test_a_jetson_s_input_rail_is_volts_times_amperes(tmp_path: Path) -> None:
     meter, name = open_meter(tmp_path, NO_GPU)
     assert isinstance(meter, SampledPower)
     assert name == "module (VDD_IN)"
-    assert meter._power == pytest.approx(10.0)  # nothing public tells watts
+    assert meter.watts() == pytest.approx(10.0)
 
 
 def test_watts_last_from_one_reading_to_the_next() -> None:
