@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -107,13 +107,15 @@ class Session(ClosedAtExit):
         self._landed = self.updates.take_in(self.index) if self._decisions.takes_in() else None
         unfit = self._screening.problem_of(image) if self._screening else None
         started = self.clock.now()
-        measured = unfit is None and self._decisions.measures(self.index, arrived_at)
-        seen = self.segmenter.see(image, measured, self.setup.stream_time(self.index, arrived_at))
+        stream_s = self.setup.stream_time(self.index, arrived_at)
+        rests = self.norms.rests(image, stream_s)
+        measured = unfit is None and self._decisions.measures(self.index, arrived_at, rests)
+        seen = self.segmenter.see(image, measured, stream_s)
         if measured:
             self.norms.took(self.clock.now() - started)
         self.seen = replace(seen, unfit=unfit or seen.unfit)
-        self._opened = seen.opening, seen.distance
-        self._decided = Decided(arrived_at, measured, False, self._landed is not None)
+        self._opened, taken_in = (seen.opening, seen.distance), self._landed is not None
+        self._decided = Decided(arrived_at, measured, False, taken_in)
         return seen.mask
 
     def adapt(self) -> Verdict:
@@ -202,12 +204,8 @@ class Session(ClosedAtExit):
 
     def facts(self) -> dict[str, Any]:
         """What ran, for reports: everything that the results depend on."""
-        learned = {
-            "weights_sha256": self.weights.weights_sha256(),
-            "weights_distance": self.weights.distance_from_trained(),
-        }
-        realtime = self.setup.realtime
-        return {**self.setup.facts(), **learned, **({"realtime": asdict(realtime)} if realtime else {})}
+        digest, distance = self.weights.weights_sha256(), self.weights.distance_from_trained()
+        return {**self.setup.facts(), "weights_sha256": digest, "weights_distance": distance}
 
     def export_state(self) -> State:
         """Everything that the next frame depends on: tensors, and facts that fit into JSON.
