@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ocl_edge.method.ocl import NEG_COEFF, POS_COEFF, output_contrastive_loss
+from ocl_edge_runtime.memory import peak_mib
 
 SIZES = ((32, 32), (64, 64), (96, 128), (192, 256), (256, 512), (512, 1024))
 
@@ -53,10 +53,6 @@ def measure(form: str, classes: int, height: int, width: int, repeats: int) -> d
         loss.backward()  # type: ignore[no-untyped-call]
         times.append(time.perf_counter() - start)
     return {"seconds": statistics.median(times), "mib": peak_mib() - before, "loss": loss.item()}
-
-
-def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def in_new_process(*arguments: object) -> dict[str, float]:

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import signal
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any
 import torch
 
 from ocl_edge.errors import OclEdgeError
+from ocl_edge_runtime.memory import peak_mib
 from tests.hostile.kinds import KINDS
 
 LONGEST_S = 20
@@ -90,7 +90,7 @@ def judge(read: Any, content: bytes, watch: Watch) -> tuple[str, str | None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
     if watch.seen:
         outcome, wrong = "wrong", "; ".join(watch.seen[:3])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mib()
     if peak > MOST_MIB:
         outcome, wrong = "wrong", f"{peak:.0f} MiB"
     return outcome, wrong
@@ -123,8 +123,7 @@ def fuzz(
                 if "MiB" in wrong:
                     break  # the peak does not go back
         at_work.unlink(missing_ok=True)
-    peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    return {"kind": name, "inputs": number, **counts, "peak_mib": peak, "found": found}
+    return {"kind": name, "inputs": number, **counts, "peak_mib": round(peak_mib()), "found": found}
 
 
 def main() -> None:

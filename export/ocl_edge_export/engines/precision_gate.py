@@ -126,10 +126,9 @@ class MaskMaker:
 
     def __init__(self, bundle: Bundle) -> None:
         self._head, self._tail = load_head(bundle), load_tail(bundle)
-        self._count = len(bundle.manifest.features)
 
     def features(self, outputs: dict[str, Tensor]) -> list[Tensor]:
-        return features_among(outputs, self._count)
+        return features_among(outputs)
 
     @torch.no_grad()
     def mask(self, features: list[Tensor], height: int, width: int) -> Mask:

@@ -79,5 +79,6 @@ ROWS = (
         open=lambda bundle, wanted: OnnxRuntimeBackend(bundle, wanted.threads),
         require=import_onnxruntime,
         because="on a CPU faster than PyTorch",
+        library="onnxruntime",
     ),
 )

@@ -120,6 +120,7 @@ ROWS = (
         open=lambda bundle, _: OnnxRuntimeGpuBackend(bundle, "cuda"),
         require=lambda: require_provider("cuda"),
         because="on the GPU; no compiled engine is valid here",
+        library="onnxruntime-gpu",
         on_gpu=True,
     ),
     BackendRow(
@@ -127,6 +128,7 @@ ROWS = (
         open=lambda bundle, _: OnnxRuntimeGpuBackend(bundle, "tensorrt"),
         require=lambda: require_provider("tensorrt"),
         because=None,  # it builds for minutes at the first frame
+        library="onnxruntime-gpu",
         on_gpu=True,
     ),
 )

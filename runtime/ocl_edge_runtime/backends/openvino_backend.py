@@ -100,6 +100,7 @@ ROWS = (
         open=lambda bundle, wanted: OpenVinoBackend(bundle, wanted.threads, wanted.precision),
         require=import_openvino,
         because="on a CPU it takes a third to a half of ONNX Runtime's time",
+        library="openvino",
         precisions=PRECISIONS,
         machines=("x86_64", "AMD64"),
     ),

@@ -40,6 +40,7 @@ class BackendRow:
             here; imports it.
         because: why ``auto`` prefers it to those after it (numbers: docs/hardware.md); None
             where it is taken by name only.
+        library: distribution that brings it; None where `FLAVOURS` names it.
         precisions: what ``--precision`` may ask of it.
         on_gpu: needs an NVIDIA driver.
         machines: of `platform.machine`, where its place in the order of speed was measured and
@@ -50,6 +51,7 @@ class BackendRow:
     open: Callable[[Bundle, Wanted], Backend]
     require: Callable[[], object]
     because: str | None
+    library: str | None = None
     precisions: tuple[Precision, ...] = ("fp32",)
     on_gpu: bool = False
     machines: tuple[str, ...] | None = None

@@ -54,5 +54,6 @@ ROWS = (
         open=lambda bundle, _: TorchBackend(bundle),
         require=lambda: None,
         because="it needs nothing but PyTorch",
+        library="torch",
     ),
 )

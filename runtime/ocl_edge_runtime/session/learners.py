@@ -212,7 +212,7 @@ class HeadLearner:
         # they see, and the head learns that (docs/choices.md)
         outputs = self.backend.infer("measured", {"image": lesson.views, **lesson.anchor})
         refusal = self._refusal(outputs, lesson.opening)
-        flipped = rules.grid.sample(features_among(outputs, len(lesson.features)), flip=True)
+        flipped = rules.grid.sample(features_among(outputs), flip=True)
         self.watch.lap("flipped view")
         if refusal is not None and not trusted:
             return refusal

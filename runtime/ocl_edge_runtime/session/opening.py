@@ -148,6 +148,7 @@ def _paper(
         learner.watch,
         pair=setup.views == "pair",
         with_gradients=setup.trains,
+        mask_size=setup.mask_size,
     )
     return Session(setup, segmenter, InlineUpdates(learner), EveryFrame(), None, clock, opened.pop_all())
 
@@ -166,7 +167,13 @@ def _realtime(
     openness = _openness(setup)
     norms = NormVectors(openness, realtime, clock)
     segmenter = Segmenter(
-        Preprocessor(bundle.manifest.input), choice.backend, norms, head, load_tail(bundle), watch
+        Preprocessor(bundle.manifest.input),
+        choice.backend,
+        norms,
+        head,
+        load_tail(bundle),
+        watch,
+        mask_size=setup.mask_size,
     )
     pointwise = head.is_pointwise(bundle.manifest.features)
     rules = UpdateRules(

@@ -95,7 +95,7 @@ class Session(ClosedAtExit):
             arrived_at: when the frame was there, in seconds of the clock; None: now.
 
         Returns:
-            uint8 [H, W], class indices; the caller owns it.
+            uint8 [H, W], class indices, sized as `SessionOptions.mask_size` says; the caller owns it.
 
         Raises:
             FrameError: the image is of another dtype or shape; the session is as it was.

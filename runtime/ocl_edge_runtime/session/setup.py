@@ -66,6 +66,14 @@ class Setup:
         return arrived_at if self.frame_s is None else index * self.frame_s
 
     @property
+    def mask_size(self) -> tuple[int, int] | None:
+        """Height and width of every mask; None where it is the frame's."""
+        wanted, network = self.options.mask_size, self.bundle.manifest.input
+        if isinstance(wanted, tuple):
+            return wanted
+        return (network.height, network.width) if wanted == "network" else None
+
+    @property
     def trains(self) -> bool:
         """Whether the method has anything to update."""
         return self.method.loss is not None
@@ -86,6 +94,7 @@ class Setup:
             "threads": self.options.threads,
             "precision": self.options.precision,
             "opening": self.options.opening,
+            "mask_size": self.options.mask_size,
         }
 
     def what_decides(self) -> dict[str, Any]:
