@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, fx
 
+from ocl_edge.bundle.links import check_link, without_links
 from ocl_edge.bundle.manifest import (
     MANIFEST,
     MOST_MANIFEST_BYTES,
@@ -99,7 +100,7 @@ class Bundle:
         try:
             mode = file.lstat().st_mode
             if stat.S_ISLNK(mode):
-                self._check_link(file)
+                check_link(self.path, name)
                 mode = file.stat().st_mode
         except OSError as error:
             raise BundleError(
@@ -112,21 +113,16 @@ class Bundle:
     def graph_file(self, graph: str) -> Path:
         """Path of the ONNX file of a form or head graph, which reaches nothing outside of the bundle.
 
-        Raises:
-            BundleError: as `file`; or the graph names other files, operators of other domains, or loops.
-        """
-        path = self.file(self.manifest.graphs[graph].file)
-        check_graph(path, self.manifest.files.keys())
-        return path
+        The files that it may name lie beside it, and none of them is a link that leads elsewhere: libraries
+        of today refuse those.
 
-    def _check_link(self, file: Path) -> None:
-        home = (self.path / MANIFEST).resolve(strict=True).parent
-        place = file.resolve(strict=True).parent
-        if place not in (home, self.path.resolve(strict=True)):
-            raise BundleError(
-                f"{self.path}: {file.name} is a link to {place}, outside of the bundle; its files may lie "
-                f"in {home}. Copy it with its content: cp -rL"
-            )
+        Raises:
+            BundleError: as `file`; or the graph names other files, operators of other domains, or loops; or
+                a bundle of links cannot be copied to the user's cache directory.
+        """
+        name = self.manifest.graphs[graph].file
+        check_graph(self.file(name), self.manifest.files.keys())
+        return without_links(self.path, self.identity, self.manifest.files) / name
 
     def require_head_graphs(self) -> HeadGraphs:
         """The head graphs.

@@ -27,9 +27,9 @@ from ocl_edge.tensorrt.store import (
     find_built,
     staging_directory,
     store_engine,
-    user_cache,
     writable_directory,
 )
+from ocl_edge.user_cache import user_cache
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels
 from ocl_edge_export.engines.process import run_worker
 from ocl_edge_export.engines.request import BuildRequest
