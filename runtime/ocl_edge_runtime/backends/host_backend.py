@@ -6,13 +6,11 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ocl_edge.bundle.manifest import FormSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, MissingExtraError
-from ocl_edge.network.forms import FormName, GraphName
+from ocl_edge.network.form_names import FormName, GraphName
+from ocl_edge.tensors import Tensor, torch
 from ocl_edge_runtime.backends.base import Sizes, check_inputs, check_outputs, graphs_of, shape_of
 from ocl_edge_runtime.backends.update_stream import UpdateStream
 from ocl_edge_runtime.lifetime import ClosedAtExit
@@ -45,7 +43,7 @@ class HostBackend(ClosedAtExit):
 
     name: str
     loads_each_size = False
-    head_device = torch.device("cpu")
+    head_device = "cpu"
     update_stream = UpdateStream()
 
     def __init__(self, bundle: Bundle) -> None:

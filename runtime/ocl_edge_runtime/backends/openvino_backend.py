@@ -11,13 +11,12 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
-from ocl_edge.network.forms import GraphName
+from ocl_edge.network.form_names import GraphName
 from ocl_edge.tensorrt.key import Precision, precision_of
 from ocl_edge.tensorrt.store import user_cache
+from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.backends.base import Sizes, shape_of
 from ocl_edge_runtime.backends.host_backend import HostBackend, import_library
 from ocl_edge_runtime.backends.row import BackendRow

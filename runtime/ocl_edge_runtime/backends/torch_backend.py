@@ -10,7 +10,8 @@ from torch import Tensor, fx
 from ocl_edge.bundle.manifest import FormSpec
 from ocl_edge.bundle.reading import Bundle, load_backbone
 from ocl_edge.errors import BackendError
-from ocl_edge.network.forms import FORMS, FormName, GraphName, build_form
+from ocl_edge.network.form_names import FORMS, FormName, GraphName
+from ocl_edge.network.forms import build_form
 from ocl_edge_runtime.backends.base import check_inputs
 from ocl_edge_runtime.backends.row import BackendRow
 from ocl_edge_runtime.backends.update_stream import UpdateStream

@@ -31,7 +31,6 @@ from ocl_edge_runtime.session.screening import Screening
 from ocl_edge_runtime.session.segmenter import Backbone, Segmenter
 from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.session.setup import Setup
-from ocl_edge_runtime.session.trainable_backbone import TrainableBackbone
 from ocl_edge_runtime.session.update_policy import (
     EveryFrame,
     UpdatePolicy,
@@ -117,6 +116,8 @@ def _training_the_backbone(
     bundle: Bundle, options: SessionOptions, clock: Clock, opened: ExitStack
 ) -> Session:
     """As published, gradients reaching the backbone."""
+    from ocl_edge_runtime.session.trainable_backbone import TrainableBackbone  # of PyTorch alone
+
     method = find_method(options.method)
     backbone = TrainableBackbone(bundle, method)
     setup = Setup(bundle, options, None, "pair", "torch", {}, "")

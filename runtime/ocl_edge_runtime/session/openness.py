@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ocl_edge.method.home import Opening, SensingNorms, scaled_limit
 from ocl_edge.method.norms import NormsAsTrained
+from ocl_edge.tensors import Tensor, torch
 
 
 class Openness:
