@@ -20,6 +20,7 @@ from ocl_edge.method.weights import TrainableWeights
 from ocl_edge.network.form_names import FormName
 from ocl_edge.network.preprocess import Preprocessor
 from ocl_edge.network.tail import MOST_CLASSES
+from ocl_edge.tensors import require_torch
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import Choice, open_backend
 from ocl_edge_runtime.backends.base import Backend
@@ -77,6 +78,8 @@ def open_session(
 
 
 def _check(bundle: Bundle, method: Method, options: SessionOptions, realtime: RealtimeOptions | None) -> None:
+    if options.head == "torch":
+        require_torch("--head torch, the default (--head engine and an ONNX backend do without),")
     classes = len(bundle.manifest.classes)
     if classes > MOST_CLASSES:
         raise BundleError(
