@@ -14,11 +14,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
 from ocl_edge.method.norms import TINY_VARIANCE
 from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.tensors import Tensor, torch
 
 SPREAD_AWAY, SHIFT_AWAY, POWER = 0.16, 0.25, 3.0
 """A spread or shift of this size alone is a distance of 1; together they add up as a norm of this power."""

@@ -158,7 +158,6 @@ def run(
     from ocl_edge_runtime.sources import SourceOptions
 
     _check(mode, method, state, resume, update, record_schedule, replay_schedule, fps)
-    use_threads(threads)
     recorder = hooks.recorder(html_path)
     tape = Tape.read(replay_schedule) if replay_schedule else None
     opened = Bundle.open(bundle)
@@ -190,8 +189,8 @@ def run(
         session = everything.enter_context(
             open_session(opened, options, realtime if mode == "realtime" else None)
         )
-        if mode == "realtime":
-            session.warm_up()
+        use_threads(threads)  # of PyTorch, which comes with the session, while graphs load
+        session.warm_up()
         for words in notes_on(opened, options):
             note(words)
         for backend_name, reason in session.setup.passed_over.items():

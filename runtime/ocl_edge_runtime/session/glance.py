@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+from ocl_edge.tensors import Tensor, torch
 
 ROW_STRIDE, COLUMN_STRIDE = 16, 8
 LEVELS, CONTRAST, DETAIL = 13.0, 0.15, 0.25

@@ -10,17 +10,18 @@ diverges.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ocl_edge.method.norms import RunningStatistics, why_refused
 from ocl_edge.method.verdict import Reason, Verdict
+from ocl_edge.network.form_names import FormName
 from ocl_edge.network.form_tensors import features_among
-from ocl_edge.network.forms import FormName
+from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.durations import Durations
 from ocl_edge_runtime.session.openness import Openness, moved
@@ -198,7 +199,7 @@ class NormVectors:
 
     def take_in(self, outputs: Mapping[str, Tensor], arrived_at: float) -> Verdict | None:
         """See `NormPolicy`: renews the vectors by the statistics, where they were measured."""
-        if not all(bool(tensor.sum().isfinite()) for tensor in features_among(outputs)):
+        if not all(math.isfinite(float(tensor.sum())) for tensor in features_among(outputs)):
             return Verdict(Reason.FEATURES_NOT_FINITE)
         if "statistics" not in outputs:
             self._openness.follow(None, arrived_at)

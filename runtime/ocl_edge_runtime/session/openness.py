@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ocl_edge.method.home import Opening, SensingNorms, scaled_limit
 from ocl_edge.method.norms import NormsAsTrained
+from ocl_edge.tensors import Tensor, torch
 from ocl_edge_runtime.session.glance import Glance
 
 REST_S = 1.0

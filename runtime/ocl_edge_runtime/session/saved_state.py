@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor
 
 from ocl_edge.plain_text import first_problem
+from ocl_edge.tensors import Tensor, torch
 
 SOMETIMES = ("average", "last_adapted", "guard.snapshot.", "opening", "glance")
 """Tensors that a state may have or not."""

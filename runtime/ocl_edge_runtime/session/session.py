@@ -27,8 +27,7 @@ from ocl_edge_runtime.session.segmenter import Seen, Segmenter
 from ocl_edge_runtime.session.setup import Setup
 from ocl_edge_runtime.session.update_policy import UpdatePolicy
 from ocl_edge_runtime.session.updates import Updates
-
-WARM_UP_RUNS = 3
+from ocl_edge_runtime.session.warming import run_on_noise
 
 
 class Session(ClosedAtExit):
@@ -175,24 +174,12 @@ class Session(ClosedAtExit):
         return self.updates.take_in(self.index + 1)
 
     def warm_up(self) -> None:
-        """Run everything a few times on noise: the first frame is fast, and updates have a history.
+        """Run everything on noise: the first frame is fast, and updates have a history.
 
         Nothing that was learned changes.
         """
         state, moments = self.export_state(), self.learned.moments
-        frame = self.bundle.manifest.input
-        image = np.random.default_rng(0).integers(0, 256, (frame.height, frame.width, 3), dtype=np.uint8)
-        for run in range(WARM_UP_RUNS):
-            started = self.clock.now()
-            self.segmenter.see(image, measured=True)
-            measured_s = self.clock.now() - started
-            seen = self.segmenter.see(image, measured=False)
-            started = self.clock.now()
-            if self.setup.trains:
-                self.updates.try_out(seen)
-            if run:  # the first one loads
-                self.norms.took(measured_s)
-                self.policy.took(self.clock.now() - started)
+        run_on_noise(self.setup, self.segmenter, self.updates, self.policy, self.clock)
         self.import_state(*state)
         self.learned.moments = moments  # same process, same clock
 
