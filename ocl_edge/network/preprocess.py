@@ -24,7 +24,7 @@ Mean = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 Deviation = Annotated[float, Field(ge=1e-6, le=1000, allow_inf_nan=False)]
 
 
-ColourOrder = Literal["RGB", "BGR", "GREY", "ANY"]
+Colours = Literal["rgb", "bgr", "grey", "any"]
 MOST_CHANNELS = 64
 LUMA = (0.299, 0.587, 0.114)
 """Of red, green and blue in a grey pixel, ITU-R BT.601."""
@@ -36,8 +36,9 @@ class InputSpec(BaseModel):
     Attributes:
         height: in pixels.
         width: in pixels.
-        colour_order: of the network's channels. ``GREY`` is one channel, made of RGB frames by
-            their luma (ITU-R BT.601); ``ANY`` is any other number of channels, taken as they come.
+        colours: the network's channels, in its order. ``grey`` is one channel, made of RGB frames by
+            their luma (ITU-R BT.601); ``any`` is any other number of channels, taken as they come.
+        colour_order: the same in earlier bundles, which named what was not kept to: nothing but RGB is read.
         scale: what a white pixel becomes before mean and deviation: 1 or 255.
         mean: of each channel, in the network's order and scale.
         std: likewise.
@@ -47,7 +48,8 @@ class InputSpec(BaseModel):
 
     height: Side
     width: Side
-    colour_order: ColourOrder = "RGB"
+    colours: Colours = "rgb"
+    colour_order: Literal["RGB"] = Field("RGB", exclude=True)
     scale: Literal[1, 255] = 1
     mean: Annotated[tuple[Mean, ...], Field(min_length=1, max_length=MOST_CHANNELS)] = (0.485, 0.456, 0.406)
     std: Annotated[tuple[Deviation, ...], Field(min_length=1, max_length=MOST_CHANNELS)] = (
@@ -65,11 +67,9 @@ class InputSpec(BaseModel):
     def _numbers_for_each_channel(self) -> InputSpec:
         if len(self.mean) != len(self.std):
             raise ValueError(f"{len(self.mean)} means and {len(self.std)} standard deviations")
-        expected = {"RGB": 3, "BGR": 3, "GREY": 1}.get(self.colour_order, self.channels)
+        expected = {"rgb": 3, "bgr": 3, "grey": 1}.get(self.colours, self.channels)
         if self.channels != expected:
-            raise ValueError(
-                f"{self.colour_order} has {expected} channels, mean and std have {self.channels}"
-            )
+            raise ValueError(f"{self.colours} has {expected} channels, mean and std have {self.channels}")
         return self
 
     @property
@@ -139,7 +139,7 @@ class Preprocessor:
             pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
             if pixels.shape[2:] != self.size:
                 pixels = F.interpolate(pixels, self.size, mode="bilinear", align_corners=False)
-        if self.spec.colour_order == "BGR":
+        if self.spec.colours == "bgr":
             pixels = pixels.flip(1)
         elif self.spec.channels == 1 and pixels.shape[1] == 3:
             pixels = (pixels * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
