@@ -33,7 +33,7 @@ from ocl_edge.bundle.reading import Bundle
 from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
 from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.given_files import read_json, reason_of
-from ocl_edge.network.forms import FORMS
+from ocl_edge.network.form_names import FORMS
 from ocl_edge.plain_text import first_problem
 from ocl_edge_export.functional import as_plain_graph
 from ocl_edge_export.onnx_forms import form_file, write_forms

@@ -10,8 +10,9 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from ocl_edge.method.norms import DEFAULT_PRIOR, NormsAsTrained, prior_of_channels
+from ocl_edge.network.form_names import FORMS, FormName
 from ocl_edge.network.form_tensors import INPUTS
-from ocl_edge.network.forms import FORMS, FormName, build_form, distinct_form, list_norms, trained_tensors
+from ocl_edge.network.forms import build_form, distinct_form, list_norms, trained_tensors
 from ocl_edge_export.split import SplitNetwork
 
 

@@ -7,8 +7,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-
-from torch import Tensor, fx
+from typing import TYPE_CHECKING
 
 from ocl_edge.bundle.links import check_link, without_links
 from ocl_edge.bundle.manifest import (
@@ -24,10 +23,15 @@ from ocl_edge.bundle.onnx_check import check_graph
 from ocl_edge.errors import BundleError
 from ocl_edge.given_files import read_given, reason_of
 from ocl_edge.method.norms import NormsAsTrained
-from ocl_edge.network.programs import Shape, read_program
+from ocl_edge.network.form_names import WEIGHT_FILE
 from ocl_edge.network.tail import Tail
-from ocl_edge.network.weight_file import WEIGHT_FILE
 from ocl_edge.tensor_files import check_tensor, read_tensors
+from ocl_edge.tensors import Tensor, require_torch
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from ocl_edge.network.programs import Shape
 
 
 @dataclass(frozen=True)
@@ -159,22 +163,20 @@ def load_head(bundle: Bundle) -> fx.GraphModule:
 
 
 def load_head_weights(bundle: Bundle) -> dict[str, Tensor]:
-    """The head's trained weights by the names of its parameters.
+    """The trained weights of a head that has graphs, by their names in the head, in the order of restoration.
 
     Raises:
-        BundleError: see `load_head`; or the head graphs have other weights.
+        BundleError: it has no graphs; or a weight is missing, of another shape or dtype, or not finite.
     """
-    weights = {name: parameter.detach() for name, parameter in load_head(bundle).named_parameters()}
+    graphs = bundle.require_head_graphs()
+    shapes = {tensor.name: tensor.shape for tensor in graphs.graphs["head"].inputs}
     try:
+        weights = read_tensors(bundle.file(WEIGHT_FILE), list(graphs.parameters.values()))
+        for role, name in graphs.parameters.items():
+            check_tensor(name, weights.get(name), shapes.get(role, ()))
         count = sum(weight.numel() for weight in weights.values())
         if count != bundle.manifest.head_parameters:
             raise ValueError(f"{count} weights, expected {bundle.manifest.head_parameters}")
-        for name, weight in weights.items():
-            check_tensor(name, weight, tuple(weight.shape))
-        if graphs := bundle.manifest.head_graphs:
-            shapes = {tensor.name: tensor.shape for tensor in graphs.graphs["head"].inputs}
-            for role, name in graphs.parameters.items():
-                check_tensor(name, weights.get(name), shapes.get(role, ()))
     except ValueError as error:
         raise BundleError(f"{bundle.path}: the head does not fit the manifest: {error}") from error
     return weights
@@ -217,4 +219,7 @@ def load_norms(bundle: Bundle) -> NormsAsTrained:
 def _program(
     bundle: Bundle, name: str, inputs: Sequence[Shape], outputs: Sequence[Shape | None]
 ) -> fx.GraphModule:
+    require_torch(f"{name} of a bundle")
+    from ocl_edge.network.programs import read_program
+
     return read_program(bundle.file(name), bundle.file(WEIGHT_FILE), inputs, outputs)

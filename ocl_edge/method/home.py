@@ -14,11 +14,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
 from ocl_edge.method.norms import TINY_VARIANCE
 from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.tensors import Tensor, torch
 
 SPREAD_AWAY, SHIFT_AWAY, POWER = 0.16, 0.25, 3.0
 """A spread or shift of this size alone is a distance of 1; together they add up as a norm of this power."""
@@ -112,6 +110,10 @@ class Opening(Protocol):
     def at_home(self) -> bool:
         """Whether what was learned is to go."""
 
+    @property
+    def rests(self) -> bool:
+        """Whether it is shut, and frames like the last ones would leave it so."""
+
     def follow(self, distance: float, dt_s: float, frames: int = 1) -> None:
         """Take in the distance of a frame.
 
@@ -136,6 +138,10 @@ class FixedOpening:
 
     @property
     def at_home(self) -> bool:
+        return self.value == 0
+
+    @property
+    def rests(self) -> bool:
         return self.value == 0
 
     def follow(self, distance: float, dt_s: float, frames: int = 1) -> None:
@@ -166,6 +172,10 @@ class FollowingOpening:
     def at_home(self) -> bool:
         """True if the last two frames were at home, or nothing is open."""
         return self.value == 0 or self._largest == 0
+
+    @property
+    def rests(self) -> bool:
+        return self._started and self.value == 0 and self._largest == 0
 
     def follow(self, distance: float, dt_s: float, frames: int = 1) -> None:
         newest = opening_at(distance)

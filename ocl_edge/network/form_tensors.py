@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor
-
-from ocl_edge.network.forms import FormName
+from ocl_edge.network.form_names import FormName
+from ocl_edge.tensors import Tensor
 
 INPUTS: dict[FormName, tuple[str, ...]] = {
     "plain": ("image",),

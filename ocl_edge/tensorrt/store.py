@@ -31,7 +31,7 @@ from ocl_edge.bundle.manifest import ENGINES
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BuildError, NoValidEngineError, OutputError
 from ocl_edge.given_files import read_given, reason_of
-from ocl_edge.network.forms import GraphName
+from ocl_edge.network.form_names import GraphName
 from ocl_edge.tensorrt.key import EngineKey, EngineRecord, Here, Precision, reasons_against
 from ocl_edge.user_cache import user_cache
 

@@ -272,6 +272,6 @@ def require_exporter(purpose: str) -> None:
 def use_threads(threads: int | None) -> None:
     """Set the threads of PyTorch's own operators (head, loss, resizing)."""
     if threads is not None:
-        import torch
+        from ocl_edge.tensors import torch
 
         torch.set_num_threads(threads)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
-from ocl_edge.network.forms import GraphName
+from ocl_edge.network.form_names import GraphName
 from ocl_edge.tensorrt.driver import CudaDriver, probe_cuda
 from ocl_edge.user_cache import writable_place
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend, import_onnxruntime

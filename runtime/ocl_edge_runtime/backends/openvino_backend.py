@@ -10,12 +10,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
-from ocl_edge.network.forms import GraphName
+from ocl_edge.network.form_names import GraphName
 from ocl_edge.tensorrt.key import Precision, precision_of
+from ocl_edge.tensors import Tensor
 from ocl_edge.user_cache import writable_place
 from ocl_edge_runtime.backends.base import Sizes, shape_of
 from ocl_edge_runtime.backends.host_backend import HostBackend, import_library

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from ocl_edge.bundle.reading import Bundle
+    from ocl_edge.network.form_names import FormName
     from ocl_edge.tensorrt.key import Precision
     from ocl_edge_runtime.backends.base import Backend
 
@@ -27,6 +28,14 @@ class Wanted:
     precision: Precision | None = None
     on_device: bool = False
     for_updates: bool = False
+
+
+@runtime_checkable
+class LoadsAhead(Protocol):
+    """A backend that takes a while to load a form, and can do it beside other work."""
+
+    def load_ahead(self, form: FormName, batch: int) -> None:
+        """Begin to load it."""
 
 
 @dataclass(frozen=True)

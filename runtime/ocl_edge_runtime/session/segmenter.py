@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ocl_edge.method.head import Head
 from ocl_edge.method.step import views_for_the_tail
 from ocl_edge.method.verdict import Verdict
+from ocl_edge.network.form_names import FormName
 from ocl_edge.network.form_tensors import features_among
-from ocl_edge.network.forms import FormName
 from ocl_edge.network.preprocess import Preprocessor
 from ocl_edge.network.tail import Tail
+from ocl_edge.tensors import Tensor, torch
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.session.norm_vectors import NormPolicy
 

@@ -95,6 +95,7 @@ class Setup:
             "precision": self.options.precision,
             "opening": self.options.opening,
             "mask_size": self.options.mask_size,
+            **({"realtime": asdict(self.realtime)} if self.realtime else {}),
         }
 
     def what_decides(self) -> dict[str, Any]:
