@@ -35,6 +35,7 @@ from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.given_files import read_json, reason_of
 from ocl_edge.network.form_names import FORMS
 from ocl_edge.plain_text import first_problem
+from ocl_edge_export.capture import quiet_exporter
 from ocl_edge_export.functional import as_plain_graph
 from ocl_edge_export.onnx_forms import form_file, write_forms
 from ocl_edge_export.programs import check_programs, write_programs
@@ -143,7 +144,8 @@ def _split(old: Path, manifest: Manifest, with_tail: bool) -> SplitNetwork:
 
 def _archive(path: Path) -> fx.GraphModule:
     try:
-        module = torch.export.load(path).module()
+        with quiet_exporter():
+            module = torch.export.load(path).module()
     except Exception as error:
         raise BundleError(f"{path.name} cannot be loaded by PyTorch {torch.__version__}: {error}") from error
     assert isinstance(module, fx.GraphModule)

@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 
+from ocl_edge.bundle.manifest import file_sha256
 from ocl_edge.bundle.reading import Bundle, load_backbone, load_head, load_norms
 from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.network.form_names import FORMS
@@ -140,3 +141,17 @@ def test_old_bundles_of_pipes_devices_links_and_brackets_are_refused_at_once(
     os.symlink("/dev/zero", old / "manifest.json")
     with pytest.raises(BundleError, match=r"it is a device"):
         convert_bundle(old, tmp_path / "new", trust_pickle=True)
+
+
+def test_an_archive_that_was_cut_is_named_in_a_line(
+    old: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """PyTorch logs the traceback of what it tries first."""
+    (old / "head.pt2").write_bytes((old / "head.pt2").read_bytes()[:200])
+    fields = json.loads((old / "manifest.json").read_text())
+    fields["files"]["head.pt2"] = {"sha256": file_sha256(old / "head.pt2"), "bytes": 200}
+    (old / "manifest.json").write_text(json.dumps(fields))
+    assert run(["convert", str(old), str(tmp_path / "new"), "--trust-pickle"]) == 1
+    said = capfd.readouterr().err
+    assert "head.pt2 cannot be loaded" in said
+    assert "Traceback" not in said
