@@ -23,6 +23,7 @@ def describe_input(
     mean: Numbers | None,
     std: Numbers | None,
     colour: str | None,
+    resize: str,
     scale: int,
 ) -> InputSpec:
     """The network's input; what is None is the usual for its number of channels.
@@ -33,6 +34,7 @@ def describe_input(
         mean: of each channel, in the network's order and scale.
         std: likewise.
         colour: ``rgb``, ``bgr`` or ``grey``.
+        resize: ``stretch`` or ``letterbox``, as the network was trained.
         scale: what a white pixel is before mean and deviation, 1 or 255.
 
     Raises:
@@ -51,7 +53,7 @@ def describe_input(
             f"the network takes {channels} channels: give --mean and --std, {channels} numbers each"
         )
     colours = colour or USUAL_COLOURS.get(channels, "any")
-    fields = {"height": size[0], "width": size[1], "colours": colours, "scale": scale}
+    fields = {"height": size[0], "width": size[1], "colours": colours, "resize": resize, "scale": scale}
     try:
         return InputSpec.model_validate({**fields, "mean": mean, "std": std})
     except ValidationError as error:

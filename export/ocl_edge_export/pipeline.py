@@ -70,6 +70,7 @@ class ExportRequest:
         trust_pickle: load pickled modules.
         output: name or position of the output that is taken, where there are several.
         threshold: of a network with one channel: probability from which a pixel is foreground.
+        resize: ``stretch`` or ``letterbox``, as frames came to the network when it was trained.
         colour: ``rgb``, ``bgr``, or ``grey``; by default what the number of channels says.
         scale: what a white pixel becomes before mean and deviation, 1 or 255.
         weights_key: where in the checkpoint the weights lie; by default they are looked for.
@@ -90,6 +91,7 @@ class ExportRequest:
     output: str | None = None
     threshold: float = 0.5
     colour: str | None = None
+    resize: str = "stretch"
     scale: int | None = None
     weights_key: str | None = None
 
@@ -196,6 +198,7 @@ def _input_of(request: ExportRequest, checkpoint: Checkpoint, loaded: LoadedNetw
         request.mean or known.mean,
         request.std or known.std,
         request.colour,
+        request.resize,
         request.scale or 1,
     )
 
