@@ -32,7 +32,8 @@ EXAMPLES = """
 Examples:
   ocl-edge run bundle --source frames/ --sink masks:out/masks --sink overlay:out/overlay
   ocl-edge run bundle --source frames/ --fps 10 --state state/ --resume auto --journal run.jsonl
-  ocl-edge run bundle --source /dev/video0 --fps 15 --source-option video_size=1280x720
+  ocl-edge run bundle --source 0 --fps 15 --source-option video_size=1280x720
+  ocl-edge run bundle --source drive.mp4 --sink video:out.mp4 --sink masks:masks/
   ocl-edge run bundle --source rtsp://camera/stream --reconnect 60 --state state/ --resume auto
   ocl-edge run bundle --source drive.mp4 --fps own --update background
   ocl-edge run bundle --source drive.mp4 --update background --record-schedule run.jsonl
@@ -49,7 +50,7 @@ Examples:
     "--source",
     required=True,
     metavar="DIR|IMAGE|GLOB|VIDEO|CAMERA|URL",
-    help="Image files (read in order of name), a video file, a camera (/dev/video0) or a stream "
+    help="Image files (read in order of name), a video file, a camera (/dev/video0, or 0) or a stream "
     "(rtsp://...). A camera or stream never waits: the newest frame wins.",
 )
 @click.option(
@@ -90,8 +91,9 @@ Examples:
     "--sink",
     "sinks",
     multiple=True,
-    metavar="KIND:DIR",
-    help="masks:DIR writes class indices as PNGs, overlay:DIR writes pictures. Repeatable.",
+    metavar="KIND:PLACE",
+    help="masks:DIR writes class indices as PNGs, overlay:DIR pictures, video:FILE.mp4 these as a video, "
+    "compare:FILE.mp4 beside the frames. Repeatable.",
 )
 @realtime_options
 @stream_options
@@ -194,9 +196,8 @@ def run(
             note(words)
         for backend_name, reason in session.setup.passed_over.items():
             note(f"backend {backend_name} passed over: {reason}")
-        outlets = [
-            everything.enter_context(sink) for sink in open_sinks(sinks, opened.manifest, frames.files)
-        ]
+        wanted = open_sinks(sinks, opened.manifest, frames.files, frames.frame_s)
+        outlets = [everything.enter_context(sink) for sink in wanted]
         with ExitStack() as running:
             records = running.enter_context(hooks.records(session, journal, state, save_every, resume))
             taped = running.enter_context(hooks.taped(session, record_schedule, tape))
