@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from ocl_edge.method.norms import DEFAULT_PRIOR, prior_of_channels, statistics_distance
+from ocl_edge.method.mixing import Mixing
+from ocl_edge.method.norms import DEFAULT_PRIOR, statistics_distance
 from ocl_edge.network.forms import build_form, list_norms, trained_tensors
 from ocl_edge.network.preprocess import InputSpec
 
@@ -29,9 +30,9 @@ def noise_distances(backbone: fx.GraphModule, frame: InputSpec, stat_rows: int) 
     trained = trained_tensors(backbone)
     statistics = torch.stack((trained["mean"], trained["var"]))
     measured = build_form(backbone, "measured", stat_rows)
-    prior = prior_of_channels([norm.channels for norm in norms], DEFAULT_PRIOR)
+    mixing = Mixing.of_prior([norm.channels for norm in norms], DEFAULT_PRIOR)
     unmixed, wide_open = (
         statistics_distance(measured((pixels - mean) / std, statistics, weight)[-1], statistics)
-        for weight in (torch.ones_like(prior), prior)
+        for weight in (mixing.at(0.0), mixing.at(1.0))
     )
     return unmixed, wide_open

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ocl_edge.errors import BundleError
 from ocl_edge.given_files import open_given, parse_json
 from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.network.form_tensors import WEIGHTS
 from ocl_edge.network.forms import FORMS, HEAD_GRAPHS
 from ocl_edge.network.preprocess import Byte, InputSpec, Side, check_area
 from ocl_edge.network.tail import MOST_CLASSES
@@ -245,6 +246,12 @@ class Manifest(_Strict):
     def norm_channels(self) -> int:
         return sum(norm.channels for norm in self.norms)
 
+    @property
+    def weight_rows(self) -> int:
+        """Of ``anchor_weight``: one in a bundle that was converted, whose form has one weight for all."""
+        shapes = [t.shape for t in self.forms["measured"].inputs if t.name == "anchor_weight"]
+        return 1 if shapes and shapes[0][:1] == (1,) else WEIGHTS
+
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """Of every tensor that a form may have."""
         packed = (2, self.norm_channels)
@@ -252,7 +259,7 @@ class Manifest(_Strict):
             "image": (-1, self.input.channels, self.input.height, self.input.width),
             "norm_vectors": packed,
             "anchor_statistics": packed,
-            "anchor_weight": (1, self.norm_channels),
+            "anchor_weight": (self.weight_rows, self.norm_channels),
             "statistics": packed,
             **{f"features_{index}": (-1, *shape) for index, shape in enumerate(self.features)},
         }

@@ -40,9 +40,17 @@ class NormsAsTrained:
         """Trained statistics, float32 [2, S]."""
         return torch.stack((self.mean, self.var))
 
-    def mixed_with(self, current: Tensor, prior: Tensor) -> Tensor:
-        """``prior * source + (1 - prior) * current``, float32 [2, S]; ``prior`` is [1, S]."""
-        return torch.lerp(current, self.statistics, prior)
+    def mixed_with(self, current: Tensor, weight: Tensor) -> Tensor:
+        """What a norm of the measured form uses, float32 [2, S].
+
+        Args:
+            current: measured statistics, float32 [2, S].
+            weight: ``anchor_weight`` of the form, float32 [3, S] (`ocl_edge.network.forms.measured_form`).
+        """
+        of_trained, between = weight[:2], weight[2]
+        mixed = torch.lerp(current, self.statistics, of_trained)
+        mixed[1] += between * (current[0] - self.mean).square()
+        return mixed
 
     def vectors(self, statistics: Tensor) -> Tensor:
         """The scale and shift that normalise with these statistics: [2, S] -> [2, S].

@@ -11,7 +11,7 @@ from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.method.head import Head, TrainableHead
 from ocl_edge.method.home import FixedOpening, FollowingOpening, SensingNorms
 from ocl_edge.method.methods import Method, find_method, ocl
-from ocl_edge.method.norms import prior_of_channels
+from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.pixel_grid import PixelGrid
 from ocl_edge.method.step import adapt_step
 from ocl_edge.method.verdict import Verdict
@@ -236,8 +236,9 @@ def _openness(setup: Setup) -> Openness:
     channels, sensing = [norm.channels for norm in manifest.norms], manifest.sensing_norms
     return Openness(
         trained,
-        prior_of_channels(channels, setup.settings.prior),
+        Mixing.of_prior(channels, setup.settings.prior),
         FollowingOpening() if setup.options.opening == "auto" else FixedOpening(setup.options.opening),
         SensingNorms(trained.statistics, channels, sensing) if sensing else None,
         manifest.noise_distance if setup.follows_home else None,
+        manifest.weight_rows,
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ocl_edge.method.home import Opening, SensingNorms, scaled_limit
+from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import NormsAsTrained
+from ocl_edge.network.form_tensors import WEIGHTS
 
 
 class Openness:
@@ -17,10 +18,11 @@ class Openness:
 
     Args:
         trained: what training left in the norms.
-        prior: weight of the trained statistics where the session is wide open, float32 [1, S].
+        mixing: of the norms, where the session is wide open.
         opening: that follows.
         sensing: tells the distance from home; None where nothing does.
         noise: scales the limit of statistics (`scaled_limit`); None leaves it as it is.
+        rows: of the measured form's ``anchor_weight``: one in a converted bundle, whose form knows no other.
 
     Attributes:
         distance: of the last frame that was measured, from home; None before the first.
@@ -30,18 +32,20 @@ class Openness:
     def __init__(
         self,
         trained: NormsAsTrained,
-        prior: Tensor,
+        mixing: Mixing,
         opening: Opening,
         sensing: SensingNorms | None,
         noise: tuple[float, float] | None = None,
+        rows: int = WEIGHTS,
     ) -> None:
         self.trained = trained
         self.distance: float | None = None
         self.followed_at: float | None = None
-        self._prior = prior
+        self._mixing = mixing
         self._opening = opening
         self._sensing = sensing
         self._noise = noise
+        self._rows = rows
         self._frames = 0
 
     @property
@@ -55,8 +59,8 @@ class Openness:
         return self._opening.at_home
 
     def weight_at(self, opening: float) -> Tensor:
-        """Weight of the trained statistics at an opening, float32 [1, S]: 1 at 0, the very prior at 1."""
-        return torch.lerp(torch.ones_like(self._prior), self._prior, opening)
+        """``anchor_weight`` of the measured form at an opening, float32 [3, S]."""
+        return self._mixing.at(opening)
 
     def limit_at(self, limit: float, opening: float) -> float:
         """The limit of statistics that were measured at an opening."""
@@ -64,9 +68,12 @@ class Openness:
 
     def anchor(self) -> dict[str, Tensor]:
         """Inputs of the measured form beside the image; none where there are no norms."""
-        if not self._prior.numel():
+        if not self.trained.mean.numel():
             return {}
-        return {"anchor_statistics": self.trained.statistics, "anchor_weight": self.weight_at(self.value)}
+        return {
+            "anchor_statistics": self.trained.statistics,
+            "anchor_weight": self.weight_at(self.value)[: self._rows],
+        }
 
     def follow(self, statistics: Tensor | None, arrived_at: float) -> None:
         """Take in a frame.

@@ -16,6 +16,7 @@ from ocl_edge.errors import UsageError
 from ocl_edge.method.guard import GuardLimits
 from ocl_edge.method.head import TrainableHead
 from ocl_edge.method.methods import ocl
+from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import JUMP, RunningStatistics, statistics_distance
 from ocl_edge.method.pixel_grid import PixelGrid
 from ocl_edge.method.settings import AdaptationDefaults
@@ -89,7 +90,7 @@ def test_measuring_under_fed_back_vectors_stays_out(small_bundle: Bundle) -> Non
     def checked(statistics, now_s):  # type: ignore[no-untyped-def]
         anchor, weight = anchors[-1]
         assert torch.equal(anchor, session.norms.trained.statistics)
-        assert torch.allclose(weight, torch.tensor(0.8))
+        assert torch.allclose(weight[:2], torch.tensor(0.8))
         running_add(statistics, now_s)
 
     session.segmenter.backbone.infer, session.norms.running.add = recording, checked  # type: ignore[method-assign]
@@ -99,9 +100,10 @@ def test_measuring_under_fed_back_vectors_stays_out(small_bundle: Bundle) -> Non
     image = session.segmenter.preprocessor.single(random_image(0)).clone()
     once = backend_infer("measured", {"image": image, **session.norms.anchor})["statistics"].clone()
     looped = once
+    trained_alone = Mixing(torch.ones_like(once)).at(1.0)
     for _ in range(10):
-        mixed = session.norms.trained.mixed_with(looped, torch.zeros(1, 1))
-        under = {"image": image, "anchor_statistics": mixed, "anchor_weight": torch.ones_like(mixed[:1])}
+        mixed = session.norms.trained.mixed_with(looped, torch.zeros(3, 1))
+        under = {"image": image, "anchor_statistics": mixed, "anchor_weight": trained_alone}
         looped = backend_infer("measured", under)["statistics"].clone()
     assert not torch.allclose(once, looped, rtol=0.02)
 
