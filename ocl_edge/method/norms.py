@@ -81,12 +81,14 @@ class RunningStatistics:
 
     Args:
         tau_s: time constant in seconds; a measurement that comes dt after the one before
-            weighs ``1 - exp(-dt / tau_s)``, or everything if it is farther than `JUMP` from
+            weighs ``1 - exp(-dt / tau_s)``, or everything if it is farther than ``jump`` from
             the average: out of a tunnel, the average of the dark is no help.
+        jump: such a distance.
     """
 
-    def __init__(self, tau_s: float) -> None:
+    def __init__(self, tau_s: float, jump: float = JUMP) -> None:
         self.tau_s = tau_s
+        self.jump = jump
         self.average: Tensor | None = None
         self.measured_at: float | None = None
 
@@ -95,7 +97,7 @@ class RunningStatistics:
         if (
             self.average is None
             or self.measured_at is None
-            or statistics_distance(statistics, self.average) > JUMP
+            or statistics_distance(statistics, self.average) > self.jump
         ):
             self.average = statistics.clone()
         else:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ocl_edge.method.home import Opening, SensingNorms, scaled_limit
+from ocl_edge.method.home import HomeDistances, Opening, SensingNorms, StatisticsLimits, opening_at
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import NormsAsTrained
 from ocl_edge.network.form_tensors import WEIGHTS
@@ -21,8 +21,9 @@ class Openness:
         mixing: of the norms, where the session is wide open.
         opening: that follows.
         sensing: tells the distance from home; None where nothing does.
-        noise: scales the limit of statistics (`scaled_limit`); None leaves it as it is.
+        limits: of statistics; None leaves them as they are.
         rows: of the measured form's ``anchor_weight``: one in a converted bundle, whose form knows no other.
+        home: frames of it; None where there were none.
 
     Attributes:
         distance: of the last frame that was measured, from home; None before the first.
@@ -35,8 +36,9 @@ class Openness:
         mixing: Mixing,
         opening: Opening,
         sensing: SensingNorms | None,
-        noise: tuple[float, float] | None = None,
+        limits: StatisticsLimits | None = None,
         rows: int = WEIGHTS,
+        home: HomeDistances | None = None,
     ) -> None:
         self.trained = trained
         self.distance: float | None = None
@@ -44,8 +46,9 @@ class Openness:
         self._mixing = mixing
         self._opening = opening
         self._sensing = sensing
-        self._noise = noise
+        self.limits = limits or StatisticsLimits()
         self._rows = rows
+        self._home = home
         self._frames = 0
 
     @property
@@ -64,7 +67,7 @@ class Openness:
 
     def limit_at(self, limit: float, opening: float) -> float:
         """The limit of statistics that were measured at an opening."""
-        return limit if self._noise is None else scaled_limit(limit, opening, self._noise)
+        return self.limits.at(limit, opening)
 
     def anchor(self) -> dict[str, Tensor]:
         """Inputs of the measured form beside the image; none where there are no norms."""
@@ -86,8 +89,11 @@ class Openness:
         if statistics is None or self._sensing is None:
             return
         self.distance = self._sensing.distance(statistics)
+        wanted = opening_at(self.distance)
+        if self._home is not None:  # each alone is wrong somewhere (docs/ablation.md)
+            wanted = min(wanted, self._home.opening_at(statistics.cpu(), self.value))
         since = 0.0 if self.followed_at is None else arrived_at - self.followed_at
-        self._opening.follow(self.distance, since, self._frames)
+        self._opening.follow(wanted, since, self._frames)
         self.followed_at, self._frames = arrived_at, 0
 
     def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

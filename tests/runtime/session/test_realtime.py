@@ -49,11 +49,10 @@ def test_measuring_every_frame_equals_the_measured_form(small_bundle: Bundle) ->
 
 
 def test_in_between_frames_use_the_running_average_of_measured_statistics(
-    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    small_bundle: Bundle,
 ) -> None:
-    # the noise of one frame is far from another's
-    monkeypatch.setattr("ocl_edge.method.norms.JUMP", math.inf)
     session = session_of(small_bundle, norm_every=3, tau_s=2.0)
+    session.norms.running.jump = math.inf  # the noise of one frame is far from another's
     measured = []
     backend_infer = session.segmenter.backbone.infer
 
@@ -222,9 +221,9 @@ def test_warming_up_leaves_the_time_of_the_last_measurement(small_bundle: Bundle
     assert session.norms.running.measured_at == 0.1
 
 
-def test_an_exported_state_stays_as_it_was(small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocl_edge.method.norms.JUMP", math.inf)
+def test_an_exported_state_stays_as_it_was(small_bundle: Bundle) -> None:
     session = session_of(small_bundle, norm_every=2)
+    session.norms.running.jump = math.inf
     session.predict(random_image(0), 0.0)
     tensors, _ = session.export_state()
     copies = {name: tensor.clone() for name, tensor in tensors.items()}
