@@ -161,7 +161,6 @@ def export(checkpoint: Path, out: Path | None, json_path: str | None, **options:
     from ocl_edge_runtime.calibration.frames import find_frames
 
     notes: list[str] = []
-
     out = out or Path(checkpoint.name).with_suffix(BUNDLE_SUFFIX)
     request = ExportRequest(checkpoint, out, **options)
     if request.split == "list":

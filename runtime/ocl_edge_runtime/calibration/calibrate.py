@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,9 @@ def calibrate_bundle(
     with open_backend(bundle, backend, threads).backend as opened:
         found = _Stages(Measurer(bundle, opened), frames, progress).run()
     progress("write bundle")
-    return store_home(bundle, found.home, found.tensors), found
+    stored = store_home(bundle, found.home, found.tensors)
+    assert stored.manifest.home is not None
+    return stored, replace(found, home=stored.manifest.home)
 
 
 class _Stages:

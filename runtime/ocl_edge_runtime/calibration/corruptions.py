@@ -19,7 +19,7 @@ Corruption = Callable[[Pixels, np.random.Generator], Pixels]
 """Frame uint8 [H, W, 3] and a source of randomness -> its copy."""
 
 BLUR_PX = 5
-HAZE_CELLS = 8
+HAZE_CELLS = 4
 PHOTONS = 20.0
 """Of a white pixel, under shot noise."""
 
