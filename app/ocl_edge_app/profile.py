@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ocl_edge.timings import STAGES, Span, Stopwatch, mask_latency_ms
 from ocl_edge_runtime.memory import peak_mib
-from ocl_edge_runtime.session.frames import Frame
+from ocl_edge_runtime.session.frames import Frame, FrameResult
 from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.sinks import Sink
 from ocl_edge_runtime.statistics import Distribution
@@ -22,9 +22,17 @@ DEFAULT_WARMUP = 5
 
 @dataclass
 class Recording:
-    """Spans of every measured frame of one session, in order."""
+    """Every measured frame of one session, in order.
+
+    Attributes:
+        frames: spans of each.
+        openings: that each was seen at (`ocl_edge.method.home`).
+        distances: of each from home; None where none is known.
+    """
 
     frames: list[list[Span]] = field(default_factory=list)
+    openings: list[float] = field(default_factory=list)
+    distances: list[float | None] = field(default_factory=list)
 
     def totals_ms(self) -> list[float]:
         """Whole frame, decoding included."""
@@ -76,6 +84,11 @@ class Profile:
         """Whole-frame time on / off, frame by frame."""
         return self._ratio(self.on.totals_ms(), self.off.totals_ms())
 
+    def distance_from_home(self) -> float | None:
+        """Mean over the frames; None where nothing tells."""
+        known = [distance for distance in self.on.distances if distance is not None]
+        return sum(known) / len(known) if known else None
+
     @staticmethod
     def _ratio(on: list[float], off: list[float]) -> Distribution:
         return Distribution.of([float(r) for r in np.array(on) / np.array(off)])
@@ -83,6 +96,7 @@ class Profile:
     def as_dict(self) -> dict[str, Any]:
         return {
             "frames": len(self.on.frames),
+            "distance_from_home": self.distance_from_home(),
             "off": self.off.as_dict(),
             "on": self.on.as_dict(),
             "latency_ratio": self.latency_ratio().as_dict(),
@@ -122,22 +136,24 @@ def run_profile(
     for index, frame in enumerate(frames):
         first = index % 2
         for which in (first, 1 - first) if index else (0, 1):
-            spans = _measure((off, on)[which], frame, sinks)
+            spans, result = _measure((off, on)[which], frame, sinks)
             if index == 0 and which == 0:
                 frozen = peak_mib()
             if index >= warmup:
                 recordings[which].frames.append(spans)
+                recordings[which].openings.append(result.opening)
+                recordings[which].distances.append(result.distance)
         on_frame()
     return Profile(*recordings, before, frozen, peak_mib())
 
 
-def _measure(session: Session, frame: Frame, sinks: tuple[Sink, ...]) -> list[Span]:
+def _measure(session: Session, frame: Frame, sinks: tuple[Sink, ...]) -> tuple[list[Span], FrameResult]:
     def emit(mask: NDArray[np.uint8]) -> None:
         for sink in sinks:
             sink.emit(frame, mask)
 
-    session.step(frame.image, emit=emit)
-    return _with_decode(session.watch, frame.decode_ms)
+    result = session.step(frame.image, emit=emit)
+    return _with_decode(session.watch, frame.decode_ms), result
 
 
 def _with_decode(watch: Stopwatch, decode_ms: float) -> list[Span]:

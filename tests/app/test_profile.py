@@ -56,6 +56,9 @@ def test_both_engines_see_the_same_frames_and_every_stage_adds_up(small_bundle: 
         assert all(before.end_ns <= after.start_ns for before, after in itertools.pairwise(spans))
         assert total == pytest.approx(sum(span.end_ns - span.start_ns for span in spans) / 1e6)
         assert total <= (spans[-1].end_ns - spans[0].start_ns) / 1e6 + 1e-6
+    assert profile.on.openings == [1.0] * 7
+    assert profile.off.openings == [0.0] * 7
+    assert profile.distance_from_home() == pytest.approx(np.mean(profile.on.distances))
     ratios = np.array(profile.on.totals_ms()) / np.array(profile.off.totals_ms())
     assert profile.frame_ratio().p50 == pytest.approx(np.median(ratios))
 

@@ -146,6 +146,15 @@ def _show(result: Profile, backend: str) -> None:
         {
             "to the mask": f"{latency.p50:.2f}x (p90 {latency.p90:.2f}x)",
             "whole frame": f"{whole.p50:.2f}x (p90 {whole.p90:.2f}x)",
+            "home": _words_of_home(result.distance_from_home()),
             "peak memory": f"{result.peak_off_mib:.0f} MiB frozen, {result.peak_on_mib:.0f} MiB with both",
         },
     )
+
+
+def _words_of_home(distance: float | None) -> str:
+    from ocl_edge.method.home import opening_at
+
+    if distance is None:
+        return "no norm tells how far away these frames are; held wide open here"
+    return f"these frames are {distance:.2f} away: auto opens to {opening_at(distance):.2f}, held at 1 here"

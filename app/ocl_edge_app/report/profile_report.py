@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ocl_edge_app.profile import Profile, Recording
+from ocl_edge_app.report.home import home_figure
 from ocl_edge_app.report.page import Block, Figure, Page, Section, Table, Tile
 from ocl_edge_app.report.plots import Histogram, Lines, Series
 from ocl_edge_app.report.stages import said_ms, stage_blocks
@@ -28,6 +29,7 @@ def profile_page(profile: Profile, on: Session, ran: Section) -> Page:
         sections=[
             Section("Latency", _latency(profile)),
             Section("Stages", _stages(profile)),
+            Section("Home", [home_figure(profile.on.distances, profile.on.openings)]),
             ran,
         ],
     )
