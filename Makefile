@@ -9,6 +9,9 @@ FOOTAGE := $(DATA)/camvid/0001TP/images
 OUT ?= out
 MINUTES ?= 30
 PYTEST_OPTIONS ?=
+# Tests side by side, each file in one process: its fixtures are made once.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .PHONY: setup test fuzz test-fast test-families test-other test-gpu check demo demo-camvid accuracy home bench clean
 
@@ -20,11 +23,11 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 test: setup
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	$(PYTEST) $(PYTEST_OPTIONS)
 
 # The inner loop: less than a minute.
 test-fast: setup
-	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_OPTIONS)
+	$(PYTEST) -m 'not slow' $(PYTEST_OPTIONS)
 
 # Published families of networks, in an environment of their own: torchvision brings a PyTorch of several GB.
 test-families:

@@ -32,7 +32,7 @@ from torch import Tensor
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.method.methods import METHODS
 from ocl_edge.method.norms import DEFAULT_PRIOR, Prior
-from ocl_edge.network.forms import FormName
+from ocl_edge.network.form_names import FormName
 from ocl_edge_app.evaluation.corruption import parse_corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, read_label_space
 from ocl_edge_app.evaluation.protocol import evaluate_stream

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.network.forms import FORMS, FormName
+from ocl_edge.network.form_names import FORMS, FormName
 from ocl_edge_export.form_inputs import inputs_of_form
 from ocl_edge_export.sample_images import noise_images
 from ocl_edge_runtime.backends import BACKENDS, open_backend

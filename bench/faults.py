@@ -30,7 +30,7 @@ from PIL import Image as Pillow
 from ocl_edge import durable
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.method.head import TrainableHead
-from ocl_edge.network.forms import FormName
+from ocl_edge.network.form_names import FormName
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge_app.evaluation.corruption import parse_corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.network.forms import FORMS, FormName
+from ocl_edge.network.form_names import FORMS, FormName
 from ocl_edge_export.form_inputs import inputs_of_form
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.backends import open_backend

@@ -45,7 +45,7 @@ def logits_of(bundle: Bundle, frames: list[Image.Image]) -> Iterator[torch.Tenso
     backend = open_backend(bundle, threads=1).backend
     for frame in frames:
         outputs = backend.infer("plain", {"image": preprocessor.single(np.array(frame))})
-        features = features_among(outputs, len(bundle.manifest.features))
+        features = features_among(outputs)
         with torch.no_grad():
             yield only_output(head(*features)).clone()
     backend.close()

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ocl_edge.method.ocl import NEG_COEFF, POS_COEFF, output_contrastive_loss
+from ocl_edge.method.ocl import output_contrastive_loss
+from ocl_edge.method.settings import NEG_COEFF, POS_COEFF
 from ocl_edge_runtime.memory import peak_mib
 
 SIZES = ((32, 32), (64, 64), (96, 128), (192, 256), (256, 512), (512, 1024))

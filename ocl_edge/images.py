@@ -154,6 +154,18 @@ class ColourOverlay:
         self._dimmed = (np.arange(256, dtype=np.float32) * (1 - opacity)).astype(np.uint8)
 
     def over(self, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Image uint8 [H, W, 3] RGB and class map uint8 [H, W] of one size -> uint8 [H, W, 3]."""
+        """Image uint8 [H, W, 3] RGB and class map uint8 [h, w] -> uint8 [H, W, 3].
+
+        A map of another size is enlarged or reduced to the image's, each pixel taking the nearest class.
+        """
+        if mask.shape != image.shape[:2]:
+            mask = _nearest(mask, image.shape[0], image.shape[1])
         blended: NDArray[np.uint8] = self._dimmed[image] + self._colours[mask]
         return blended
+
+
+def _nearest(mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.intp)
+    columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.intp)
+    nearest: NDArray[np.uint8] = mask[rows[:, None], columns]
+    return nearest

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from ocl_edge.given_files import open_given, reason_of
+from ocl_edge.tensors import Tensor, torch, torch_is_installed
 
 MOST_HEADER_BYTES = 16 << 20
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a file by its name.
+def read_tensors(path: Path, names: Collection[str] | None = None) -> dict[str, Tensor]:
+    """Every tensor of a file by its name, or those of some names that are there.
 
     Raises:
         ValueError: it cannot be read, is damaged, or has a header larger than `MOST_HEADER_BYTES`.
     """
-    return read_tensors_and_metadata(path)[0]
+    return read_tensors_and_metadata(path, names)[0]
 
 
-def read_tensors_and_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Every tensor of a file by its name, and what the header says beside them.
+def read_tensors_and_metadata(
+    path: Path, names: Collection[str] | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """As `read_tensors`, and what the header says beside them.
 
     Raises:
         ValueError: as `read_tensors`.
@@ -33,16 +35,31 @@ def read_tensors_and_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, 
     """
     try:
         _check_header(path)
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "pt" if torch_is_installed() else "np") as file:
             opened: Any = file
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            return tensors, opened.metadata() or {}
+            held = [name for name in opened.keys() if names is None or name in names]  # noqa: SIM118
+            tensors = {name: opened.get_tensor(name) for name in held}
+            metadata = opened.metadata() or {}
+        if not torch_is_installed():
+            tensors = {name: torch.from_numpy(array) for name, array in tensors.items()}
+        return tensors, metadata
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ValueError(reason_of(error)) from error
     except (SafetensorError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(str(error)) from error
+
+
+def serialise_tensors(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """The bytes of a safetensors file. Tensors are contiguous."""
+    if torch_is_installed():
+        from safetensors.torch import save
+
+        return save(dict(tensors), metadata)
+    from safetensors.numpy import save as save_arrays
+
+    return save_arrays({name: tensor.numpy() for name, tensor in tensors.items()}, metadata)
 
 
 def check_tensor(name: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:

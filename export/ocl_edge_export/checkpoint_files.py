@@ -17,6 +17,13 @@ from safetensors.torch import load_file
 from ocl_edge.errors import CheckpointError
 
 HEAD_BYTES = 512
+MOST_RECORDS = 50_000
+"""Tensors of an archive; the largest networks have some thousands."""
+
+MOST_EXPANSION = 10
+LEAST_BOUND_BYTES = 64 << 20
+"""What any archive may hold when it is unpacked, however small it is."""
+
 NAMED_AT_MOST = 5
 HARMLESS = [Namespace, OrderedDict, Counter, defaultdict, PosixPath, datetime, timedelta]
 """What trainers write beside the weights: settings, times, places. Making one runs nothing."""
@@ -77,7 +84,7 @@ def _refuse_other_formats(path: Path) -> None:
             "export from the PyTorch weights"
         )
     members = _members(path)
-    if any(name.endswith("/constants.pkl") for name in members) and any("/code/" in name for name in members):
+    if "constants.pkl" in members and any(name.startswith("code/") for name in members):
         raise CheckpointError(
             f"{path} is a TorchScript program, which is code: save the weights alone where it was made "
             "(torch.save(network.state_dict(), FILE)), and name the network with --arch"
@@ -90,13 +97,41 @@ def _refuse_other_formats(path: Path) -> None:
 
 
 def _members(path: Path) -> list[str]:
-    if not zipfile.is_zipfile(path):
+    """Names of the records of an archive, as PyTorch itself reads it; none where it is no archive.
+
+    Raises:
+        CheckpointError: loading them would take much more memory than the file is large.
+    """
+    if not _begins_as_archive(path):
         return []
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # PyTorch says what is wrong
+        archive = torch._C.PyTorchFileReader(str(path))
+        names: list[str] = archive.get_all_records()
+        sizes = _sizes_of(archive, names, path)
+    except (RuntimeError, zipfile.BadZipFile):  # PyTorch says what is wrong when it loads it
         return []
+    if len(names) > MOST_RECORDS:
+        raise CheckpointError(f"{path} holds {len(names):,} records, expected at most {MOST_RECORDS:,}")
+    most = max(LEAST_BOUND_BYTES, MOST_EXPANSION * path.stat().st_size)
+    if sum(sizes) > most:
+        raise CheckpointError(
+            f"{path} claims {sum(sizes):,} bytes in {path.stat().st_size:,}: it is compressed, which PyTorch "
+            f"does not do, and more than {MOST_EXPANSION}-fold; unpack it and save it again if you trust it"
+        )
+    return names
+
+
+def _sizes_of(archive: Any, names: list[str], path: Path) -> list[int]:
+    """Bytes of each record when it is unpacked."""
+    if hasattr(archive, "get_record_size"):
+        return [archive.get_record_size(name) for name in names]
+    with zipfile.ZipFile(path) as same:  # an older PyTorch does not tell
+        return [entry.file_size for entry in same.infolist()]
+
+
+def _begins_as_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\3\4"
 
 
 def _what_needs_trust(path: Path) -> str:

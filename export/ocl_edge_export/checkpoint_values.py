@@ -24,7 +24,7 @@ def check_values(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     variances = set(_variances(network))
     for name, expected in network.state_dict().items():
         problem = _kind_problem(tensors[name], expected) or _number_problem(
-            tensors[name], name in weights, name in variances
+            tensors[name].to(expected.dtype), name in weights, name in variances
         )
         if problem:
             raise CheckpointError(f"the tensor {name} {problem}")
@@ -54,7 +54,7 @@ def _number_problem(tensor: Tensor, is_weight: bool, is_variance: bool) -> str |
     if bool(tensor.isnan().any()):
         return "holds NaN: the network did not survive its training"
     if (is_weight or is_variance) and bool(tensor.isinf().any()):  # a buffer may: masks of attention do
-        return "holds infinite numbers"
+        return f"holds infinite numbers, or such as {tensor.dtype} cannot hold"
     if is_variance and bool((tensor < 0).any()):
         return "holds negative variances"
     return None

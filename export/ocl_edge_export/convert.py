@@ -22,7 +22,7 @@ from ocl_edge.bundle.manifest import CONVERTED_FROM, MANIFEST, SCHEMA_VERSION, M
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
 from ocl_edge.errors import BundleError, UsageError
-from ocl_edge.network.forms import FORMS
+from ocl_edge.network.form_names import FORMS
 from ocl_edge_export.functional import as_plain_graph
 from ocl_edge_export.onnx_forms import form_file, write_forms
 from ocl_edge_export.programs import check_programs, write_programs

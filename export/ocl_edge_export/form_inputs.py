@@ -6,8 +6,9 @@ from torch import Tensor
 
 from ocl_edge.bundle.reading import Bundle, load_norms
 from ocl_edge.method.mixing import Mixing
+from ocl_edge.network.form_names import FormName
 from ocl_edge.network.form_tensors import inputs_of
-from ocl_edge.network.forms import FormName, distinct_form
+from ocl_edge.network.forms import distinct_form
 
 
 def inputs_of_form(bundle: Bundle, form: FormName, images: Tensor) -> dict[str, Tensor]:

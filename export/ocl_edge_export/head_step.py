@@ -27,7 +27,7 @@ from onnx import TensorProto
 from torch import fx
 
 from ocl_edge.errors import SplitError
-from ocl_edge.method.ocl import NEG_COEFF, POS_COEFF
+from ocl_edge.method.settings import NEG_COEFF, POS_COEFF
 from ocl_edge_export.onnx_graph import GraphBuilder, Value
 
 CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.convolution.default)

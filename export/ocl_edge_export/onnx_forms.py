@@ -11,9 +11,10 @@ from onnx.external_data_helper import set_external_data
 from torch import Tensor, fx
 
 from ocl_edge.errors import CaptureError
+from ocl_edge.network.form_names import WEIGHT_FILE, FormName
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
-from ocl_edge.network.forms import FormName, build_form, distinct_form, list_norms
-from ocl_edge.network.weight_file import WEIGHT_FILE, bytes_of, sha256, write_weights
+from ocl_edge.network.forms import build_form, distinct_form, list_norms
+from ocl_edge.network.weight_file import bytes_of, sha256, write_weights
 from ocl_edge_export.capture import LARGEST_BATCH, quiet_exporter
 
 OPSET = 20

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ocl_edge.errors import ParityError
+from ocl_edge.network.form_tensors import features_among
 from ocl_edge_export.divergence import first_divergence, max_difference, relative_difference
 from ocl_edge_export.gate_runners import Runner, installed_runners, run_onnx
 from ocl_edge_export.onnx_forms import form_file
@@ -176,7 +177,7 @@ def _try_backend(
 
 
 def _compare(case: Case, outputs: dict[str, Tensor], split: SplitNetwork) -> Difference:
-    features = tuple(outputs[f"features_{i}"] for i in range(len(split.features)))
+    features = tuple(features_among(outputs))
     logits = finish(split, features, case.expected_logits.shape)
     pairs = list(zip(features, case.expected_features, strict=True))
     classes, expected = logits.argmax(1), case.expected_logits.argmax(1)

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import DEFAULT_PRIOR, NormsAsTrained
+from ocl_edge.network.form_names import FORMS, FormName
 from ocl_edge.network.form_tensors import INPUTS
-from ocl_edge.network.forms import FORMS, FormName, build_form, distinct_form, list_norms, trained_tensors
+from ocl_edge.network.forms import build_form, distinct_form, list_norms, trained_tensors
 from ocl_edge_export.split import SplitNetwork
 
 

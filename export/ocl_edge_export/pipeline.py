@@ -19,8 +19,9 @@ from ocl_edge.bundle.reading import Bundle
 from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
 from ocl_edge.errors import CaptureError, CheckpointError, SplitError, UsageError
 from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.network.form_names import FORMS, FormName
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
-from ocl_edge.network.forms import FORMS, FormName, distinct_form, list_norms, trained_tensors
+from ocl_edge.network.forms import distinct_form, list_norms, trained_tensors
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec

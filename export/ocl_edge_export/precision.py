@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BuildError
-from ocl_edge.network.forms import FormName
+from ocl_edge.network.form_names import FormName
 from ocl_edge.tensorrt.key import Precision
 from ocl_edge_export.float32_nodes import constant_values, fold_batch_norms, names_of_float32_nodes
 from ocl_edge_export.form_inputs import inputs_of_form

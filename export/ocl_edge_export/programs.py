@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, fx
 
 from ocl_edge.errors import ParityError
+from ocl_edge.network.form_names import WEIGHT_FILE
 from ocl_edge.network.programs import Shape, read_program, write_program
-from ocl_edge.network.weight_file import WEIGHT_FILE
 from ocl_edge_export.split import SplitNetwork
 
 

@@ -31,6 +31,7 @@ NESTED_UNDER = (
 WRAPPERS = ("module", "_orig_mod")
 COUNTER = "num_batches_tracked"
 DEEPEST = 6
+MOST_TENSORS = 200_000
 AUXILIARY = "aux"
 NAMED_AT_MOST = 10
 
@@ -48,23 +49,31 @@ class FittedWeights:
     notes: list[str] = field(default_factory=list)
 
 
-def laid_out(content: Any, prefix: str = "", depth: int = 0) -> dict[str, Tensor]:
+def laid_out(content: Any) -> dict[str, Tensor]:
     """Every tensor in a nest of mappings and modules, by its way there with dots between.
 
     What an optimiser keeps is left out.
+
+    Raises:
+        CheckpointError: there are more than `MOST_TENSORS`: mappings that hold one another many times over.
     """
-    if isinstance(content, nn.Module):
-        content = content.state_dict()
-    if not isinstance(content, Mapping) or depth > DEEPEST:
-        return {}
     found: dict[str, Tensor] = {}
-    for key, value in content.items():
-        if not isinstance(key, str) or key.startswith("optimizer"):
-            continue
+    visited = 0
+    waiting: list[tuple[str, Any, int]] = [("", content, 0)]
+    while waiting:
+        prefix, value, depth = waiting.pop()
+        if isinstance(value, nn.Module):
+            value = value.state_dict()
         if isinstance(value, Tensor):
-            found[f"{prefix}{key}"] = value
-        else:
-            found |= laid_out(value, f"{prefix}{key}.", depth + 1)
+            found[prefix] = value
+        elif isinstance(value, Mapping) and depth <= DEEPEST:
+            visited += len(value)
+            if visited > MOST_TENSORS:
+                raise CheckpointError(f"it nests more than {MOST_TENSORS:,} entries, expected a state dict")
+            inside = [
+                (k, v) for k, v in value.items() if isinstance(k, str) and not k.startswith("optimizer")
+            ]
+            waiting += [(f"{prefix}.{k}" if prefix else k, v, depth + 1) for k, v in reversed(inside)]
     return found
 
 

@@ -6,16 +6,13 @@ import contextlib
 import hashlib
 from dataclasses import dataclass
 
-import torch
-from safetensors.torch import save
-from torch import Tensor
-
 from ocl_edge import durable
 from ocl_edge.bundle.manifest import MANIFEST, FileSpec, HomeSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BundleError, OutputError
 from ocl_edge.method.mixing import Mixing
-from ocl_edge.tensor_files import check_tensor, read_tensors
+from ocl_edge.tensor_files import check_tensor, read_tensors, serialise_tensors
+from ocl_edge.tensors import Tensor, torch
 
 WEIGHTS, MEAN, DEVIATION = "weights", "mean", "deviation"
 
@@ -76,7 +73,7 @@ def store_home(bundle: Bundle, home: HomeSpec, tensors: HomeTensors) -> Bundle:
     Raises:
         BundleError: the bundle cannot be written, or is a directory of links, which others may share.
     """
-    content = save({name: value.contiguous() for name, value in vars(tensors).items()})
+    content = serialise_tensors({name: value.contiguous() for name, value in vars(tensors).items()}, {})
     digest = hashlib.sha256(content).hexdigest()
     name = f"home.{digest[:12]}.safetensors"
     manifest, before = bundle.manifest, bundle.manifest.home

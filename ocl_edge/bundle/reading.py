@@ -7,9 +7,9 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor, fx
-
+from ocl_edge.bundle.links import check_link, without_links
 from ocl_edge.bundle.manifest import (
     MANIFEST,
     MOST_MANIFEST_BYTES,
@@ -23,10 +23,15 @@ from ocl_edge.bundle.onnx_check import check_graph
 from ocl_edge.errors import BundleError
 from ocl_edge.given_files import read_given, reason_of
 from ocl_edge.method.norms import NormsAsTrained
-from ocl_edge.network.programs import Shape, read_program
+from ocl_edge.network.form_names import WEIGHT_FILE
 from ocl_edge.network.tail import Tail
-from ocl_edge.network.weight_file import WEIGHT_FILE
 from ocl_edge.tensor_files import check_tensor, read_tensors
+from ocl_edge.tensors import Tensor, require_torch
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from ocl_edge.network.programs import Shape
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class Bundle:
         try:
             mode = file.lstat().st_mode
             if stat.S_ISLNK(mode):
-                self._check_link(file)
+                check_link(self.path, name)
                 mode = file.stat().st_mode
         except OSError as error:
             raise BundleError(
@@ -112,21 +117,16 @@ class Bundle:
     def graph_file(self, graph: str) -> Path:
         """Path of the ONNX file of a form or head graph, which reaches nothing outside of the bundle.
 
-        Raises:
-            BundleError: as `file`; or the graph names other files, operators of other domains, or loops.
-        """
-        path = self.file(self.manifest.graphs[graph].file)
-        check_graph(path, self.manifest.files.keys())
-        return path
+        The files that it may name lie beside it, and none of them is a link that leads elsewhere: libraries
+        of today refuse those.
 
-    def _check_link(self, file: Path) -> None:
-        home = (self.path / MANIFEST).resolve(strict=True).parent
-        place = file.resolve(strict=True).parent
-        if place not in (home, self.path.resolve(strict=True)):
-            raise BundleError(
-                f"{self.path}: {file.name} is a link to {place}, outside of the bundle; its files may lie "
-                f"in {home}. Copy it with its content: cp -rL"
-            )
+        Raises:
+            BundleError: as `file`; or the graph names other files, operators of other domains, or loops; or
+                a bundle of links cannot be copied to the user's cache directory.
+        """
+        name = self.manifest.graphs[graph].file
+        check_graph(self.file(name), self.manifest.files.keys())
+        return without_links(self.path, self.identity, self.manifest.files) / name
 
     def require_head_graphs(self) -> HeadGraphs:
         """The head graphs.
@@ -163,22 +163,20 @@ def load_head(bundle: Bundle) -> fx.GraphModule:
 
 
 def load_head_weights(bundle: Bundle) -> dict[str, Tensor]:
-    """The head's trained weights by the names of its parameters.
+    """The trained weights of a head that has graphs, by their names in the head, in the order of restoration.
 
     Raises:
-        BundleError: see `load_head`; or the head graphs have other weights.
+        BundleError: it has no graphs; or a weight is missing, of another shape or dtype, or not finite.
     """
-    weights = {name: parameter.detach() for name, parameter in load_head(bundle).named_parameters()}
+    graphs = bundle.require_head_graphs()
+    shapes = {tensor.name: tensor.shape for tensor in graphs.graphs["head"].inputs}
     try:
+        weights = read_tensors(bundle.file(WEIGHT_FILE), list(graphs.parameters.values()))
+        for role, name in graphs.parameters.items():
+            check_tensor(name, weights.get(name), shapes.get(role, ()))
         count = sum(weight.numel() for weight in weights.values())
         if count != bundle.manifest.head_parameters:
             raise ValueError(f"{count} weights, expected {bundle.manifest.head_parameters}")
-        for name, weight in weights.items():
-            check_tensor(name, weight, tuple(weight.shape))
-        if graphs := bundle.manifest.head_graphs:
-            shapes = {tensor.name: tensor.shape for tensor in graphs.graphs["head"].inputs}
-            for role, name in graphs.parameters.items():
-                check_tensor(name, weights.get(name), shapes.get(role, ()))
     except ValueError as error:
         raise BundleError(f"{bundle.path}: the head does not fit the manifest: {error}") from error
     return weights
@@ -221,4 +219,7 @@ def load_norms(bundle: Bundle) -> NormsAsTrained:
 def _program(
     bundle: Bundle, name: str, inputs: Sequence[Shape], outputs: Sequence[Shape | None]
 ) -> fx.GraphModule:
+    require_torch(f"{name} of a bundle")
+    from ocl_edge.network.programs import read_program
+
     return read_program(bundle.file(name), bundle.file(WEIGHT_FILE), inputs, outputs)

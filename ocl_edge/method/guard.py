@@ -12,12 +12,10 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ocl_edge.errors import require
 from ocl_edge.method.verdict import Reason, Signals, Verdict, Violation
 from ocl_edge.method.weights import AdaptedWeights
+from ocl_edge.tensors import Tensor, torch
 
 SURE_NATS = 0.01
 """Mean entropies below this are alike: of a network that is sure of everything their ratio means nothing."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from ocl_edge.errors import BundleError
 from ocl_edge.method.pixel_grid import is_pointwise
@@ -14,7 +12,11 @@ from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.method.step import Loss, adapt_step
 from ocl_edge.method.verdict import Verdict
 from ocl_edge.method.weights import AdaptedWeights, TrainableWeights
+from ocl_edge.tensors import Tensor, torch, without_gradients
 from ocl_edge.timings import Stopwatch
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Head(AdaptedWeights):
@@ -74,7 +76,7 @@ class TrainableHead(TrainableWeights, Head):
         except RuntimeError as error:  # of a bundle's program whose arguments make no sense
             raise BundleError(f"the head of this bundle cannot compute: {error}") from error
 
-    @torch.no_grad()
+    @without_gradients
     def trained_logits(self, features: Sequence[Tensor]) -> Tensor:
         return only_output(torch.func.functional_call(self.module, self.trained, tuple(features)))
 
@@ -89,4 +91,4 @@ class TrainableHead(TrainableWeights, Head):
 
 def only_output(output: Tensor | Sequence[Tensor]) -> Tensor:
     """What a head gives: captured programs give a tuple of one, modules a tensor."""
-    return output if isinstance(output, Tensor) else output[0]
+    return output if isinstance(output, torch.Tensor) else output[0]

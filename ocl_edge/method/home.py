@@ -15,11 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
 from ocl_edge.method.norms import JUMP, TINY_VARIANCE
 from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.tensors import Tensor, torch
 
 SPREAD_AWAY, SHIFT_AWAY, POWER = 0.16, 0.25, 3.0
 """A spread or shift of this size alone is a distance of 1; together they add up as a norm of this power."""
@@ -137,14 +135,14 @@ class DistanceOfNorms:
 
     def __init__(self, trained: Tensor, channels: Sequence[int]) -> None:
         self._trained = trained
-        shares = [torch.full((count,), 1 / (count * len(channels))) for count in channels]
-        self._share = torch.cat(shares)
+        shares = [1 / (count * len(channels)) for count in channels for _ in range(count)]
+        self._share = torch.tensor(shares, dtype=torch.float32)
 
     def __call__(self, statistics: Tensor) -> float:
         (mean, var), (trained_mean, trained_var) = statistics, self._trained
         var, trained_var = var.clamp(min=0) + TINY_VARIANCE, trained_var + TINY_VARIANCE
         shift = (mean - trained_mean).abs() * trained_var.rsqrt()
-        return float(self._share @ (shift + 0.5 * (var / trained_var).log().abs()))
+        return float((self._share * (shift + 0.5 * (var / trained_var).log().abs())).sum())
 
 
 def between(values: Sequence[float], opening: float) -> float:
@@ -195,6 +193,10 @@ class Opening(Protocol):
     def at_home(self) -> bool:
         """Whether what was learned is to go."""
 
+    @property
+    def rests(self) -> bool:
+        """Whether it is shut, and frames like the last ones would leave it so."""
+
     def follow(self, wanted: float, dt_s: float, frames: int = 1) -> None:
         """Take in a frame.
 
@@ -219,6 +221,10 @@ class FixedOpening:
 
     @property
     def at_home(self) -> bool:
+        return self.value == 0
+
+    @property
+    def rests(self) -> bool:
         return self.value == 0
 
     def follow(self, wanted: float, dt_s: float, frames: int = 1) -> None:
@@ -249,6 +255,10 @@ class FollowingOpening:
     def at_home(self) -> bool:
         """True if the last two frames were at home, or nothing is open."""
         return self.value == 0 or self._largest == 0
+
+    @property
+    def rests(self) -> bool:
+        return self._started and self.value == 0 and self._largest == 0
 
     def follow(self, wanted: float, dt_s: float, frames: int = 1) -> None:
         before = self._newest if self._started else wanted

@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import Tensor
-from torch.nn import functional as F
-
 from ocl_edge.errors import UsageError
-from ocl_edge.method.ocl import output_contrastive_loss
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.method.step import Loss
+from ocl_edge.tensors import Tensor, torch
 
 Trained = Literal["nothing", "head", "norm affine", "all"]
 
@@ -44,12 +41,14 @@ class Method:
 
 def ocl(view: Tensor, flipped_back: Tensor, settings: AdaptationDefaults) -> Tensor:
     """Output Contrastive Loss (Zhang et al. 2023)."""
+    from ocl_edge.method.ocl import output_contrastive_loss  # made with PyTorch's gradients in mind
+
     return output_contrastive_loss(view, flipped_back, settings.pos_coeff, settings.neg_coeff)
 
 
 def entropy(view: Tensor, flipped_back: Tensor, settings: AdaptationDefaults) -> Tensor:  # noqa: ARG001
     """Mean entropy of the predictions of both views (Wang et al. 2021, Tent)."""
-    per_view = [-(F.softmax(z, 1) * F.log_softmax(z, 1)).sum(1).mean() for z in (view, flipped_back)]
+    per_view = [-(torch.softmax(z, 1) * torch.log_softmax(z, 1)).sum(1).mean() for z in (view, flipped_back)]
     return (per_view[0] + per_view[1]) / 2
 
 

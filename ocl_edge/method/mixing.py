@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from ocl_edge.method.norms import Prior, prior_of_channels
+from ocl_edge.tensors import Tensor, torch
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,8 @@ class Mixing:
             channels: of every norm, in order of execution.
             prior: weight at the first and at the last of them.
         """
-        return cls(prior_of_channels(channels, prior).repeat(2, 1))
+        row = prior_of_channels(channels, prior)
+        return cls(torch.cat((row, row)))
 
     def at(self, opening: float) -> Tensor:
         """The ``anchor_weight`` of the measured form at an opening, float32 [3, S].

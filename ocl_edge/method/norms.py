@@ -10,10 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from ocl_edge.method.verdict import Reason, Verdict
+from ocl_edge.tensors import Tensor, torch
 
 Prior = tuple[float, float]
 """Weight of the trained statistics at the first and at the last norm, linear in between."""

@@ -26,8 +26,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-POS_COEFF = 3.0
-NEG_COEFF = 1.0
+from ocl_edge.method.settings import NEG_COEFF, POS_COEFF
 
 
 def output_contrastive_loss(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+from ocl_edge.tensors import Tensor, torch, without_gradients
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class PixelGrid:
         return [f[:, :, ::n, start::n] for f, start in zip(features, starts, strict=True)]
 
 
-@torch.no_grad()
+@without_gradients
 def is_pointwise(logits_of: Callable[[Sequence[Tensor]], Tensor], features: Sequence[Sequence[int]]) -> bool:
     """Whether a head commutes with taking every second pixel, tried on noise.
 

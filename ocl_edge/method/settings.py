@@ -5,7 +5,9 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ocl_edge.method.norms import DEFAULT_PRIOR, Prior
-from ocl_edge.method.ocl import NEG_COEFF, POS_COEFF
+
+POS_COEFF, NEG_COEFF = 3.0, 1.0
+"""Weights of the two terms of the OCL (`ocl_edge.method.ocl`)."""
 
 
 class AdaptationDefaults(BaseModel):

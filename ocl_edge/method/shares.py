@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import DEFAULT_PRIOR, TINY_VARIANCE
+from ocl_edge.tensors import Tensor, torch
 
 RIDGE = 0.5
 """Pull to the line, in mean denominators of the norm: a channel that hardly moves has little to say."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch
-from torch import Tensor
-
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge.method.weights import TrainableWeights
+from ocl_edge.tensors import Tensor, torch
 from ocl_edge.timings import Stopwatch
 
 Loss = Callable[[Tensor, Tensor, AdaptationDefaults], Tensor]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.tensors import Tensor, torch, without_gradients
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class AdaptedWeights(ABC):
@@ -43,7 +45,7 @@ class AdaptedWeights(ABC):
         """Trained weights, no momentum. The generator goes on."""
         self.load(self.trained)
 
-    @torch.no_grad()
+    @without_gradients
     def go_halfway_home(self) -> None:
         """Half of the way back to the trained weights; no momentum."""
         self.load({name: p.lerp(self.trained[name], 0.5) for name, p in self.parameters.items()})
@@ -56,7 +58,7 @@ class AdaptedWeights(ABC):
         """A copy of the weights, on the CPU."""
         return {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
 
-    @torch.no_grad()
+    @without_gradients
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Take over weights of the same names and shapes, and forget the momentum."""
         for name, parameter in self.parameters.items():
@@ -87,7 +89,7 @@ class AdaptedWeights(ABC):
         self.load_momentum({n: tensors[f"momentum.{n}"] for n in self.parameters})
         self.generator.set_state(tensors["generator"])
 
-    @torch.no_grad()
+    @without_gradients
     def distance_from_trained(self) -> float:
         """Euclidean distance of all weights from their trained values, over the norm of those."""
         moved = sum(float((p - self.trained[name]).square().sum()) for name, p in self.parameters.items())
@@ -132,7 +134,7 @@ class TrainableWeights(AdaptedWeights):
         super().__init__(dict(parameters), settings, seed)
         self._momentum: dict[str, Tensor] = {}
 
-    @torch.no_grad()
+    @without_gradients
     def step(self) -> None:
         """Apply the gradients that ``backward`` left, and clear them."""
         for name, parameter in self.parameters.items():
@@ -154,7 +156,7 @@ class TrainableWeights(AdaptedWeights):
     def gradients_are_finite(self) -> bool:
         return all(p.grad is None or bool(p.grad.isfinite().all()) for p in self.parameters.values())
 
-    @torch.no_grad()
+    @without_gradients
     def restore_toward_trained(self) -> None:
         """Each single weight returns to its trained value with probability ``settings.restoration``."""
         for name, restored in self.draw_restored().items():

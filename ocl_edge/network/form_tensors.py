@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor
-
-from ocl_edge.network.forms import FormName
+from ocl_edge.network.form_names import FormName
+from ocl_edge.tensors import Tensor
 
 INPUTS: dict[FormName, tuple[str, ...]] = {
     "plain": ("image",),
@@ -64,9 +63,9 @@ def feature_names(count: int) -> list[str]:
     return [f"features_{index}" for index in range(count)]
 
 
-def features_among(outputs: Mapping[str, Tensor], count: int) -> list[Tensor]:
+def features_among(outputs: Mapping[str, Tensor]) -> list[Tensor]:
     """The feature tensors among a form's outputs, in order."""
-    return [outputs[name] for name in feature_names(count)]
+    return [outputs[name] for name in feature_names(len(outputs)) if name in outputs]
 
 
 def inputs_of(

@@ -13,19 +13,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, fx, nn
 
-FormName = Literal["plain", "modulated", "measured"]
-HeadGraphName = Literal["head", "head_step"]
-GraphName = Literal["plain", "modulated", "measured", "head", "head_step"]
-"""What an engine can be built from: a form of the backbone, or a graph of a head whose weights are inputs."""
+from ocl_edge.network.form_names import FormName
 
 FEWEST_SAMPLED_ROWS = 12
-FORMS: tuple[FormName, ...] = ("plain", "modulated", "measured")
-HEAD_GRAPHS: tuple[HeadGraphName, ...] = ("head", "head_step")
 
 BATCH_NORM = torch.ops.aten.batch_norm.default
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import Tensor
-from torch.nn import functional as F
 
 from ocl_edge.errors import FrameError
 from ocl_edge.images import MOST_PIXELS
 from ocl_edge.network.sampling import SampledAxis
+from ocl_edge.tensors import Tensor, resize_bilinear, torch
 
 REDUCED = 4
 """From so many frame pixels a network pixel on, reading the pixels that count takes less time than all."""
@@ -138,7 +136,7 @@ class Preprocessor:
                 image = image.copy()
             pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
             if pixels.shape[2:] != self.size:
-                pixels = F.interpolate(pixels, self.size, mode="bilinear", align_corners=False)
+                pixels = resize_bilinear(pixels, self.size, align_corners=False)
         if self.spec.colour_order == "BGR":
             pixels = pixels.flip(1)
         elif self.spec.channels == 1 and pixels.shape[1] == 3:

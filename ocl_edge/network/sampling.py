@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
+
+from ocl_edge.tensors import resize_bilinear, torch
 
 FloatPlane = NDArray[np.float32]
 Positions = NDArray[np.intp]
@@ -50,7 +50,7 @@ class SampledAxis:
         for tooth, comb in enumerate(combs):
             comb[..., tooth::3] = 1
         size = (max(1, GENERIC_KERNEL_FROM - outputs), outputs)
-        seen = F.interpolate(combs, size, mode="bilinear", align_corners=align_corners)[:, 0, 0].numpy()
+        seen = resize_bilinear(combs, size, align_corners)[:, 0, 0].numpy()
         every = np.arange(outputs)
         if align_corners:
             scaled = every * ((inputs - 1) / max(outputs - 1, 1))

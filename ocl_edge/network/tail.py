@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ocl_edge.network.bilinear_argmax import BilinearArgmax
 from ocl_edge.network.sampling import rounded_as_known
+from ocl_edge.tensors import Tensor, resize_bilinear, torch, without_gradients
 
-RESIZE = torch.ops.aten.upsample_bilinear2d.out  # what F.interpolate calls, into a given buffer
+if TYPE_CHECKING:
+    from torch import nn
+
 MOST_CLASSES = 256  # a mask has 8 bits
 CHUNK_BYTES = 16 * 2**20
 ENLARGED = 2
@@ -53,7 +54,7 @@ class Tail:
         self._buffers: _Buffers | None = None
         self._by_edges: tuple[tuple[int, ...], BilinearArgmax] | None = None
 
-    @torch.no_grad()
+    @without_gradients
     def mask(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
         """Class indices: float32 [1, C, h, w] -> uint8 [height, width]; the first of equals wins.
 
@@ -88,7 +89,7 @@ class Tail:
         for first in range(0, logits.shape[1], at_once):
             chunk = logits[:, first : first + at_once]
             if list(chunk.shape[2:]) != size:
-                chunk = F.interpolate(chunk, size, mode="bilinear", align_corners=self.align_corners)
+                chunk = resize_bilinear(chunk, size, self.align_corners)
             scores, classes = chunk[0].max(0)
             classes = (classes + first).to(torch.uint8)
             if best is None or winner is None:
@@ -131,5 +132,5 @@ class Tail:
             if list(chunk.shape[2:]) == size:
                 resized.copy_(chunk)
             else:
-                RESIZE(chunk, size, self.align_corners, None, None, out=resized)
+                resize_bilinear(chunk, size, self.align_corners, out=resized)
             yield from resized[0].numpy()

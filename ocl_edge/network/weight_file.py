@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-WEIGHT_FILE = "weights.safetensors"
 ALIGNMENT_BYTES = 64
 IN_SAFETENSORS = {
     torch.float32: "F32",

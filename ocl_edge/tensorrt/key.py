@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ocl_edge.bundle.manifest import Sha256
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.network.forms import HEAD_GRAPHS, GraphName
-from ocl_edge.network.weight_file import WEIGHT_FILE
+from ocl_edge.network.form_names import HEAD_GRAPHS, WEIGHT_FILE, GraphName
 from ocl_edge.tensorrt.driver import CudaDriver
 from ocl_edge.tensorrt.flavours import FlavourName
 

@@ -31,8 +31,9 @@ from ocl_edge.bundle.manifest import ENGINES
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BuildError, NoValidEngineError, OutputError
 from ocl_edge.given_files import read_given, reason_of
-from ocl_edge.network.forms import GraphName
+from ocl_edge.network.form_names import GraphName
 from ocl_edge.tensorrt.key import EngineKey, EngineRecord, Here, Precision, reasons_against
+from ocl_edge.user_cache import user_cache
 
 STAGING = ".build."
 MOST_RECORD_BYTES = 1 << 20
@@ -62,11 +63,6 @@ class StoredEngine:
                 f"with: {build_command(self.bundle, self.record.key, rebuild=True)}"
             )
         return content
-
-
-def user_cache() -> Path:
-    """``$XDG_CACHE_HOME/ocl-edge``, by default ``~/.cache/ocl-edge``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ocl-edge"
 
 
 def engine_directories(bundle: Bundle) -> tuple[Path, Path]:

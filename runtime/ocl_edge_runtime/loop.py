@@ -36,6 +36,7 @@ class RunReport:
         skipped: frames that could not be read or used.
         dropped: frames that arrived while the session was busy, and were passed over.
         late: masks that missed the deadline.
+        left_out: masks that a sink was too slow to take.
         updates: updates that were applied.
         stopped: whether a signal ended the run early.
         source_failure: how a live source failed, None where it did not.
@@ -52,6 +53,7 @@ class RunReport:
     skipped: int = 0
     dropped: int = 0
     late: int = 0
+    left_out: int = 0
     updates: int = 0
     stopped: bool = False
     source_failure: str | None = None
@@ -113,6 +115,7 @@ class RunReport:
             "dropped": self.dropped,
             "late": self.late,
             "late_share": self.late_share,
+            "left_out": self.left_out,
             "updates": self.updates,
             "stopped": self.stopped,
             "source_failure": self.source_failure,
@@ -169,6 +172,7 @@ def run_stream(
         report.stopped = stopped()
     report.seconds = time.perf_counter() - start
     report.skipped, report.dropped = source.skipped, source.dropped
+    report.left_out = sum(sink.left_out for sink in sinks)
     if not report.frames and not report.stopped and not report.source_failure:
         raise FrameError(f"none of the {source.skipped} frames could be used")
     return report

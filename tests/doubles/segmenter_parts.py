@@ -11,7 +11,7 @@ from ocl_edge.method.head import Head
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.method.step import Loss
 from ocl_edge.method.verdict import Reason, Verdict
-from ocl_edge.network.forms import FormName
+from ocl_edge.network.form_names import FormName
 from ocl_edge.timings import Stopwatch
 
 

@@ -24,7 +24,8 @@ from ocl_edge.bundle.manifest import file_sha256
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.tensorrt.flavours import FlavourName
 from ocl_edge.tensorrt.key import EngineKey, EngineRecord, Here, graph_hashes
-from ocl_edge.tensorrt.store import StoredEngine, store_engine, user_cache
+from ocl_edge.tensorrt.store import StoredEngine, store_engine
+from ocl_edge.user_cache import user_cache
 from ocl_edge_runtime.backends.engine_device import Buffer, Enqueue
 from ocl_edge_runtime.backends.tensorrt_engines import EngineLibrary
 from ocl_edge_runtime.backends.update_stream import UpdateStream

@@ -4,6 +4,7 @@ import re
 import sys
 import time
 import types
+import zipfile
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -377,3 +378,49 @@ def with_aux() -> nn.Module:
     network = small_network.SmallNetwork()
     network.aux_head = nn.Conv2d(6, 5, 1)
     return network
+
+
+def test_an_archive_that_was_packed_again_is_loaded_and_a_bomb_is_not(tmp_path: Path) -> None:
+    """PyTorch stores records as they are; one that is deflated may grow a thousandfold."""
+    state = small_network.trained().state_dict()
+    torch.save(state, tmp_path / "stored.pth")
+    repacked(tmp_path / "stored.pth", tmp_path / "packed.pth", {})
+    assert read_checkpoint(tmp_path / "packed.pth").tensors.keys() == state.keys()
+    repacked(tmp_path / "stored.pth", tmp_path / "bomb.pth", {"data/0": b"\0" * (200 << 20)})
+    with pytest.raises(CheckpointError, match=r"claims 209,\d{3},\d{3} bytes in .*more than 10-fold"):
+        read_checkpoint(tmp_path / "bomb.pth")
+
+
+def repacked(source: Path, target: Path, instead: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(source) as stored, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in stored.namelist():
+            content = instead.get(name.partition("/")[2], stored.read(name))
+            packed.writestr(name, content, compresslevel=9)
+
+
+def test_mappings_that_hold_one_another_many_times_over_end_in_a_word(tmp_path: Path) -> None:
+    nest: dict[str, object] = {"weight": torch.zeros(1)}
+    for _ in range(5):
+        nest = {str(index): nest for index in range(100)}
+    torch.save(nest, tmp_path / "laughs.pth")
+    with pytest.raises(CheckpointError, match=r"nests more than 200,000 entries"):
+        read_checkpoint(tmp_path / "laughs.pth")
+
+
+def test_an_archive_of_very_many_records_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "many.pth", "w") as archive:
+        archive.writestr("many/data.pkl", b"")
+        archive.writestr("many/version", b"3")
+        for index in range(50_001):
+            archive.writestr(f"many/data/{index}", b"")
+    with pytest.raises(CheckpointError, match=r"holds 50,0\d\d records, expected at most 50,000"):
+        read_checkpoint(tmp_path / "many.pth")
+
+
+def test_numbers_that_the_network_s_type_cannot_hold_are_refused(
+    tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:
+    name = next(iter(state))
+    torch.save({**state, name: state[name].double() * 1e200}, tmp_path / "large.pth")
+    with pytest.raises(CheckpointError, match=rf"{name} holds infinite numbers, or such as torch.float32"):
+        load_network(read_checkpoint(tmp_path / "large.pth"), SMALL_ARCH)

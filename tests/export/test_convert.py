@@ -9,7 +9,7 @@ import torch
 
 from ocl_edge.bundle.reading import Bundle, load_backbone, load_head, load_norms
 from ocl_edge.errors import BundleError, UsageError
-from ocl_edge.network.forms import FORMS
+from ocl_edge.network.form_names import FORMS
 from ocl_edge_app.cli import run
 from ocl_edge_export.convert import convert_bundle
 from ocl_edge_export.parity import run_onnx

@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.network.forms import FORMS
+from ocl_edge.network.form_names import FORMS
 from ocl_edge_export.lowering import lower_adaptive_pooling
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BuildError, ParityError, UsageError
-from ocl_edge.network.forms import FORMS, FormName
+from ocl_edge.network.form_names import FORMS, FormName
 from ocl_edge.scoring.labels import read_label_space
 from ocl_edge_export.engines import precision_gate
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels

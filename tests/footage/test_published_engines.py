@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.network.forms import FORMS, HEAD_GRAPHS
+from ocl_edge.network.form_names import FORMS, HEAD_GRAPHS
 from ocl_edge_export.engines.build import build_engines
 from ocl_edge_export.engines.process import run_worker
 from ocl_edge_export.engines.request import BuildRequest

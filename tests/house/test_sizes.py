@@ -14,6 +14,7 @@ MOST_LINES_OF_A_FUNCTION = 60
 VERB = "a verb: one parameter for each option, then one plain sequence"
 PLAIN_SEQUENCES = {
     "app/ocl_edge_app/cli/evaluate.py:evaluate": VERB,
+    "app/ocl_edge_app/cli/profile.py:profile": VERB,
     "app/ocl_edge_app/cli/run.py:run": VERB,
     "app/ocl_edge_app/evaluation/protocol.py:evaluate_stream": "one plain sequence over the frames",
 }

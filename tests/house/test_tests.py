@@ -15,7 +15,7 @@ PRIVATE = {
     "app/report/test_recorder.py": {"_kept"},  # what a long run holds in memory
     "export/test_head_graphs.py": {"_head_graphs", "_write_programs"},  # a whole export takes long
     "runtime/backends/test_backends.py": {"_loaded"},  # what the library was told: it has no public trace
-    "runtime/backends/test_onnxruntime_gpu.py": {"_check_session"},  # runs where there is a GPU
+    "runtime/backends/test_onnxruntime_gpu.py": {"_check_session", "_open_session"},  # run on a GPU
     "runtime/records/killed_adaptation.py": {"_exit"},  # of os
     "runtime/records/test_run_records.py": {"_file", "_write"},  # a disk that fills up
     "ocl_edge/network/test_bilinear_argmax.py": {"_everywhere_on_gpu"},  # runs where there is a GPU

@@ -66,3 +66,11 @@ def test_an_overlay_is_a_mixture_and_never_overflows(opacity: float) -> None:
         blended = overlay.over(image, np.full((1, 256), index, np.uint8)).astype(float)
         expected = (1 - opacity) * image + opacity * np.array(colour)
         assert np.abs(blended - expected).max() <= 1.5
+
+
+def test_a_mask_of_another_size_is_laid_over_by_its_nearest_classes() -> None:
+    image, mask = np.full((4, 6, 3), 100, np.uint8), np.array([[0, 1], [1, 0]], np.uint8)
+    overlay = ColourOverlay(PALETTE)
+    enlarged = mask.repeat(2, 0).repeat(3, 1)
+    np.testing.assert_array_equal(overlay.over(image, mask), overlay.over(image, enlarged))
+    np.testing.assert_array_equal(overlay.over(image[:2, :2], enlarged), overlay.over(image[:2, :2], mask))

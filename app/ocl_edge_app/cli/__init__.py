@@ -96,6 +96,10 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except Exception as error:
         _show_traceback(arguments)
+        if isinstance(error, ImportError) and error.name == "torch":
+            verb = next((word for word in arguments if word in VERBS), "this")
+            click.echo(f"error: {verb} needs PyTorch: pip install 'ocl-edge[torch]'", err=True)
+            return 1
         click.echo(plain_lines(f"error: {_fault(error, arguments)}"), err=True)
         return EXIT_OF_A_FAULT
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import NoValidEngineError
-from ocl_edge.network.forms import FormName, GraphName
+from ocl_edge.network.form_names import FormName, GraphName
 from ocl_edge.tensorrt.flavours import FLAVOURS, as_flavour
 from ocl_edge.tensorrt.key import Precision
 from ocl_edge.tensorrt.store import find_engine

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,11 +25,7 @@ from ocl_edge_app.cli.options import (
 
 if TYPE_CHECKING:
     from ocl_edge.bundle.reading import Bundle
-    from ocl_edge.errors import FrameError
     from ocl_edge.method.norms import Prior
-    from ocl_edge_app.evaluation.grid import Evaluation, Trial
-    from ocl_edge_app.evaluation.summary import Row
-    from ocl_edge_app.report.evaluated import Evaluated
     from ocl_edge_runtime.session.options import OpeningKind, SessionOptions
 
 EXAMPLES = """
@@ -148,6 +142,7 @@ def evaluate(
 ) -> None:
     """Run methods over labelled frames and compare them. Each mask is scored before its own update."""
     from ocl_edge.bundle.reading import Bundle
+    from ocl_edge_app.cli.evaluate_output import announce, once_a_file, show, write_html
     from ocl_edge_app.cli.options import opening_or_auto, use_threads
     from ocl_edge_app.cli.output import emit_json, note
     from ocl_edge_app.evaluation import grid, summary
@@ -185,8 +180,8 @@ def evaluate(
     waiting = sum(trial.key(evaluation.context) not in evaluation.cells for trial in trials)
     if waiting < len(trials):
         note(f"{len(trials) - waiting} of {len(trials)} passes are finished in {json_path} already")
-    with _announce(len(trials), waiting * rounds * len(labelled)) as on_trial:
-        grid.run_trials(evaluation, opened, labelled, space, trials, on_trial, _once_a_file())
+    with announce(len(trials), waiting * rounds * len(labelled)) as on_trial:
+        grid.run_trials(evaluation, opened, labelled, space, trials, on_trial, once_a_file())
     groups = summary.grouped(evaluation, trials)
     rows = summary.summarise(groups, space)
     evaluation.facts["rows"] = [asdict(row) for row in rows]
@@ -194,11 +189,11 @@ def evaluate(
     if html_path:
         by_name = {str(stream): stream for stream in streams}
         evaluated = Evaluated(network_name(opened), groups, by_name, labelled, space, palette)
-        _write_html(html_path, evaluated, opened, trials, evaluation)
+        write_html(html_path, evaluated, opened, trials, evaluation)
     if json_path == "-":
         emit_json("-", evaluation.content())
     else:
-        _show(rows)
+        show(rows)
 
 
 def _options(
@@ -254,97 +249,3 @@ def _tell_notes(bundle: Bundle, chosen: list[SessionOptions]) -> None:
 
     for words in dict.fromkeys(words for options in chosen for words in notes_on(bundle, options)):
         note(words)
-
-
-def _once_a_file() -> Callable[[Path, FrameError], None]:
-    """Says which frames cannot be read, in the first pass that meets them."""
-    from ocl_edge_app.cli.output import note
-
-    seen = set()
-
-    def on_skip(file: Path, error: FrameError) -> None:
-        if file not in seen:
-            note(f"{file.name} {error}: left out")
-        seen.add(file)
-
-    return on_skip
-
-
-@contextmanager
-def _announce(passes: int, frames: int) -> Iterator[Callable[[Trial, bool], Callable[[float], None]]]:
-    """A line for each pass, and on a terminal a bar over all frames of all passes."""
-    from ocl_edge_app.cli.output import frame_progress, note
-
-    started = 0
-    with frame_progress(frames) as progress:
-
-        def on_trial(trial: Trial, done: bool) -> Callable[[float], None]:
-            nonlocal started
-            started += 1
-            words = f"{trial.options.method} on {trial.corruption}, seed {trial.options.seed}"
-            note(f"[{started}/{passes}] {words}{': finished before' if done else ''}")
-            return lambda miou: progress(f"{words}: {miou:.1f} %")
-
-        yield on_trial
-
-
-def _write_html(
-    path: Path, evaluated: Evaluated, bundle: Bundle, trials: list[Trial], evaluation: Evaluation
-) -> None:
-    from ocl_edge_app.cli.options import command_line
-    from ocl_edge_app.report import write_page
-    from ocl_edge_app.report.evaluate_report import evaluate_page
-    from ocl_edge_app.report.what_ran import what_ran
-
-    frames, fps = evaluated.frames.pairs, trials[0].stream_fps
-    settings = {
-        "frames": f"{len(frames)}, {frames[0][0].name} to {frames[-1][0].name}",
-        "seeds": ", ".join(str(seed) for seed in dict.fromkeys(trial.options.seed for trial in trials)),
-        "rounds": str(trials[0].rounds),
-        "stream": f"{fps:g} frames a second" if fps else "waits for the method",
-        "repeat": str(trials[0].repeat),
-        "opening": str(trials[0].options.opening),
-    }
-    for trial in trials:
-        content = evaluation.cells[trial.key(evaluation.context)]
-        numbers = ", ".join(f"{name} {value}" for name, value in content["settings"].items())
-        settings[content["method"]] = f"{content['backend']}, {numbers}"
-    write_page(evaluate_page(evaluated, what_ran(command_line(), bundle, settings)), path)
-
-
-def _show(rows: list[Row]) -> None:
-    from ocl_edge_app.cli.output import print_table
-
-    late = any(row.answered_late for row in rows)
-    several = any(len(row.rounds) > 1 for row in rows)
-    header = ["method", "views", "mIoU %", "spread", "gain", "worst class", "ms/frame", "MiB"]
-    opens = any(row.opening is not None for row in rows)
-    header += [
-        *(["open"] if opens else []),
-        *(["late"] if late else []),
-        *(["mIoU % of each round"] if several else []),
-    ]
-    for stream in dict.fromkeys(row.stream for row in rows):
-        of_stream = [row for row in rows if row.stream == stream]
-        skipped = of_stream[0].skipped
-        print_table(
-            f"{stream}, {of_stream[0].frames} frames" + (f", {skipped} left out" if skipped else ""),
-            header,
-            [
-                [
-                    row.method,
-                    row.views,
-                    f"{row.miou:.2f}",
-                    f"{row.spread:.2f}" if row.seeds > 1 else "",
-                    "" if row.gain is None else f"{row.gain:+.2f}",
-                    f"{row.worst_class} {row.worst_iou:.1f}",
-                    f"{row.ms_per_frame:.0f}",
-                    f"{row.memory_mib:.0f}",
-                    *(["" if row.opening is None else f"{row.opening:.2f}"] if opens else []),
-                    *([f"{row.answered_late:.0f}"] if late else []),
-                    *([" ".join(f"{miou:.1f}" for miou in row.rounds)] if several else []),
-                ]
-                for row in of_stream
-            ],
-            text_columns=(0, 1, 5, len(header) - 1) if several else (0, 1, 5),
-        )

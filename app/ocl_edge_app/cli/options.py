@@ -16,7 +16,7 @@ from ocl_edge_runtime.backends import BACKENDS
 
 if TYPE_CHECKING:
     from ocl_edge.method.norms import Prior
-    from ocl_edge_runtime.session.options import OpeningKind
+    from ocl_edge_runtime.session.options import MaskSize, OpeningKind
 
 LONGEST_COMMAND = 80
 SEEDS = range(2**32)
@@ -26,6 +26,17 @@ HARMLESS = ("video_size", "framerate", "input_format", "pixel_format", "rtsp_tra
 """Settings of FFmpeg's input whose values may be shown; others may be passphrases, headers or cookies."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """One decorator for several options, shown in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 class FiniteRange(click.FloatRange):
@@ -74,6 +85,31 @@ opening_option = click.option(
     type=OpeningType(),
     help="How far adaptation opens. auto follows each frame's distance from home, which is what the network "
     "was trained for: at home masks are the frozen network's. 1 is always wide open, 0 never. Default: auto.",
+)
+
+
+class MaskSizeType(click.ParamType):  # type: ignore[type-arg]
+    """``frame``, ``network``, or ``HxW``."""
+
+    name = "frame|network|HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> MaskSize:
+        """The words as they are, a size as height and width."""
+        if value == "frame" or value == "network":
+            return value  # type: ignore[no-any-return]
+        height, cross, width = str(value).partition("x")
+        if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+            self.fail(f"{value} is neither frame nor network nor a size such as 384x512.", param, ctx)
+        return int(height), int(width)
+
+
+mask_size_option = click.option(
+    "--mask-size",
+    type=MaskSizeType(),
+    default="frame",
+    show_default=True,
+    help="Size of the masks: each frame's own, the network's input, or HEIGHTxWIDTH. Smaller masks take less "
+    "time.",
 )
 
 
@@ -196,30 +232,26 @@ def _harmless(setting: str) -> str:
     return setting if name in HARMLESS else f"{name}={HIDDEN}"
 
 
-def adaptation_options(command: Command) -> Command:
-    """--prior, --lr, --restoration, --seed."""
-    options = (
-        prior_option,
-        click.option(
-            "--lr", type=FiniteRange(min=0), help="Learning rate. Default: the method's, else the bundle's."
-        ),
-        click.option(
-            "--restoration",
-            type=FiniteRange(0, 1),
-            help="Probability that a weight returns to its trained value after a step. "
-            "Default: the method's, else the bundle's.",
-        ),
-        click.option(
-            "--seed",
-            type=click.IntRange(SEEDS.start, SEEDS.stop - 1),
-            default=0,
-            show_default=True,
-            help="Random seed for stochastic restoration.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+adaptation_options = together(
+    prior_option,
+    click.option(
+        "--lr", type=FiniteRange(min=0), help="Learning rate. Default: the method's, else the bundle's."
+    ),
+    click.option(
+        "--restoration",
+        type=FiniteRange(0, 1),
+        help="Probability that a weight returns to its trained value after a step. "
+        "Default: the method's, else the bundle's.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(SEEDS.start, SEEDS.stop - 1),
+        default=0,
+        show_default=True,
+        help="Random seed for stochastic restoration.",
+    ),
+)
+"""--prior, --lr, --restoration, --seed."""
 
 
 def require_exporter(purpose: str) -> None:
@@ -240,6 +272,6 @@ def require_exporter(purpose: str) -> None:
 def use_threads(threads: int | None) -> None:
     """Set the threads of PyTorch's own operators (head, loss, resizing)."""
     if threads is not None:
-        import torch
+        from ocl_edge.tensors import torch
 
         torch.set_num_threads(threads)

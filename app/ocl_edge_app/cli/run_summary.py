@@ -40,6 +40,8 @@ def show(session: Session, report: RunReport) -> None:
     }
     if report.seconds:
         rows["speed"] = f"{report.frames / report.seconds:.2f} frames/s, from file to update"
+    if report.left_out:
+        rows["sinks"] = f"too slow for {report.left_out} masks, which they do not have"
     if latency:
         rows["mask latency"] = f"p50 {latency.p50:.1f} ms, p90 {latency.p90:.1f} ms, p99 {latency.p99:.1f} ms"
     if report.update_ms:

@@ -15,18 +15,10 @@ from ocl_edge.errors import BackendError, MissingExtraError
 from ocl_edge.tensorrt.driver import probe_cuda
 from ocl_edge.tensorrt.flavours import FLAVOURS, FlavourName, import_flavour, is_installed
 from ocl_edge_app.doctor.gpu_facts import describe_gpus, describe_jetson
-from ocl_edge_runtime.backends import usable_backends
+from ocl_edge_runtime.backends import BACKENDS, row_of, usable_backends
 
-LIBRARIES = (
-    "torch",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "pycuda",
-    "av",
-)
+BESIDE_BACKENDS = ("onnx", "onnxscript", "pycuda", "av")
+"""Libraries that are no backend's."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +47,8 @@ def describe_machine() -> Machine:
         **describe_jetson(),
         **describe_gpus(),
     }
-    libraries = {name: _version(name) for name in LIBRARIES}
+    of_backends = dict.fromkeys(library for name in BACKENDS if (library := row_of(name).library))
+    libraries = {name: _version(name) for name in (*of_backends, *BESIDE_BACKENDS)}
     libraries |= {flavour: _tensorrt_version(flavour) for flavour in FLAVOURS}
     return Machine(hardware, libraries, backends, advice_for(backends, "GPU 0" in hardware))
 

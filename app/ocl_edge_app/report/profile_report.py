@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ocl_edge_app.profile import Profile, Recording
-from ocl_edge_app.report.home import home_figure
+from ocl_edge_app.profile.advice import advice
+from ocl_edge_app.profile.recording import Profile, Recording
 from ocl_edge_app.report.page import Block, Figure, Page, Section, Table, Tile
 from ocl_edge_app.report.plots import Histogram, Lines, Series
 from ocl_edge_app.report.stages import said_ms, stage_blocks
@@ -21,15 +21,17 @@ def profile_page(profile: Profile, on: Session, ran: Section) -> Page:
         on: the session that adapted.
         ran: see `what_ran`.
     """
+    realtime = on.setup.realtime
+    sentence = advice(profile, realtime.norm_every if realtime else None)
     return Page(
         f"Profile of {network_name(on.bundle)}",
-        lead=f"{len(profile.on.frames)} frames, each through the frozen network (off) and through paper mode "
-        f"(on), taking turns; {on.setup.backend_name}.",
+        lead=f"{len(profile.on.frames)} frames, each through the frozen network (off) and through "
+        f"{'paper' if realtime is None else 'realtime'} mode (on), taking turns; {on.setup.backend_name}. "
+        f"{sentence[0].upper()}{sentence[1:]}.",
         tiles=_tiles(profile),
         sections=[
             Section("Latency", _latency(profile)),
             Section("Stages", _stages(profile)),
-            Section("Home", [home_figure(profile.on.distances, profile.on.openings)]),
             ran,
         ],
     )
@@ -78,16 +80,9 @@ def _latency(profile: Profile) -> list[Block]:
 
 def _stages(profile: Profile) -> list[Block]:
     recordings = {"off": profile.off, "on": profile.on}
-    means = {name: _means(recording) for name, recording in recordings.items()}
-    return stage_blocks({f"adaptation {name}": values for name, values in means.items()}) + [
+    return stage_blocks({name: recording.means() for name, recording in profile.recordings().items()}) + [
         _distributions(name, recording) for name, recording in recordings.items()
     ]
-
-
-def _means(recording: Recording) -> dict[str, float]:
-    """Over all frames: a stage that only some of them have counts as zero in the others."""
-    frames = len(recording.frames)
-    return {stage: d.mean * d.count / frames for stage, d in recording.stages().items()}
 
 
 def _distributions(name: str, recording: Recording) -> Table:

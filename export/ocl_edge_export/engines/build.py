@@ -17,7 +17,7 @@ from ocl_edge._version import __version__
 from ocl_edge.bundle.manifest import file_sha256
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, BuildError, OutputError, UsageError
-from ocl_edge.network.forms import HEAD_GRAPHS
+from ocl_edge.network.form_names import HEAD_GRAPHS
 from ocl_edge.scoring.labels import read_label_space
 from ocl_edge.tensorrt.driver import probe_cuda
 from ocl_edge.tensorrt.key import EngineKey, EngineRecord, Here, graph_hashes, precision_of
@@ -27,9 +27,9 @@ from ocl_edge.tensorrt.store import (
     find_built,
     staging_directory,
     store_engine,
-    user_cache,
     writable_directory,
 )
+from ocl_edge.user_cache import user_cache
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels
 from ocl_edge_export.engines.process import run_worker
 from ocl_edge_export.engines.request import BuildRequest

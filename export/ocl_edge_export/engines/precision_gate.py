@@ -16,8 +16,8 @@ from torch import Tensor
 from ocl_edge.bundle.reading import Bundle, load_head, load_tail
 from ocl_edge.errors import ParityError, UsageError
 from ocl_edge.images import read_class_map
+from ocl_edge.network.form_names import FormName
 from ocl_edge.network.form_tensors import features_among
-from ocl_edge.network.forms import FormName
 from ocl_edge.scoring.labels import LabelSpace, read_label_space
 from ocl_edge.tensorrt.key import Precision
 from ocl_edge_export.form_inputs import inputs_of_form
@@ -126,10 +126,9 @@ class MaskMaker:
 
     def __init__(self, bundle: Bundle) -> None:
         self._head, self._tail = load_head(bundle), load_tail(bundle)
-        self._count = len(bundle.manifest.features)
 
     def features(self, outputs: dict[str, Tensor]) -> list[Tensor]:
-        return features_among(outputs, self._count)
+        return features_among(outputs)
 
     @torch.no_grad()
     def mask(self, features: list[Tensor], height: int, width: int) -> Mask:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ocl_edge.errors import UsageError
-from ocl_edge.network.forms import FORMS, GraphName
+from ocl_edge.network.form_names import FORMS, GraphName
 from ocl_edge.tensorrt.flavours import FlavourName
 from ocl_edge.tensorrt.key import Precision
 

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 from ocl_edge.errors import BackendError, MissingExtraError, OclEdgeError, UsageError
 from ocl_edge.tensorrt.driver import driver_is_installed
-from ocl_edge_runtime.backends.row import BackendRow, Wanted
+from ocl_edge_runtime.backends.row import BackendRow, LoadsAhead, Wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocl_edge.bundle.reading import Bundle
+    from ocl_edge.network.form_names import FormName
     from ocl_edge.tensorrt.key import Precision
     from ocl_edge_runtime.backends.base import Backend
 
@@ -56,11 +59,13 @@ def open_backend(
     precision: Precision | None = None,
     on_device: bool = False,
     for_updates: bool = False,
+    soon: Sequence[tuple[FormName, int]] = (),
 ) -> Choice:
     """Open a backend by name; ``auto`` takes the first of `BACKENDS` that works here and fits the bundle.
 
     Without an NVIDIA driver library ``auto`` does not look at the backends that need one, and
     it never takes one that does not compute in the wanted precision.
+    Forms that run ``soon``, in batches of so many, load while the caller goes on, where the backend can.
     The other arguments are those of `Wanted`.
 
     Raises:
@@ -70,15 +75,21 @@ def open_backend(
             or (auto) none computes in the wanted precision.
     """
     wanted = Wanted(threads, precision, on_device, for_updates)
-    if name == "auto":
-        return _open_fastest(bundle, wanted)
+    choice = _open_fastest(bundle, wanted) if name == "auto" else _open_named(bundle, name, wanted)
+    if isinstance(choice.backend, LoadsAhead):
+        for form, batch in soon:
+            choice.backend.load_ahead(form, batch)
+    return choice
+
+
+def _open_named(bundle: Bundle, name: str, wanted: Wanted) -> Choice:
     if name not in BACKENDS:
         raise UsageError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}")
     row = row_of(name)
-    if precision not in (None, *row.precisions):
+    if wanted.precision not in (None, *row.precisions):
         rows = [row_of(known) for known in BACKENDS]
         offers = "; ".join(f"{r.name}: {', '.join(r.precisions)}" for r in rows if len(r.precisions) > 1)
-        raise UsageError(f"--precision {precision} does not go with {name}; there are {offers}")
+        raise UsageError(f"--precision {wanted.precision} does not go with {name}; there are {offers}")
     if (unfit := bundle.manifest.unfit_backends.get(name)) is not None:
         raise BackendError(f"{name} does not fit this bundle: {unfit}; --backend auto takes one that does")
     return Choice(row.open(bundle, wanted), {})

@@ -19,13 +19,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
-import torch
-from torch import Tensor
-
 from ocl_edge.bundle.manifest import FormSpec, TensorSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
-from ocl_edge.network.forms import FORMS, HEAD_GRAPHS, FormName, GraphName
+from ocl_edge.network.form_names import FORMS, HEAD_GRAPHS, FormName, GraphName
+from ocl_edge.tensors import Tensor, torch
 from ocl_edge_runtime.backends.update_stream import UpdateStream
 
 Sizes = tuple[int, ...]
@@ -59,7 +57,7 @@ class Backend(Protocol):
 class HeadBackend(Backend, Protocol):
     """A backend that runs the head graphs where `describe` names them."""
 
-    head_device: torch.device
+    head_device: torch.device | str
     """Where the tensors of a head lie that need no copy."""
 
     def infer_into(

@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
+from ocl_edge.tensors import Tensor, torch
 from ocl_edge_runtime.backends.update_stream import UpdateStream
 
 Enqueue = Callable[[int], None]

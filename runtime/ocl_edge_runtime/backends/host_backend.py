@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from ocl_edge.bundle.manifest import FormSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, MissingExtraError
-from ocl_edge.network.forms import FormName, GraphName
+from ocl_edge.network.form_names import FormName, GraphName
+from ocl_edge.tensors import Tensor, torch
 from ocl_edge_runtime.backends.base import Sizes, check_inputs, check_outputs, graphs_of, shape_of
 from ocl_edge_runtime.backends.update_stream import UpdateStream
 from ocl_edge_runtime.lifetime import ClosedAtExit
+
+LOADERS = 2
+"""Graphs that load at once."""
 
 
 def import_library(name: str, extra: str) -> Any:
@@ -45,13 +47,15 @@ class HostBackend(ClosedAtExit):
 
     name: str
     loads_each_size = False
-    head_device = torch.device("cpu")
+    head_device = "cpu"
     update_stream = UpdateStream()
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._graphs = graphs_of(bundle)
         self._loaded: dict[tuple[GraphName, Sizes | None], Any] = {}
+        self._loading: dict[tuple[GraphName, Sizes | None], Future[Any]] = {}
+        self._loaders = ThreadPoolExecutor(LOADERS, "load a graph")
         self._outputs: dict[tuple[GraphName, Sizes], dict[str, Tensor]] = {}
 
     def describe(self) -> Mapping[GraphName, FormSpec]:
@@ -71,7 +75,16 @@ class HostBackend(ClosedAtExit):
         check_outputs(graph, spec, sizes, outputs)
         self._run_loaded(graph, sizes, inputs, outputs)
 
+    def load_ahead(self, form: FormName, batch: int) -> None:
+        """Load a form on a thread of its own, while the caller does something else; `infer` waits for it."""
+        sizes = next(shape_of(t, (batch, *t.shape[1:])) for t in self._graphs[form].inputs if -1 in t.shape)
+        key = self._key(form, sizes)
+        if key not in self._loaded and key not in self._loading:
+            self._loading[key] = self._loaders.submit(self._load, form, sizes)
+
     def close(self) -> None:
+        self._loaders.shutdown(cancel_futures=True)
+        self._loading.clear()
         self._loaded.clear()
         self._outputs.clear()
 
@@ -97,10 +110,14 @@ class HostBackend(ClosedAtExit):
             raise BackendError(f"{self.name} cannot run the {graph} graph: {error}") from error
 
     def _load_once(self, graph: GraphName, sizes: Sizes) -> Any:
-        key = graph, sizes if self.loads_each_size else None
+        key = self._key(graph, sizes)
         if key not in self._loaded:
-            self._loaded[key] = self._load(graph, sizes)
+            begun = self._loading.pop(key, None)
+            self._loaded[key] = begun.result() if begun else self._load(graph, sizes)
         return self._loaded[key]
+
+    def _key(self, graph: GraphName, sizes: Sizes) -> tuple[GraphName, Sizes | None]:
+        return graph, sizes if self.loads_each_size else None
 
     def _allocate(self, form: FormName, sizes: Sizes) -> dict[str, Tensor]:
         outputs = {tensor.name: torch.empty(shape_of(tensor, sizes)) for tensor in self._graphs[form].outputs}

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
-from ocl_edge.network.forms import GraphName
+from ocl_edge.network.form_names import GraphName
+from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.backends.base import Sizes
 from ocl_edge_runtime.backends.host_backend import HostBackend, import_library
 from ocl_edge_runtime.backends.row import BackendRow
@@ -79,5 +79,6 @@ ROWS = (
         open=lambda bundle, wanted: OnnxRuntimeBackend(bundle, wanted.threads),
         require=import_onnxruntime,
         because="on a CPU faster than PyTorch",
+        library="onnxruntime",
     ),
 )

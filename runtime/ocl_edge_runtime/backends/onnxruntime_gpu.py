@@ -6,13 +6,15 @@ load. Here that is an error, and so is a graph whose convolutions ended up on th
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any, Literal
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
-from ocl_edge.network.forms import GraphName
-from ocl_edge.tensorrt.driver import probe_cuda
-from ocl_edge.tensorrt.store import user_cache
+from ocl_edge.network.form_names import GraphName
+from ocl_edge.tensorrt.driver import CudaDriver, probe_cuda
+from ocl_edge.user_cache import writable_place
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend, import_onnxruntime
 from ocl_edge_runtime.backends.row import BackendRow
 
@@ -29,7 +31,8 @@ class OnnxRuntimeGpuBackend(OnnxRuntimeBackend):
     """As `OnnxRuntimeBackend`, computing on the GPU. Inputs and outputs are CPU tensors, bound once.
 
     The TensorRT provider builds its own engines, at the first run of every form and batch
-    size; they are kept in the user's cache directory.
+    size. It names them by the graph alone, whatever the weights: so they are kept in the
+    user's cache directory by bundle, library, GPU and driver (`engine_cache`).
 
     Args:
         bundle: the opened bundle.
@@ -50,8 +53,8 @@ class OnnxRuntimeGpuBackend(OnnxRuntimeBackend):
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         providers: list[Any] = [(PROVIDERS["cuda"], {}), CPU_PROVIDER]
         if self._provider == PROVIDERS["tensorrt"]:
-            place = user_cache() / "onnxruntime-tensorrt"
-            cache = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(place)}
+            place = engine_cache(self._bundle, self._library.__version__, probe_cuda())
+            cache = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(place)} if place else {}
             providers.insert(0, (self._provider, cache))
         return self._library.InferenceSession(path, options, providers=providers)
 
@@ -65,6 +68,22 @@ class OnnxRuntimeGpuBackend(OnnxRuntimeBackend):
         on_cpu = _heavy_nodes_on_cpu(session)
         if on_cpu:
             raise BackendError(f"{self.name} left {', '.join(on_cpu)} of the {graph} form on the CPU")
+
+
+def engine_cache(bundle: Bundle, version: str, driver: CudaDriver) -> Path | None:
+    """Where engines of one bundle are kept that one ONNX Runtime built for one GPU and driver.
+
+    None where the user's cache directory cannot be written.
+
+    Args:
+        bundle: the opened bundle.
+        version: of ONNX Runtime.
+        driver: as `probe_cuda` gives it.
+    """
+    gpu = driver.gpus[0]
+    tied_to = f"{version}-{gpu.name}-{gpu.compute_capability}-{driver.cuda}-{driver.driver}"
+    key = hashlib.sha256(tied_to.encode()).hexdigest()[:10]
+    return writable_place("onnxruntime-tensorrt", bundle.identity[:24], key)
 
 
 def require_provider(provider: ProviderName) -> None:
@@ -101,6 +120,7 @@ ROWS = (
         open=lambda bundle, _: OnnxRuntimeGpuBackend(bundle, "cuda"),
         require=lambda: require_provider("cuda"),
         because="on the GPU; no compiled engine is valid here",
+        library="onnxruntime-gpu",
         on_gpu=True,
     ),
     BackendRow(
@@ -108,6 +128,7 @@ ROWS = (
         open=lambda bundle, _: OnnxRuntimeGpuBackend(bundle, "tensorrt"),
         require=lambda: require_provider("tensorrt"),
         because=None,  # it builds for minutes at the first frame
+        library="onnxruntime-gpu",
         on_gpu=True,
     ),
 )

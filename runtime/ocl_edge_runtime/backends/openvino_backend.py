@@ -7,17 +7,15 @@ processor can, which moves features by some percent of their range.
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
-from ocl_edge.network.forms import GraphName
+from ocl_edge.network.form_names import GraphName
 from ocl_edge.tensorrt.key import Precision, precision_of
-from ocl_edge.tensorrt.store import user_cache
+from ocl_edge.tensors import Tensor
+from ocl_edge.user_cache import writable_place
 from ocl_edge_runtime.backends.base import Sizes, shape_of
 from ocl_edge_runtime.backends.host_backend import HostBackend, import_library
 from ocl_edge_runtime.backends.row import BackendRow
@@ -59,7 +57,9 @@ class OpenVinoBackend(HostBackend):
             DEVICE, "OPTIMIZATION_CAPABILITIES"
         ):
             raise BackendError("this processor has no bf16 instructions: --precision fp32")
-        self._properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", **_cache_of(bundle)}
+        self._properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if place := writable_place("openvino", bundle.identity[:24]):  # else a start takes longer
+            self._properties["CACHE_DIR"] = str(place)
         if threads is not None:
             self._properties["INFERENCE_NUM_THREADS"] = threads
         super().__init__(bundle)
@@ -83,17 +83,6 @@ class OpenVinoBackend(HostBackend):
         loaded.infer()
 
 
-def _cache_of(bundle: Bundle) -> dict[str, str]:
-    """Where compiled models are kept; nothing where that cannot be written, which costs time at a start."""
-    place = user_cache() / "openvino" / bundle.identity[:24]
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place):
-            return {"CACHE_DIR": str(place)}
-    except OSError:
-        return {}
-
-
 def import_openvino() -> Any:
     """The library, without what reports to its makers, from a process of its own, each model that is read.
 
@@ -110,6 +99,7 @@ ROWS = (
         open=lambda bundle, wanted: OpenVinoBackend(bundle, wanted.threads, wanted.precision),
         require=import_openvino,
         because="on a CPU it takes a third to a half of ONNX Runtime's time",
+        library="openvino",
         precisions=PRECISIONS,
         machines=("x86_64", "AMD64"),
     ),

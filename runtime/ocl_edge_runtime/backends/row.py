@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from ocl_edge.bundle.reading import Bundle
+    from ocl_edge.network.form_names import FormName
     from ocl_edge.tensorrt.key import Precision
     from ocl_edge_runtime.backends.base import Backend
 
@@ -29,6 +30,14 @@ class Wanted:
     for_updates: bool = False
 
 
+@runtime_checkable
+class LoadsAhead(Protocol):
+    """A backend that takes a while to load a form, and can do it beside other work."""
+
+    def load_ahead(self, form: FormName, batch: int) -> None:
+        """Begin to load it."""
+
+
 @dataclass(frozen=True)
 class BackendRow:
     """A backend: where it works, what it offers, and how it is opened.
@@ -40,6 +49,7 @@ class BackendRow:
             here; imports it.
         because: why ``auto`` prefers it to those after it (numbers: docs/hardware.md); None
             where it is taken by name only.
+        library: distribution that brings it; None where `FLAVOURS` names it.
         precisions: what ``--precision`` may ask of it.
         on_gpu: needs an NVIDIA driver.
         machines: of `platform.machine`, where its place in the order of speed was measured and
@@ -50,6 +60,7 @@ class BackendRow:
     open: Callable[[Bundle, Wanted], Backend]
     require: Callable[[], object]
     because: str | None
+    library: str | None = None
     precisions: tuple[Precision, ...] = ("fp32",)
     on_gpu: bool = False
     machines: tuple[str, ...] | None = None

@@ -8,7 +8,8 @@ from typing import Any
 from ocl_edge import durable
 from ocl_edge.errors import OutputError
 from ocl_edge.tensorrt.key import Here
-from ocl_edge.tensorrt.store import StoredEngine, user_cache
+from ocl_edge.tensorrt.store import StoredEngine
+from ocl_edge.user_cache import user_cache
 
 
 class RuntimeCache:

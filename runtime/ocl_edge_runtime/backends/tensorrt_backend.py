@@ -12,16 +12,14 @@ import warnings
 from collections.abc import Mapping
 from functools import partial
 
-import torch
-from torch import Tensor
-
 from ocl_edge.bundle.manifest import FormSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, NoValidEngineError
-from ocl_edge.network.forms import FORMS, FormName, GraphName
+from ocl_edge.network.form_names import FORMS, FormName, GraphName
 from ocl_edge.tensorrt.flavours import FLAVOURS, FlavourName
 from ocl_edge.tensorrt.key import PRECISIONS, Precision
 from ocl_edge.tensorrt.store import StoredEngine, find_engine
+from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.backends.base import check_inputs, check_outputs, graphs_of
 from ocl_edge_runtime.backends.engine_device import EngineDevice
 from ocl_edge_runtime.backends.row import BackendRow
@@ -29,8 +27,6 @@ from ocl_edge_runtime.backends.tensorrt_contexts import EngineContexts, Prepared
 from ocl_edge_runtime.backends.tensorrt_engines import EngineLibrary, open_library
 from ocl_edge_runtime.backends.tensorrt_torch import open_device
 from ocl_edge_runtime.lifetime import ClosedAtExit
-
-CPU = torch.device("cpu")
 
 
 class TensorRtBackend(ClosedAtExit):
@@ -146,7 +142,7 @@ class TensorRtBackend(ClosedAtExit):
         prepared = self.contexts.prepare(form, check_inputs(form, self._specs[form], inputs))
         for name, tensor in inputs.items():
             bindable = self._device.can_bind(tensor)
-            if not bindable and tensor.device != CPU:
+            if not bindable and str(tensor.device) != "cpu":
                 raise BackendError(f"{form}: {name} lies on {tensor.device}, where the engine does not run")
             if bindable and not self._graphs:
                 self.contexts.set_address(prepared.context, name, tensor.data_ptr())

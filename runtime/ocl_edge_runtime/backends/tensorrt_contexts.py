@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
 from ocl_edge.bundle.manifest import FormSpec
 from ocl_edge.errors import BackendError
-from ocl_edge.network.forms import GraphName
+from ocl_edge.network.form_names import GraphName
 from ocl_edge.tensorrt.store import StoredEngine
+from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.backends.base import Sizes, shape_of
 from ocl_edge_runtime.backends.engine_device import Buffer, EngineDevice
 from ocl_edge_runtime.backends.runtime_cache import RuntimeCache

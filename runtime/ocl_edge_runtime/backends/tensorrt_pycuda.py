@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ocl_edge.errors import BackendError, MissingExtraError
+from ocl_edge.tensors import Tensor, torch
 from ocl_edge_runtime.backends.engine_device import Buffer, Enqueue
 from ocl_edge_runtime.backends.update_stream import PyCudaUpdateStream, UpdateStream
 
@@ -27,10 +26,10 @@ class PyCudaDevice:
         BackendError: it finds no usable GPU.
     """
 
-    torch_device = torch.device("cpu")
     can_capture = False
 
     def __init__(self) -> None:
+        self.torch_device = torch.device("cpu")
         try:
             import pycuda.driver as driver
         except ImportError as error:

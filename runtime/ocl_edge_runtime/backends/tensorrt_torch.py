@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ocl_edge.errors import BackendError
+from ocl_edge.tensors import Tensor, torch, torch_is_installed
 from ocl_edge_runtime.backends.engine_device import Buffer, EngineDevice, Enqueue
 from ocl_edge_runtime.backends.tensorrt_pycuda import PyCudaDevice
 from ocl_edge_runtime.backends.update_stream import CudaUpdateStream, UpdateStream
@@ -98,6 +96,6 @@ def open_device(on_host: bool = True, for_updates: bool = False) -> EngineDevice
         BackendError: neither works here.
         MissingExtraError: PyTorch has no CUDA and pycuda is not installed.
     """
-    if torch.cuda.is_available():
+    if torch_is_installed() and torch.cuda.is_available():
         return TorchCudaDevice(on_host=on_host, for_updates=for_updates)
     return PyCudaDevice()

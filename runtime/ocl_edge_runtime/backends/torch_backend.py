@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import torch
-from torch import Tensor, fx
+from typing import TYPE_CHECKING
 
 from ocl_edge.bundle.manifest import FormSpec
 from ocl_edge.bundle.reading import Bundle, load_backbone
 from ocl_edge.errors import BackendError
-from ocl_edge.network.forms import FORMS, FormName, GraphName, build_form
+from ocl_edge.network.form_names import FORMS, FormName, GraphName
+from ocl_edge.tensors import Tensor, require_torch, without_gradients
 from ocl_edge_runtime.backends.base import check_inputs
 from ocl_edge_runtime.backends.row import BackendRow
 from ocl_edge_runtime.backends.update_stream import UpdateStream
 from ocl_edge_runtime.lifetime import ClosedAtExit
+
+if TYPE_CHECKING:
+    from torch import fx
 
 
 class TorchBackend(ClosedAtExit):
@@ -32,8 +34,10 @@ class TorchBackend(ClosedAtExit):
     def describe(self) -> Mapping[GraphName, FormSpec]:
         return self._forms
 
-    @torch.no_grad()
+    @without_gradients
     def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        from ocl_edge.network.forms import build_form
+
         spec = self._forms[form]
         check_inputs(form, spec, inputs)
         try:
@@ -52,7 +56,8 @@ ROWS = (
     BackendRow(
         name="torch",
         open=lambda bundle, _: TorchBackend(bundle),
-        require=lambda: None,
+        require=lambda: require_torch("the torch backend"),
         because="it needs nothing but PyTorch",
+        library="torch",
     ),
 )

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-from torch import Tensor
+from ocl_edge.tensors import Tensor, torch
 
 
 class UpdateStream:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ocl_edge.bundle.home import HomeTensors, statistics_of, store_home
 from ocl_edge.bundle.manifest import HeadRate, HomeSpec, Quantiles
@@ -21,6 +19,7 @@ from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import DEFAULT_PRIOR, statistics_distance
 from ocl_edge.method.shares import FULLNESSES
 from ocl_edge.network.preprocess import noise_view
+from ocl_edge.tensors import Tensor, require_torch, torch
 from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.calibration.copies import corrupted, fit_mixing, try_copies
 from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS, Pixels
@@ -98,7 +97,9 @@ def calibrate_bundle(
         BundleError: no norm of the network tells home from away; or the bundle cannot be written.
         BackendError: the backend cannot run here.
         FrameError: a frame cannot be read any more.
+        MissingExtraError: PyTorch is not installed.
     """
+    require_torch("calibrate")
     if not bundle.manifest.sensing_norms:
         raise BundleError(
             f"{bundle.path}: no norm of this network sees the image unmixed, so home frames tell nothing "

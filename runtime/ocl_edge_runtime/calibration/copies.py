@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.shares import ShareFit
+from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS, Pixels
 from ocl_edge_runtime.calibration.frames import GivenFrames
 from ocl_edge_runtime.calibration.measuring import Agreement, Measurer

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from ocl_edge.bundle.manifest import HeadRate
 from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.method.head import TrainableHead
 from ocl_edge.method.methods import ocl
 from ocl_edge.method.pixel_grid import PixelGrid
+from ocl_edge.tensors import Tensor
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.calibration.measuring import Agreement
 

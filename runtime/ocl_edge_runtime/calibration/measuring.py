@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ocl_edge.bundle.reading import Bundle, load_head, load_norms
 from ocl_edge.method.head import only_output
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.network.form_tensors import features_among
 from ocl_edge.network.preprocess import Preprocessor
+from ocl_edge.tensors import Tensor, torch, without_gradients
 from ocl_edge_runtime.backends.base import Backend
 
 SURE_FROM = 0.8
@@ -72,10 +71,10 @@ class Measurer:
         weight = mixing.at(opening)[: self.bundle.manifest.weight_rows]
         inputs = {"image": view, "anchor_statistics": self.norms.statistics, "anchor_weight": weight}
         outputs = self._backend.infer("measured", inputs)
-        features = features_among(outputs, len(self.bundle.manifest.features))
+        features = features_among(outputs)
         return Pass(outputs["statistics"].cpu().clone(), [f.cpu().clone() for f in features])
 
-    @torch.no_grad()
+    @without_gradients
     def logits(self, features: Sequence[Tensor]) -> Tensor:
         """Of the head as trained: [N, C, h, w]."""
         return only_output(self._head(*features))

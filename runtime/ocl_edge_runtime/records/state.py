@@ -19,14 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from safetensors.torch import save
-from torch import Tensor
-
 from ocl_edge import durable
 from ocl_edge.errors import OutputError, StateError
 from ocl_edge.given_files import parse_json
-from ocl_edge.tensor_files import read_tensors_and_metadata
+from ocl_edge.tensor_files import read_tensors_and_metadata, serialise_tensors
+from ocl_edge.tensors import Tensor, torch
 from ocl_edge_runtime.session.session import Session
 
 STATE_FILE = "state.safetensors"
@@ -134,7 +131,7 @@ def write_state(path: Path, state: Saved) -> None:
     """
     facts = json.dumps(state.facts, sort_keys=True)
     tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
-    content = save(
+    content = serialise_tensors(
         tensors, {"facts": facts, "sha256": digest_of(tensors, facts), "version": str(STATE_VERSION)}
     )
     durable.write_bytes(path, content)
@@ -176,6 +173,7 @@ def digest_of(tensors: dict[str, Tensor], facts: str) -> str:
     digest = hashlib.sha256(facts.encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().contiguous()
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        dtype = f"torch.{str(tensor.dtype).removeprefix('torch.')}"  # its name with PyTorch and without
+        digest.update(f"{name}{tuple(tensor.shape)}{dtype}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return digest.hexdigest()

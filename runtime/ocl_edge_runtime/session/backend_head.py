@@ -10,9 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import torch
-from torch import Tensor
-
 from ocl_edge.bundle.reading import Bundle, load_head_weights
 from ocl_edge.errors import BackendError, UsageError
 from ocl_edge.method.head import Head
@@ -20,8 +17,9 @@ from ocl_edge.method.methods import ocl
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.method.step import Loss
 from ocl_edge.method.verdict import Reason, Verdict
-from ocl_edge.network.forms import HEAD_GRAPHS
+from ocl_edge.network.form_names import HEAD_GRAPHS
 from ocl_edge.tensorrt.flavours import FLAVOURS
+from ocl_edge.tensors import Tensor, torch
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends.base import Backend, HeadBackend, shape_of
 

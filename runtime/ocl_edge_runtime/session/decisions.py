@@ -26,8 +26,8 @@ class Decisions(Protocol):
     def takes_in(self) -> bool:
         """Whether a background update is taken in before the frame."""
 
-    def measures(self, index: int, arrived_at: float) -> bool:
-        """Whether its statistics are measured."""
+    def measures(self, index: int, arrived_at: float, rests: bool) -> bool:
+        """Whether its statistics are measured; see `NormPolicy.is_due`."""
 
     def refusal(self, index: int, arrived_at: float) -> Verdict | None:
         """Why no update on it may start; None: it may."""
@@ -48,8 +48,8 @@ class ByTheClock:
     def takes_in(self) -> bool:
         return self._updates.landed
 
-    def measures(self, index: int, arrived_at: float) -> bool:
-        return self._norms.is_due(index, arrived_at)
+    def measures(self, index: int, arrived_at: float, rests: bool) -> bool:
+        return self._norms.is_due(index, arrived_at, rests)
 
     def refusal(self, index: int, arrived_at: float) -> Verdict | None:
         return self._policy.refusal(index, arrived_at, self._updates.busy)
@@ -85,7 +85,7 @@ class FromTape:
             raise StateError(STRAYED)
         return self._now.taken_in
 
-    def measures(self, index: int, arrived_at: float) -> bool:  # noqa: ARG002
+    def measures(self, index: int, arrived_at: float, rests: bool) -> bool:  # noqa: ARG002
         assert self._now is not None
         return self._now.measured
 

@@ -66,7 +66,7 @@ class FrameResult:
     """What one step gives.
 
     Attributes:
-        mask: uint8 [H, W] class indices at the frame's own size.
+        mask: uint8 [H, W] class indices at the frame's own size, or as `SessionOptions.mask_size` says.
         verdict: what became of the update on this frame.
         timings_ms: stage name -> milliseconds, in the order of execution.
         late: whether the mask missed the deadline.

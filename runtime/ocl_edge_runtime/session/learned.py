@@ -5,9 +5,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
-from torch import Tensor
-
 from ocl_edge.errors import StateError
+from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.learners import State
 from ocl_edge_runtime.session.norm_vectors import NormPolicy

@@ -6,9 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
 from ocl_edge.method.guard import Guard, GuardLimits, compare_heads
 from ocl_edge.method.head import Head
 from ocl_edge.method.home import paced
@@ -18,6 +15,7 @@ from ocl_edge.method.step import Loss
 from ocl_edge.method.verdict import Verdict
 from ocl_edge.method.weights import AdaptedWeights
 from ocl_edge.network.form_tensors import features_among
+from ocl_edge.tensors import Tensor, torch, without_gradients
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.session.segmenter import Seen
@@ -212,7 +210,7 @@ class HeadLearner:
         # they see, and the head learns that (docs/choices.md)
         outputs = self.backend.infer("measured", {"image": lesson.views, **lesson.anchor})
         refusal = self._refusal(outputs, lesson.opening)
-        flipped = rules.grid.sample(features_among(outputs, len(lesson.features)), flip=True)
+        flipped = rules.grid.sample(features_among(outputs), flip=True)
         self.watch.lap("flipped view")
         if refusal is not None and not trusted:
             return refusal
@@ -235,7 +233,7 @@ class HeadLearner:
         if self.pace.go_home(at_once):
             self.guard.forget()
 
-    @torch.no_grad()
+    @without_gradients
     def _judged(self, update: Verdict, features: list[Tensor]) -> Verdict:
         if not update.applied:
             return self.guard.reject(update)

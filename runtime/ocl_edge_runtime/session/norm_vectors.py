@@ -10,14 +10,18 @@ diverges.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ocl_edge.method.norms import RunningStatistics, why_refused
 from ocl_edge.method.verdict import Reason, Verdict
-from ocl_edge.network.forms import FormName
+from ocl_edge.network.form_names import FormName
+from ocl_edge.network.form_tensors import features_among
+from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.durations import Durations
 from ocl_edge_runtime.session.openness import Openness, moved
@@ -34,8 +38,17 @@ class NormPolicy(Protocol):
     measured_at: float | None
     """When statistics were last taken in, seconds of the clock."""
 
-    def is_due(self, index: int, arrived_at: float) -> bool:
-        """Whether a frame's own statistics are to be measured."""
+    def rests(self, image: NDArray[np.uint8], stream_s: float) -> bool:
+        """Whether a frame is at home, as far as that is known without measuring it; see `Openness.rests`."""
+
+    def is_due(self, index: int, arrived_at: float, rests: bool) -> bool:
+        """Whether a frame's own statistics are to be measured.
+
+        Args:
+            index: of the frame.
+            arrived_at: when it was there, seconds of the clock.
+            rests: what `rests` said of it.
+        """
 
     def took(self, seconds: float) -> None:
         """A frame whose statistics were measured had its mask after so long."""
@@ -67,7 +80,10 @@ class TrainedNorms:
     openness: Openness | None = None
     measured_at: float | None = None
 
-    def is_due(self, index: int, arrived_at: float) -> bool:  # noqa: ARG002
+    def rests(self, image: NDArray[np.uint8], stream_s: float) -> bool:  # noqa: ARG002
+        return True
+
+    def is_due(self, index: int, arrived_at: float, rests: bool) -> bool:  # noqa: ARG002
         return False
 
     def took(self, seconds: float) -> None:
@@ -95,7 +111,10 @@ class MeasuredNorms:
         self.openness: Openness | None = openness
         self._openness = openness
 
-    def is_due(self, index: int, arrived_at: float) -> bool:  # noqa: ARG002
+    def rests(self, image: NDArray[np.uint8], stream_s: float) -> bool:  # noqa: ARG002
+        return False
+
+    def is_due(self, index: int, arrived_at: float, rests: bool) -> bool:  # noqa: ARG002
         return True
 
     def took(self, seconds: float) -> None:
@@ -153,8 +172,11 @@ class NormVectors:
     def measured_at(self, moment: float | None) -> None:
         self.running.measured_at = moment
 
-    def is_due(self, index: int, arrived_at: float) -> bool:
-        if not self._has_norms:
+    def rests(self, image: NDArray[np.uint8], stream_s: float) -> bool:
+        return self._openness.rests(image, stream_s)
+
+    def is_due(self, index: int, arrived_at: float, rests: bool) -> bool:
+        if not self._has_norms or rests:
             return False
         every, period = self._options.norm_every, self._options.period_s
         if every is not None and self._openness.value - self._measured_open > OPENED:
@@ -177,8 +199,7 @@ class NormVectors:
 
     def take_in(self, outputs: Mapping[str, Tensor], arrived_at: float) -> Verdict | None:
         """See `NormPolicy`: renews the vectors by the statistics, where they were measured."""
-        features = (tensor for name, tensor in outputs.items() if name.startswith("features_"))
-        if not all(bool(tensor.sum().isfinite()) for tensor in features):
+        if not all(math.isfinite(float(tensor.sum())) for tensor in features_among(outputs)):
             return Verdict(Reason.FEATURES_NOT_FINITE)
         if "statistics" not in outputs:
             self._openness.follow(None, arrived_at)

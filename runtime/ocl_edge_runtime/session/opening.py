@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from functools import partial
@@ -25,8 +26,10 @@ from ocl_edge.method.pixel_grid import PixelGrid
 from ocl_edge.method.step import adapt_step
 from ocl_edge.method.verdict import Verdict
 from ocl_edge.method.weights import TrainableWeights
+from ocl_edge.network.form_names import FormName
 from ocl_edge.network.preprocess import Preprocessor
 from ocl_edge.network.tail import MOST_CLASSES
+from ocl_edge.tensors import require_torch
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import Choice, open_backend
 from ocl_edge_runtime.backends.base import Backend
@@ -35,12 +38,11 @@ from ocl_edge_runtime.session.backend_head import BackendHead
 from ocl_edge_runtime.session.learners import HeadLearner, Lesson, PairLearner, UpdateRules
 from ocl_edge_runtime.session.norm_vectors import MeasuredNorms, NormVectors, TrainedNorms
 from ocl_edge_runtime.session.openness import Openness
-from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions, Views
 from ocl_edge_runtime.session.screening import Screening
 from ocl_edge_runtime.session.segmenter import Backbone, Segmenter
 from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.session.setup import Setup
-from ocl_edge_runtime.session.trainable_backbone import TrainableBackbone
 from ocl_edge_runtime.session.update_policy import (
     EveryFrame,
     UpdatePolicy,
@@ -85,6 +87,8 @@ def open_session(
 
 
 def _check(bundle: Bundle, method: Method, options: SessionOptions, realtime: RealtimeOptions | None) -> None:
+    if options.head == "torch":
+        require_torch("--head torch, the default (--head engine and an ONNX backend do without),")
     classes = len(bundle.manifest.classes)
     if classes > MOST_CLASSES:
         raise BundleError(
@@ -110,7 +114,9 @@ def _check(bundle: Bundle, method: Method, options: SessionOptions, realtime: Re
 
 def _on_every_frame(bundle: Bundle, options: SessionOptions, clock: Clock, opened: ExitStack) -> Session:
     """Frozen, or as published: an update of the head on the view pair that made the mask."""
-    choice = _open_backend(bundle, options, opened)
+    form: FormName = "measured" if find_method(options.method).modulates_norms else "plain"
+    batch = 2 if _views(options, None) == "pair" else 1
+    choice = _open_backend(bundle, options, opened, soon=[(form, batch)])
     setup = _setup(bundle, options, None, choice)
     head, watch = _open_head(setup, choice.backend), Stopwatch()
 
@@ -126,6 +132,8 @@ def _training_the_backbone(
     bundle: Bundle, options: SessionOptions, clock: Clock, opened: ExitStack
 ) -> Session:
     """As published, gradients reaching the backbone."""
+    from ocl_edge_runtime.session.trainable_backbone import TrainableBackbone  # of PyTorch alone
+
     method = find_method(options.method)
     backbone = TrainableBackbone(bundle, method)
     setup = Setup(bundle, options, None, "pair", "torch", {}, "")
@@ -157,6 +165,7 @@ def _paper(
         learner.watch,
         pair=setup.views == "pair",
         with_gradients=setup.trains,
+        mask_size=setup.mask_size,
     )
     return Session(setup, segmenter, InlineUpdates(learner), EveryFrame(), None, clock, opened.pop_all())
 
@@ -169,13 +178,19 @@ def _realtime(
     executor: Executor | None,
     opened: ExitStack,
 ) -> Session:
-    choice = _open_backend(bundle, options, opened)
+    choice = _open_backend(bundle, options, opened, soon=[("measured", 1), ("modulated", 1)])
     setup = _setup(bundle, options, realtime, choice)
     head, watch = _open_head(setup, choice.backend), Stopwatch()
     openness = _openness(setup)
     norms = NormVectors(openness, realtime, clock)
     segmenter = Segmenter(
-        Preprocessor(bundle.manifest.input), choice.backend, norms, head, load_tail(bundle), watch
+        Preprocessor(bundle.manifest.input),
+        choice.backend,
+        norms,
+        head,
+        load_tail(bundle),
+        watch,
+        mask_size=setup.mask_size,
     )
     pointwise = head.is_pointwise(bundle.manifest.features)
     rules = UpdateRules(
@@ -205,9 +220,14 @@ def _realtime(
 def _setup(
     bundle: Bundle, options: SessionOptions, realtime: RealtimeOptions | None, choice: Choice
 ) -> Setup:
-    pair = realtime is None and find_method(options.method).modulates_norms
-    views = "single" if realtime is not None else options.views or ("pair" if pair else "single")
+    views = _views(options, realtime)
     return Setup(bundle, options, realtime, views, choice.backend.name, choice.passed_over, choice.because)
+
+
+def _views(options: SessionOptions, realtime: RealtimeOptions | None) -> Views:
+    if realtime is not None:
+        return "single"
+    return options.views or ("pair" if find_method(options.method).modulates_norms else "single")
 
 
 def _open_backend(
@@ -216,6 +236,7 @@ def _open_backend(
     opened: ExitStack,
     name: str | None = None,
     for_updates: bool = False,
+    soon: Sequence[tuple[FormName, int]] = (("measured", 1),),
 ) -> Choice:
     choice = open_backend(
         bundle,
@@ -224,6 +245,7 @@ def _open_backend(
         options.precision,
         on_device=options.head == "engine",
         for_updates=for_updates,
+        soon=soon,
     )
     opened.callback(choice.backend.close)
     return choice

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ocl_edge.method.home import HomeDistances, Opening, SensingNorms, StatisticsLimits, opening_at
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import NormsAsTrained
 from ocl_edge.network.form_tensors import WEIGHTS
+from ocl_edge.tensors import Tensor
+from ocl_edge_runtime.session.glance import Glance
+
+REST_S = 1.0
+"""At home, norms are measured so often, seconds of stream time, where no frame looks new (`Glance`)."""
 
 
 class Openness:
@@ -50,6 +56,7 @@ class Openness:
         self._rows = rows
         self._home = home
         self._frames = 0
+        self._glance = Glance()
 
     @property
     def value(self) -> float:
@@ -60,6 +67,20 @@ class Openness:
     def at_home(self) -> bool:
         """Whether what the head learned is to go."""
         return self._opening.at_home
+
+    def rests(self, image: NDArray[np.uint8], stream_s: float) -> bool:
+        """Whether a frame is at home, as far as that is known without measuring it.
+
+        That is so for `REST_S` after frames that were at home, while none looks new.
+
+        Args:
+            image: uint8 [H, W, 3].
+            stream_s: when it was there, seconds of stream time.
+        """
+        new = self._glance.looks_new(image)
+        if new or not self._opening.rests or self.followed_at is None:
+            return False
+        return 0 <= stream_s - self.followed_at < REST_S
 
     def weight_at(self, opening: float) -> Tensor:
         """``anchor_weight`` of the measured form at an opening, float32 [3, S]."""
@@ -95,15 +116,20 @@ class Openness:
         since = 0.0 if self.followed_at is None else arrived_at - self.followed_at
         self._opening.follow(wanted, since, self._frames)
         self.followed_at, self._frames = arrived_at, 0
+        self._glance.keep()
 
     def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and facts that fit into JSON."""
         tensors = self._opening.export_state()
-        return tensors, {"followed_at": self.followed_at, "frames_since": self._frames} if tensors else {}
+        if not tensors:
+            return {}, {}
+        facts = {"followed_at": self.followed_at, "frames_since": self._frames}
+        return tensors | self._glance.export_state(), facts
 
     def import_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], now_s: float) -> None:
         """Take over what `export_state` gave; a state that has none of it begins anew. See `moved`."""
         self._opening.import_state(dict(tensors))
+        self._glance.import_state(tensors)
         self.distance = None
         self.followed_at = moved(facts.get("followed_at"), facts["saved_at"], now_s)
         self._frames = facts.get("frames_since", 0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ocl_edge.errors import require
+from ocl_edge.images import MOST_PIXELS
 from ocl_edge.method.guard import GuardLimits
 from ocl_edge.method.methods import find_method
 from ocl_edge.method.norms import Prior
@@ -15,6 +16,7 @@ from ocl_edge.tensorrt.key import Precision
 Views = Literal["single", "pair"]
 HeadKind = Literal["torch", "engine"]
 OpeningKind = float | Literal["auto"]
+MaskSize = tuple[int, int] | Literal["frame", "network"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class SessionOptions:
             time. A number, 0 to 1, holds it there, and every update counts the same.
         frame_s: seconds of stream time from a frame to the next, for ``auto``; None: realtime mode goes by
             the frames' arrival, paper mode takes 1 s.
+        mask_size: ``frame``: each frame's own; ``network``: the network's input, whatever the frame's;
+            or height and width.
 
     Raises:
         UsageError: a value out of range, naming the option.
@@ -56,8 +60,12 @@ class SessionOptions:
     head: HeadKind = "torch"
     opening: OpeningKind = "auto"
     frame_s: float | None = None
+    mask_size: MaskSize = "frame"
 
     def __post_init__(self) -> None:
+        sized = self.mask_size in ("frame", "network") or _is_size(self.mask_size)
+        wanted = f"frame, network, or height and width with at most {MOST_PIXELS:,} pixels"
+        require(sized, "mask_size", wanted, self.mask_size)
         known = self.opening == "auto" or (not isinstance(self.opening, str) and 0 <= self.opening <= 1)
         require(known, "opening", "auto, or 0 to 1", self.opening)
         require(self.frame_s is None or self.frame_s > 0, "frame_s", "above 0", self.frame_s)
@@ -68,6 +76,12 @@ class SessionOptions:
         given = {"prior": prior, "lr": self.lr, "restoration": self.restoration}
         chosen = {name: value for name, value in given.items() if value is not None}
         return of_bundle.model_copy(update={**find_method(self.method).defaults, **chosen})
+
+
+def _is_size(value: object) -> bool:
+    if not isinstance(value, tuple) or len(value) != 2:
+        return False
+    return all(isinstance(side, int) and side >= 1 for side in value) and value[0] * value[1] <= MOST_PIXELS
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor
 
 from ocl_edge.plain_text import first_problem
+from ocl_edge.tensors import Tensor, torch
 
-SOMETIMES = ("average", "last_adapted", "guard.snapshot.", "opening")
+SOMETIMES = ("average", "last_adapted", "guard.snapshot.", "opening", "glance")
 """Tensors that a state may have or not."""
 
 LATER = {"learned_at", "followed_at", "frames_since"}
@@ -105,6 +104,9 @@ def _tensor_problems(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor]
                 or not bool(((tensor >= 0) & (tensor <= 1)).all())
             ):
                 yield f"{name}: expected three numbers from 0 to 1, got {_said(tensor)}"
+        elif name == "glance":
+            if tensor.dtype != torch.float64 or tensor.ndim != 2 or not bool(tensor.isfinite().all()):
+                yield f"{name}: expected finite numbers, got {_said(tensor)}"
         elif name not in needed:
             yield f"{name} belongs to no part of this session"
     if "generator" in needed and not _is_a_generator(tensors.get("generator")):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ocl_edge.method.verdict import Reason, Verdict
+from ocl_edge.tensors import Tensor, torch
 
 BLANK_RANGE = 8
 """A frame whose sampled pixels lie this close together (of 255) shows nothing."""

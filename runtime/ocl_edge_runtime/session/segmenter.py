@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ocl_edge.method.head import Head
 from ocl_edge.method.step import views_for_the_tail
 from ocl_edge.method.verdict import Verdict
-from ocl_edge.network.forms import FormName
+from ocl_edge.network.form_names import FormName
+from ocl_edge.network.form_tensors import features_among
 from ocl_edge.network.preprocess import Preprocessor
 from ocl_edge.network.tail import Tail
+from ocl_edge.tensors import Tensor, torch
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.session.norm_vectors import NormPolicy
 
@@ -33,7 +33,7 @@ class Seen:
     """What the segmenter made of a frame; valid until the next one.
 
     Attributes:
-        mask: uint8 [H, W], class indices; the caller owns it.
+        mask: uint8 [H, W], class indices, at the frame's size or as the session was told; the caller owns it.
         views: float32 [1, 3, h, w], or the view pair [2, 3, h, w].
         features: of the views.
         logits: of the views, with gradients where the segmenter was told so.
@@ -67,6 +67,7 @@ class Segmenter:
         watch: receives the laps preprocess, backbone, head and tail.
         pair: average the logits of the image and its flip.
         with_gradients: of the logits, for an update on them.
+        mask_size: height and width of every mask; None: each frame's own.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Segmenter:
         *,
         pair: bool = False,
         with_gradients: bool = False,
+        mask_size: tuple[int, int] | None = None,
     ) -> None:
         self.preprocessor = preprocessor
         self.backbone = backbone
@@ -89,6 +91,7 @@ class Segmenter:
         self.watch = watch
         self._pair = pair
         self._with_gradients = with_gradients
+        self._mask_size = mask_size
 
     def see(self, image: NDArray[np.uint8], measured: bool = True, arrived_at: float = 0.0) -> Seen:
         """Segment a frame.
@@ -107,7 +110,7 @@ class Segmenter:
         opening, anchor = (openness.value, openness.anchor()) if openness else (0.0, {})
         form, inputs = self.norms.inputs(measured)
         outputs = self.backbone.infer(form, {"image": views, **inputs})
-        features = [outputs[f"features_{i}"] for i in range(sum(n.startswith("features_") for n in outputs))]
+        features = features_among(outputs)
         unfit = self.norms.take_in(outputs, arrived_at)
         self.watch.lap("backbone")
         with torch.set_grad_enabled(self._with_gradients):
@@ -115,7 +118,7 @@ class Segmenter:
         of_probabilities = self.tail.of_probabilities
         averaged = views_for_the_tail(logits, of_probabilities) if self._pair else logits.detach()
         self.watch.lap("head")
-        mask = self.tail.mask(averaged, image.shape[0], image.shape[1])
+        mask = self.tail.mask(averaged, *(self._mask_size or image.shape[:2]))
         self.watch.lap("tail")
         distance = openness.distance if openness else None
         return Seen(mask, views, features, logits, anchor, opening, distance, arrived_at, unfit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,7 @@ from ocl_edge_runtime.session.segmenter import Seen, Segmenter
 from ocl_edge_runtime.session.setup import Setup
 from ocl_edge_runtime.session.update_policy import UpdatePolicy
 from ocl_edge_runtime.session.updates import Updates
-
-WARM_UP_RUNS = 3
+from ocl_edge_runtime.session.warming import run_on_noise
 
 
 class Session(ClosedAtExit):
@@ -95,7 +94,7 @@ class Session(ClosedAtExit):
             arrived_at: when the frame was there, in seconds of the clock; None: now.
 
         Returns:
-            uint8 [H, W], class indices; the caller owns it.
+            uint8 [H, W], class indices, sized as `SessionOptions.mask_size` says; the caller owns it.
 
         Raises:
             FrameError: the image is of another dtype or shape; the session is as it was.
@@ -107,13 +106,15 @@ class Session(ClosedAtExit):
         self._landed = self.updates.take_in(self.index) if self._decisions.takes_in() else None
         unfit = self._screening.problem_of(image) if self._screening else None
         started = self.clock.now()
-        measured = unfit is None and self._decisions.measures(self.index, arrived_at)
-        seen = self.segmenter.see(image, measured, self.setup.stream_time(self.index, arrived_at))
+        stream_s = self.setup.stream_time(self.index, arrived_at)
+        rests = self.norms.rests(image, stream_s)
+        measured = unfit is None and self._decisions.measures(self.index, arrived_at, rests)
+        seen = self.segmenter.see(image, measured, stream_s)
         if measured:
             self.norms.took(self.clock.now() - started)
         self.seen = replace(seen, unfit=unfit or seen.unfit)
-        self._opened = seen.opening, seen.distance
-        self._decided = Decided(arrived_at, measured, False, self._landed is not None)
+        self._opened, taken_in = (seen.opening, seen.distance), self._landed is not None
+        self._decided = Decided(arrived_at, measured, False, taken_in)
         return seen.mask
 
     def adapt(self) -> Verdict:
@@ -173,24 +174,12 @@ class Session(ClosedAtExit):
         return self.updates.take_in(self.index + 1)
 
     def warm_up(self) -> None:
-        """Run everything a few times on noise: the first frame is fast, and updates have a history.
+        """Run everything on noise: the first frame is fast, and updates have a history.
 
         Nothing that was learned changes.
         """
         state, moments = self.export_state(), self.learned.moments
-        frame = self.bundle.manifest.input
-        image = np.random.default_rng(0).integers(0, 256, (frame.height, frame.width, 3), dtype=np.uint8)
-        for run in range(WARM_UP_RUNS):
-            started = self.clock.now()
-            self.segmenter.see(image, measured=True)
-            measured_s = self.clock.now() - started
-            seen = self.segmenter.see(image, measured=False)
-            started = self.clock.now()
-            if self.setup.trains:
-                self.updates.try_out(seen)
-            if run:  # the first one loads
-                self.norms.took(measured_s)
-                self.policy.took(self.clock.now() - started)
+        run_on_noise(self.setup, self.segmenter, self.updates, self.policy, self.clock)
         self.import_state(*state)
         self.learned.moments = moments  # same process, same clock
 
@@ -202,12 +191,8 @@ class Session(ClosedAtExit):
 
     def facts(self) -> dict[str, Any]:
         """What ran, for reports: everything that the results depend on."""
-        learned = {
-            "weights_sha256": self.weights.weights_sha256(),
-            "weights_distance": self.weights.distance_from_trained(),
-        }
-        realtime = self.setup.realtime
-        return {**self.setup.facts(), **learned, **({"realtime": asdict(realtime)} if realtime else {})}
+        digest, distance = self.weights.weights_sha256(), self.weights.distance_from_trained()
+        return {**self.setup.facts(), "weights_sha256": digest, "weights_distance": distance}
 
     def export_state(self) -> State:
         """Everything that the next frame depends on: tensors, and facts that fit into JSON.

@@ -75,6 +75,14 @@ class Setup:
         return arrived_at if self.frame_s is None else index * self.frame_s
 
     @property
+    def mask_size(self) -> tuple[int, int] | None:
+        """Height and width of every mask; None where it is the frame's."""
+        wanted, network = self.options.mask_size, self.bundle.manifest.input
+        if isinstance(wanted, tuple):
+            return wanted
+        return (network.height, network.width) if wanted == "network" else None
+
+    @property
     def trains(self) -> bool:
         """Whether the method has anything to update, and it earns its place."""
         return self.method.loss is not None and self._found_rate != 0
@@ -95,6 +103,8 @@ class Setup:
             "threads": self.options.threads,
             "precision": self.options.precision,
             "opening": self.options.opening,
+            "mask_size": self.options.mask_size,
+            **({"realtime": asdict(self.realtime)} if self.realtime else {}),
         }
 
     def what_decides(self) -> dict[str, Any]:

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
-from torch import Tensor
-
 from ocl_edge.method.head import Head
 from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge.method.weights import AdaptedWeights
+from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.backends.update_stream import UpdateStream
 from ocl_edge_runtime.session.frames import Landed
 from ocl_edge_runtime.session.learners import Learner, Lesson, State

@@ -8,33 +8,56 @@ from pathlib import Path
 
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.errors import UsageError
+from ocl_edge.images import Colour
 from ocl_edge_runtime.sinks.base import Sink
 from ocl_edge_runtime.sinks.files import MaskSink, OverlaySink
+from ocl_edge_runtime.sinks.queued import QueuedSink
 
 __all__ = ["SINKS", "Sink", "open_sink", "open_sinks", "parse_sink"]
 
 MOST_LINKS = 40
 """From one to the next, as many as Linux follows."""
 
-SINKS: dict[str, Callable[[Path, Manifest], Sink]] = {
-    "masks": lambda directory, _manifest: MaskSink(directory),
-    "overlay": lambda directory, manifest: OverlaySink(directory, [c.colour for c in manifest.classes]),
+SINKS: dict[str, Callable[[Path, Manifest, float | None], Sink]] = {
+    "masks": lambda directory, _manifest, _frame_s: MaskSink(directory),
+    "overlay": lambda directory, manifest, _frame_s: OverlaySink(directory, _palette(manifest)),
+    "video": lambda file, manifest, frame_s: _video(file, manifest, frame_s, beside=False),
+    "compare": lambda file, manifest, frame_s: _video(file, manifest, frame_s, beside=True),
 }
+"""Kind -> what opens it at a place, for masks of a bundle that come ``frame_s`` after one another."""
+
+FILES = ("video", "compare")
+"""Kinds whose place is a file; the others' is a directory."""
 
 
-def open_sink(text: str, manifest: Manifest) -> Sink:
-    """A sink from ``KIND:DIR``.
+def open_sink(text: str, manifest: Manifest, frame_s: float | None = None) -> Sink:
+    """A sink from ``KIND:PLACE``.
+
+    Args:
+        text: of ``--sink``.
+        manifest: of the bundle whose masks it gets.
+        frame_s: seconds from a frame to the next; None: ``Frame.captured_at`` tells, and nothing waits for
+            the sink.
 
     Raises:
-        UsageError: unknown kind, or no directory named.
-        OutputError: the directory cannot be made.
+        UsageError: unknown kind, or no place named.
+        MissingExtraError: its library is not installed.
+        OutputError: the place cannot be made.
     """
-    kind, directory = parse_sink(text)
-    return SINKS[kind](directory, manifest)
+    kind, place = parse_sink(text)
+    return SINKS[kind](place, manifest, frame_s)
 
 
-def open_sinks(texts: Sequence[str], manifest: Manifest, files: Sequence[Path]) -> list[Sink]:
+def open_sinks(
+    texts: Sequence[str], manifest: Manifest, files: Sequence[Path], frame_s: float | None = None
+) -> list[Sink]:
     """Several sinks for the frames of these files; nothing is made where one of them is refused.
+
+    Args:
+        texts: of ``--sink``.
+        manifest: as for `open_sink`.
+        files: that the frames come from.
+        frame_s: as for `open_sink`.
 
     Raises:
         UsageError: as `open_sink`; or something would be overwritten: two sinks share a
@@ -55,7 +78,18 @@ def open_sinks(texts: Sequence[str], manifest: Manifest, files: Sequence[Path]) 
             raise UsageError(
                 f"{other} and {file} would both be written as {file.stem}.png; run them one after the other"
             )
-    return [open_sink(text, manifest) for text in texts]
+    return [open_sink(text, manifest, frame_s) for text in texts]
+
+
+def _palette(manifest: Manifest) -> list[Colour]:
+    return [c.colour for c in manifest.classes]
+
+
+def _video(file: Path, manifest: Manifest, frame_s: float | None, beside: bool) -> Sink:
+    """On a thread of its own: encoding takes longer than many a mask. Only files wait for it."""
+    from ocl_edge_runtime.sinks.video import VideoSink
+
+    return QueuedSink(VideoSink(file, _palette(manifest), frame_s, beside), waits=frame_s is not None)
 
 
 def _places_of(file: Path) -> Iterator[Path]:
@@ -68,12 +102,13 @@ def _places_of(file: Path) -> Iterator[Path]:
 
 
 def parse_sink(text: str) -> tuple[str, Path]:
-    """``KIND:DIR`` -> kind and directory.
+    """``KIND:PLACE`` -> kind and place.
 
     Raises:
-        UsageError: unknown kind, or no directory named.
+        UsageError: unknown kind, or no place named.
     """
     kind, colon, directory = text.partition(":")
     if kind not in SINKS or not colon or not directory:
-        raise UsageError(f"--sink {text!r}: expected {' or '.join(f'{name}:DIR' for name in SINKS)}")
+        known = [f"{name}:{'FILE' if name in FILES else 'DIR'}" for name in SINKS]
+        raise UsageError(f"--sink {text!r}: expected {' or '.join(known)}")
     return kind, Path(directory)

@@ -12,7 +12,13 @@ from ocl_edge_runtime.session.frames import Frame
 
 
 class Sink(ClosedAtExit):
-    """Where masks go."""
+    """Where masks go.
+
+    Attributes:
+        left_out: masks that it did not take, because it was too slow.
+    """
+
+    left_out = 0
 
     @abstractmethod
     def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:

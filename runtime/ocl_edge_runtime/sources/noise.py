@@ -1,4 +1,4 @@
-"""Frames of noise, where the profile has no footage."""
+"""Frames without a camera."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from ocl_edge_runtime.session.frames import Frame
 
+OCTAVES = 6
+
 
 class NoiseSource:
-    """``count`` different frames of uniform noise, uint8 [height, width, 3]."""
+    """``count`` different frames of noise, uint8 [height, width, 3].
+
+    Its spectrum is that of pictures, amplitude over wavelength: fields and edges instead of a class for every
+    pixel, so that what depends on the content of a mask takes about as long as in a street.
+    """
 
     def __init__(self, height: int, width: int, count: int, seed: int = 0) -> None:
         self.size = (height, width)
@@ -24,5 +32,15 @@ class NoiseSource:
     def __iter__(self) -> Iterator[Frame]:
         generator = np.random.default_rng(self._seed)
         for index in range(self.count):
-            image = generator.integers(0, 256, (*self.size, 3), dtype=np.uint8)
-            yield Frame(image, index, f"{index:06d}", time.monotonic())
+            yield Frame(self._picture(generator), index, f"{index:06d}", time.monotonic())
+
+    def _picture(self, generator: np.random.Generator) -> NDArray[np.uint8]:
+        height, width = self.size
+        summed = np.full((height, width, 3), 128, np.float32)
+        for octave in range(OCTAVES):
+            step = 2**octave
+            coarse = generator.integers(0, 256, (-(-height // step), -(-width // step), 3), dtype=np.uint8)
+            field = Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)
+            summed += (np.asarray(field, np.float32) - 128) * (step / 2**OCTAVES)
+        picture: NDArray[np.uint8] = summed.clip(0, 255).astype(np.uint8)
+        return picture

@@ -50,7 +50,7 @@ def open_source(
     on_skip: OnSkip = keep_quiet,
     on_loss: Callable[[str], None] = lambda _: None,
 ) -> Source:
-    """A directory, image or glob; a video file; a camera (``/dev/video0``); or the URL of a stream.
+    """A directory, image or glob; a video file; a camera (``/dev/video0``, or ``0``); or the URL of a stream.
 
     A camera or stream is read from now on, so that its first frame is a fresh one.
 
@@ -66,6 +66,8 @@ def open_source(
         MissingExtraError: PyAV is needed and not installed.
         SourceError: a video, camera or stream cannot be opened.
     """
+    if text.isdecimal() and not Path(text).exists():
+        text = f"/dev/video{int(text)}"
     path = Path(text)
     if "://" in text:
         given = {**STREAM_DEFAULTS, **stream_options(text), **options.input_options}

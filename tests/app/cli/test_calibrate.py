@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +82,30 @@ def test_an_export_with_home_frames_is_calibrated(
     assert run([*export, "--calibration", str(home_frames), "--out", str(out)]) == 0
     assert Bundle.open(out).manifest.home is not None
     assert "6 frames are few" in capsys.readouterr().err
+
+
+def test_a_calibrated_bundle_runs_the_same_without_pytorch(
+    bundle: Path, home_frames: Path, tmp_path: Path
+) -> None:
+    assert run(["calibrate", str(bundle), "--frames", str(home_frames), "--threads", "1", "--quiet"]) == 0
+    frames = write_frames(tmp_path / "frames", [random_image(seed) for seed in range(4)])
+    words = [
+        "run",
+        str(bundle),
+        "--source",
+        str(frames),
+        "--backend",
+        "onnxruntime",
+        "--head",
+        "engine",
+        "--quiet",
+    ]
+    without = (
+        "import sys; sys.modules['torch'] = None; import ocl_edge_app.cli as c; sys.exit(c.run(sys.argv[1:]))"
+    )
+    assert run([*words, "--sink", f"masks:{tmp_path / 'with'}"]) == 0
+    command = [sys.executable, "-c", without, *words, "--sink", f"masks:{tmp_path / 'without'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for file in (tmp_path / "with").iterdir():
+        assert file.read_bytes() == (tmp_path / "without" / file.name).read_bytes()

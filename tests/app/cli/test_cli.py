@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 import torch
+from PIL import Image
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli import VERBS, cli, run
@@ -354,3 +355,15 @@ def test_the_examples_run_or_parse(small_bundle: Bundle, frames: Path) -> None:
     ast.parse((examples / "ros2_node.py").read_text())
     without_ros = [sys.executable, str(examples / "ros2_node.py")]
     assert "needs ROS 2" in subprocess.run(without_ros, capture_output=True, text=True, check=False).stderr
+
+
+def test_masks_and_overlays_have_the_size_that_was_asked_for(
+    small_bundle: Bundle, frames: Path, tmp_path: Path
+) -> None:
+    asked = ["run", str(small_bundle.path), "--source", str(frames), "--backend", "torch", "-q"]
+    sinks = ["--sink", f"masks:{tmp_path / 'masks'}", "--sink", f"overlay:{tmp_path / 'overlay'}"]
+    assert run([*asked, *sinks, "--mask-size", "20x30", "--html", str(tmp_path / "report.html")]) == 0
+    assert {Image.open(file).size for file in (tmp_path / "masks").iterdir()} == {(30, 20)}
+    assert {Image.open(file).size for file in (tmp_path / "overlay").iterdir()} == {(50, 40)}
+    for wrong in ("20", "0x30", "axb", "Frame", "-1x3", "100000x100000"):
+        assert run([*asked, "--mask-size", wrong]) == 2

@@ -13,6 +13,7 @@ from ocl_edge_runtime.clock import RealClock
 from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.sources.live import LiveSource
 from tests.doubles.cameras import EndlessCamera
+from tests.doubles.closing import note_closed
 
 
 @pytest.fixture
@@ -32,15 +33,7 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> EndlessCamera:
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
     """Sessions that were closed."""
-    sessions: list[Session] = []
-    close = Session.close
-
-    def noted(session: Session) -> None:
-        sessions.append(session)
-        close(session)
-
-    monkeypatch.setattr(Session, "close", noted)
-    return sessions
+    return note_closed(monkeypatch, Session)
 
 
 def command(bundle: Bundle, *more: str) -> list[str]:

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, save
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, BuildError, BundleError, NoValidEngineError, UsageError
-from ocl_edge.network.forms import HEAD_GRAPHS
+from ocl_edge.network.form_names import HEAD_GRAPHS
 from ocl_edge.tensorrt.driver import probe_cuda
 from ocl_edge.tensorrt.key import Here, reasons_against
 from ocl_edge.tensorrt.store import (

@@ -12,7 +12,7 @@ from torch import Tensor
 from ocl_edge.bundle.reading import Bundle, load_head_weights, load_norms
 from ocl_edge.errors import BackendError
 from ocl_edge.method.mixing import Mixing
-from ocl_edge.network.forms import FORMS, FormName, GraphName
+from ocl_edge.network.form_names import FORMS, FormName, GraphName
 from ocl_edge_runtime.backends.base import Backend, HeadBackend, shape_of
 from ocl_edge_runtime.backends.torch_backend import TorchBackend
 

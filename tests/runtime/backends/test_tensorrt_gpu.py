@@ -17,7 +17,7 @@ from ocl_edge.errors import OclEdgeError
 from ocl_edge.method.head import TrainableHead
 from ocl_edge.method.methods import ocl
 from ocl_edge.method.settings import AdaptationDefaults
-from ocl_edge.network.forms import FORMS, HEAD_GRAPHS, FormName
+from ocl_edge.network.form_names import FORMS, HEAD_GRAPHS, FormName
 from ocl_edge.tensorrt.flavours import FLAVOURS, FlavourName
 from ocl_edge.tensorrt.key import Precision
 from ocl_edge.timings import Stopwatch

@@ -9,6 +9,7 @@ from ocl_edge.errors import BundleError, FrameError
 from ocl_edge_runtime.backends.host_backend import HostBackend
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+from tests.doubles.closing import note_closed
 from tests.doubles.images import random_image
 from tests.doubles.sessions import background
 
@@ -16,15 +17,7 @@ from tests.doubles.sessions import background
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> list[HostBackend]:
     """Backends that were closed."""
-    backends: list[HostBackend] = []
-    close = HostBackend.close
-
-    def noted(backend: HostBackend) -> None:
-        backends.append(backend)
-        close(backend)
-
-    monkeypatch.setattr(HostBackend, "close", noted)
-    return backends
+    return note_closed(monkeypatch, HostBackend)
 
 
 @pytest.mark.parametrize("realtime", [None, RealtimeOptions(), RealtimeOptions(update="background")])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import UsageError
-from ocl_edge.network.forms import FORMS
+from ocl_edge.network.form_names import FORMS
 from ocl_edge.network.tail import Tail
 from ocl_edge_app.cli import run
 from ocl_edge_export.form_inputs import inputs_of_form

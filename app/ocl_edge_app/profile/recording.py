@@ -1,23 +1,17 @@
-"""Where each millisecond of a frame goes, with adaptation on and off."""
+"""What a profile holds: spans of every frame, with adaptation off and on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ocl_edge.timings import STAGES, Span, Stopwatch, mask_latency_ms
-from ocl_edge_runtime.memory import peak_mib
-from ocl_edge_runtime.session.frames import Frame, FrameResult
-from ocl_edge_runtime.session.session import Session
-from ocl_edge_runtime.sinks import Sink
+from ocl_edge.timings import MASK_STAGES, STAGES, Span, mask_latency_ms
+from ocl_edge_app.profile.waiting import Pace, Punctuality, played_at
 from ocl_edge_runtime.statistics import Distribution
-
-DEFAULT_FRAMES = 50
-DEFAULT_WARMUP = 5
 
 
 @dataclass
@@ -26,13 +20,15 @@ class Recording:
 
     Attributes:
         frames: spans of each.
-        openings: that each was seen at (`ocl_edge.method.home`).
-        distances: of each from home; None where none is known.
+        joules: that the machine took during each; empty where nothing tells.
+        reasons: what became of the updates -> how often.
+        openings: that the frames were seen at, 0 to 1.
     """
 
     frames: list[list[Span]] = field(default_factory=list)
+    joules: list[float] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
     openings: list[float] = field(default_factory=list)
-    distances: list[float | None] = field(default_factory=list)
 
     def totals_ms(self) -> list[float]:
         """Whole frame, decoding included."""
@@ -50,11 +46,34 @@ class Recording:
                 values.setdefault(span.stage, []).append(span.ms)
         return {stage: Distribution.of(values[stage]) for stage in STAGES if stage in values}
 
+    def means(self) -> dict[str, float]:
+        """Milliseconds of every stage over all frames: one that only some have counts as 0 in the others."""
+        return {stage: d.mean * d.count / len(self.frames) for stage, d in self.stages().items()}
+
+    @property
+    def jitter(self) -> float:
+        """p99 over p50 of the time to the mask."""
+        latency = Distribution.of(self.latencies_ms())
+        return latency.p99 / latency.p50
+
+    @property
+    def joules_a_frame(self) -> float | None:
+        """Mean; None where nothing tells."""
+        return float(np.mean(self.joules)) if self.joules else None
+
+    def punctuality(self, pace: Pace) -> Punctuality:
+        """How many masks would be late, and how many frames passed over, where frames arrive so."""
+        return played_at(pace, self.latencies_ms(), self.totals_ms())
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "frame_ms": Distribution.of(self.totals_ms()).as_dict(),
             "latency_ms": Distribution.of(self.latencies_ms()).as_dict(),
+            "jitter": self.jitter,
             "stages_ms": {stage: d.as_dict() for stage, d in self.stages().items()},
+            "joules_a_frame": self.joules_a_frame,
+            "updates": dict(self.reasons),
+            "opening": float(np.mean(self.openings)),
         }
 
 
@@ -64,9 +83,9 @@ class Profile:
 
     Attributes:
         off: frozen network, single view.
-        on: paper mode.
+        on: with adaptation.
         peak_before_mib: peak resident memory before the first frame.
-        peak_off_mib: after the frozen session's warm-up.
+        peak_off_mib: after the first frozen frame.
         peak_on_mib: at the end, both sessions loaded.
     """
 
@@ -76,27 +95,27 @@ class Profile:
     peak_off_mib: float
     peak_on_mib: float
 
+    def recordings(self) -> Mapping[str, Recording]:
+        """By the names that tables give them."""
+        return {"adaptation off": self.off, "adaptation on": self.on}
+
     def latency_ratio(self) -> Distribution:
         """Mask latency on / off, frame by frame."""
-        return self._ratio(self.on.latencies_ms(), self.off.latencies_ms())
+        return _ratio(self.on.latencies_ms(), self.off.latencies_ms())
 
     def frame_ratio(self) -> Distribution:
         """Whole-frame time on / off, frame by frame."""
-        return self._ratio(self.on.totals_ms(), self.off.totals_ms())
+        return _ratio(self.on.totals_ms(), self.off.totals_ms())
 
-    def distance_from_home(self) -> float | None:
-        """Mean over the frames; None where nothing tells."""
-        known = [distance for distance in self.on.distances if distance is not None]
-        return sum(known) / len(known) if known else None
-
-    @staticmethod
-    def _ratio(on: list[float], off: list[float]) -> Distribution:
-        return Distribution.of([float(r) for r in np.array(on) / np.array(off)])
+    def dominant(self) -> tuple[str, float]:
+        """The stage with most of the time to the mask with adaptation on, and its share, 0 to 1."""
+        means = {stage: ms for stage, ms in self.on.means().items() if stage in MASK_STAGES}
+        stage = max(means, key=means.__getitem__)
+        return stage, means[stage] / sum(means.values())
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "frames": len(self.on.frames),
-            "distance_from_home": self.distance_from_home(),
             "off": self.off.as_dict(),
             "on": self.on.as_dict(),
             "latency_ratio": self.latency_ratio().as_dict(),
@@ -111,55 +130,15 @@ class Profile:
     def trace(self) -> dict[str, Any]:
         """Chrome trace events (open in Perfetto or chrome://tracing): one row for off, one for on."""
         events: list[dict[str, Any]] = []
-        for row, (name, recording) in enumerate((("adaptation off", self.off), ("adaptation on", self.on))):
+        for row, (name, recording) in enumerate(self.recordings().items()):
             events.append({"name": "thread_name", "ph": "M", "pid": 1, "tid": row, "args": {"name": name}})
             for index, spans in enumerate(recording.frames):
                 events.extend(_event(span, row, index) for span in spans)
         return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 
-def run_profile(
-    off: Session,
-    on: Session,
-    frames: Iterable[Frame],
-    sinks: tuple[Sink, ...] = (),
-    warmup: int = DEFAULT_WARMUP,
-    on_frame: Callable[[], None] = lambda: None,
-) -> Profile:
-    """Run both sessions over the same frames, alternating which goes first.
-
-    The first ``warmup`` frames are run and not recorded.
-    """
-    recordings = Recording(), Recording()
-    before = peak_mib()
-    frozen = before
-    for index, frame in enumerate(frames):
-        first = index % 2
-        for which in (first, 1 - first) if index else (0, 1):
-            spans, result = _measure((off, on)[which], frame, sinks)
-            if index == 0 and which == 0:
-                frozen = peak_mib()
-            if index >= warmup:
-                recordings[which].frames.append(spans)
-                recordings[which].openings.append(result.opening)
-                recordings[which].distances.append(result.distance)
-        on_frame()
-    return Profile(*recordings, before, frozen, peak_mib())
-
-
-def _measure(session: Session, frame: Frame, sinks: tuple[Sink, ...]) -> tuple[list[Span], FrameResult]:
-    def emit(mask: NDArray[np.uint8]) -> None:
-        for sink in sinks:
-            sink.emit(frame, mask)
-
-    result = session.step(frame.image, emit=emit)
-    return _with_decode(session.watch, frame.decode_ms), result
-
-
-def _with_decode(watch: Stopwatch, decode_ms: float) -> list[Span]:
-    start = watch.spans[0].start_ns
-    decode = [Span("decode", start - round(decode_ms * 1e6), start)] if decode_ms else []
-    return [*decode, *watch.spans]
+def _ratio(on: list[float], off: list[float]) -> Distribution:
+    return Distribution.of([float(ratio) for ratio in np.array(on) / np.array(off)])
 
 
 def _event(span: Span, row: int, frame: int) -> dict[str, Any]:

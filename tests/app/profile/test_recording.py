@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.timings import MASK_STAGES, UPDATE_STAGES
-from ocl_edge_app.profile import run_profile
+from ocl_edge.timings import MASK_STAGES, UPDATE_STAGES, Span
+from ocl_edge_app.profile.advice import advice
+from ocl_edge_app.profile.measure import resized, run_profile
+from ocl_edge_app.profile.recording import Profile, Recording
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.sources import NoiseSource
@@ -56,9 +58,9 @@ def test_both_engines_see_the_same_frames_and_every_stage_adds_up(small_bundle: 
         assert all(before.end_ns <= after.start_ns for before, after in itertools.pairwise(spans))
         assert total == pytest.approx(sum(span.end_ns - span.start_ns for span in spans) / 1e6)
         assert total <= (spans[-1].end_ns - spans[0].start_ns) / 1e6 + 1e-6
+    assert profile.on.reasons == {"adapted": 7}
     assert profile.on.openings == [1.0] * 7
-    assert profile.off.openings == [0.0] * 7
-    assert profile.distance_from_home() == pytest.approx(np.mean(profile.on.distances))
+    assert profile.on.joules == []
     ratios = np.array(profile.on.totals_ms()) / np.array(profile.off.totals_ms())
     assert profile.frame_ratio().p50 == pytest.approx(np.median(ratios))
 
@@ -76,3 +78,38 @@ def test_the_trace_has_one_event_a_span_without_overlap(small_bundle: Bundle) ->
     for before, after in itertools.pairwise(events):
         assert before["ts"] + before["dur"] <= after["ts"] + 0.002
     assert {e["args"]["name"] for e in trace if e["ph"] == "M"} == {"adaptation off", "adaptation on"}
+
+
+def of_stages(frames: int = 4, **ms: float) -> Recording:
+    """The same times for every frame."""
+    spans, start = [], 0
+    for stage, duration in ms.items():
+        end = start + round(duration * 1e6)
+        spans.append(Span(stage.replace("_", " "), start, end))
+        start = end
+    return Recording(frames=[spans] * frames, openings=[1.0] * frames)
+
+
+def test_the_advice_names_what_dominates_and_what_to_try() -> None:
+    off = of_stages(preprocess=1, backbone=10, head=1, tail=20)
+    told = advice(Profile(off, of_stages(preprocess=1, backbone=10, head=1, tail=20), 0, 0, 0))
+    assert told.startswith("tail takes 62 % of the time to the mask: try --mask-size network")
+    assert ";" not in told
+    slow = of_stages(preprocess=1, backbone=30, head=1, tail=20, flipped_view=80, loss=30)
+    told = advice(Profile(off, slow, 0, 0, 0))
+    assert told.startswith("backbone takes 58 %")
+    assert "1.62 times the frozen network's time: try --norm-every 4" in told
+    assert "updates take 2.1 times as long as masks" in told
+    assert "--norm-every" not in advice(Profile(off, slow, 0, 0, 0), norm_every=None)
+
+
+def test_energy_is_a_mean_over_frames() -> None:
+    assert of_stages(backbone=1).joules_a_frame is None
+    assert Recording(joules=[1.0, 3.0]).joules_a_frame == 2.0
+
+
+def test_frames_are_resized_as_if_a_camera_had_taken_them() -> None:
+    frames = list(resized(NoiseSource(40, 50, 2), (20, 30)))
+    assert [frame.image.shape for frame in frames] == [(20, 30, 3)] * 2
+    (same,) = resized(NoiseSource(40, 50, 1), None)
+    assert same.image.shape == (40, 50, 3)

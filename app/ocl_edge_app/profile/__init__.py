@@ -1,0 +1,1 @@
+"""Where each millisecond of a frame goes, with adaptation on and off."""
