@@ -14,8 +14,8 @@ from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS, Pixels
 from ocl_edge_runtime.calibration.frames import GivenFrames
 from ocl_edge_runtime.calibration.measuring import Agreement, Measurer
 
-FIT_ROUNDS = 2
-"""Norms see what the norms before have mixed: the second round measures with the weights of the first."""
+FIT, CHECK = 0, 1
+"""Seeds of the copies."""
 
 
 @dataclass
@@ -33,9 +33,7 @@ class Tried:
     agreement: list[Agreement]
 
 
-def copies_of(
-    frames: GivenFrames, indices: Iterable[int], seed: int = 0
-) -> Iterator[tuple[int, str, Pixels]]:
+def copies_of(frames: GivenFrames, indices: Iterable[int], seed: int) -> Iterator[tuple[int, str, Pixels]]:
     """Index, corruption and copy, for every frame and corruption; the same for the same seed."""
     for index in indices:
         frame = frames.read(index)
@@ -56,14 +54,11 @@ def fit_mixing(measurer: Measurer, frames: GivenFrames, clean: dict[int, Tensor]
         measurer: of the network.
         frames: all of them.
         clean: index -> statistics, measured unmixed, of the frames to fit on.
-        line: to begin with.
+        line: that the copies are measured with; again with what that gives, and the weights are worse.
     """
-    mixing = line
-    for seed in range(FIT_ROUNDS):
-        fit = ShareFit(measurer.norms.statistics, measurer.channels)
-        for index, _, copy in copies_of(frames, clean, seed):
-            fit.add(clean[index], measurer.measure(copy, mixing, 1.0).statistics)
-        mixing = fit.mixing(1.0)
+    fit = ShareFit(measurer.norms.statistics, measurer.channels)
+    for index, _, copy in copies_of(frames, clean, FIT):
+        fit.add(clean[index], measurer.measure(copy, line, 1.0).statistics)
     return fit
 
 
@@ -82,7 +77,7 @@ def try_copies(
     tried = {
         name: Tried([], [[] for _ in mixings], [Agreement(classes) for _ in mixings]) for name in CORRUPTIONS
     }
-    for index, name, copy in copies_of(frames, truths, seed=FIT_ROUNDS):
+    for index, name, copy in copies_of(frames, truths, CHECK):
         found = tried[name]
         found.shut.append(measurer.measure(copy, mixings[0], 0.0).statistics)
         for place, mixing in enumerate(mixings):

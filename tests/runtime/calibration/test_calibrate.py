@@ -16,10 +16,13 @@ from ocl_edge.bundle.manifest import HeadRate, HomeSpec
 from ocl_edge.bundle.reading import Bundle, load_norms
 from ocl_edge.errors import BundleError
 from ocl_edge.method.home import HOME_UNTIL, SensingNorms
+from ocl_edge.method.mixing import Mixing
+from ocl_edge.method.norms import DEFAULT_PRIOR
+from ocl_edge.method.shares import FULLNESSES
 from ocl_edge.method.verdict import Reason
 from ocl_edge_export.convert import convert_bundle
-from ocl_edge_runtime.calibration import calibrate as calibration
 from ocl_edge_runtime.calibration.calibrate import Calibration, calibrate_bundle
+from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS
 from ocl_edge_runtime.calibration.frames import GivenFrames, find_frames
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
@@ -187,12 +190,13 @@ def test_a_network_without_norms_is_refused_and_told_what_happens(
 
 @pytest.mark.parametrize("opening", [0.4, 1.0])
 def test_a_session_mixes_as_it_was_fitted_in_both_forms(
-    calibrated: tuple[Bundle, Calibration], opening: float
+    calibrated: tuple[Bundle, Calibration], copy_of: Copier, opening: float
 ) -> None:
     """The measured form's features and the modulated form's, with vectors of the same statistics."""
-    bundle, _ = calibrated
-    fitted = load_mixing(bundle)
-    assert fitted is not None
+    home, tensors = stored(calibrated[0])
+    weights = torch.rand(tensors.weights.shape, generator=torch.Generator().manual_seed(0))
+    fits = home.model_copy(update={"fullness": 0.6})
+    bundle = store_home(copy_of(calibrated[0]), fits, replace(tensors, weights=weights))
     session = open_session(bundle, replace(OPTIONS, opening=opening, method="norm"), ANY, SimulatedClock())
     session.predict(random_image(0), 0.0)
     view = session.segmenter.preprocessor.single(random_image(0))
@@ -203,7 +207,7 @@ def test_a_session_mixes_as_it_was_fitted_in_both_forms(
     )  # type: ignore[attr-defined]
     assert torch.allclose(features, modulated["features_0"], atol=1e-4)
     norms, statistics = load_norms(bundle), measured["statistics"]
-    share = opening * (1 - fitted.weights)
+    share = opening * (1 - weights)
     mean = (1 - share[0]) * norms.mean + share[0] * statistics[0]
     var = (1 - share[1]) * norms.var + share[1] * statistics[1]
     var += share[0] * (1 - share[0]) * (statistics[0] - norms.mean) ** 2
@@ -335,10 +339,29 @@ def test_a_bundle_of_links_is_not_written(calibrated: tuple[Bundle, Calibration]
         store_home(bundle, *stored(bundle))
 
 
-def test_the_weights_are_better_than_the_lines_on_copies_of_other_frames(
+def test_the_mixing_that_agrees_best_on_copies_of_other_frames_is_taken(
     calibrated: tuple[Bundle, Calibration],
 ) -> None:
     _, found = calibrated
-    assert found.home.fitted
-    place = 1 + calibration.FULLNESSES.index(found.home.fullness)
-    assert sum(v[place] - v[0] for v in found.agreement.values()) > 0
+    sums = [sum(values) for values in zip(*found.agreement.values(), strict=True)]
+    assert found.home.fullness == [0.0, *FULLNESSES][sums.index(max(sums))]
+    weights = found.tensors.weights
+    line = Mixing.of_prior([n.channels for n in calibrated[0].manifest.norms], DEFAULT_PRIOR).weights
+    assert torch.equal(weights, line) is (found.home.fullness == 0)
+
+
+def test_a_fit_that_wins_is_taken(
+    small_bundle: Bundle, home_frames: GivenFrames, copy_of: Copier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under contrast alone the fit wins."""
+    alone = {"contrast": CORRUPTIONS["contrast"]}
+    for module in ("copies", "calibrate"):
+        monkeypatch.setattr(f"ocl_edge_runtime.calibration.{module}.CORRUPTIONS", alone)
+    bundle, found = calibrate_bundle(copy_of(small_bundle), home_frames, "onnxruntime", 1)
+    line, *fitted = found.agreement["contrast"]
+    assert max(fitted) > line
+    assert found.home.fullness == FULLNESSES[fitted.index(max(fitted))]
+    mixing = load_mixing(bundle)
+    assert mixing is not None
+    assert mixing.between
+    assert torch.equal(mixing.weights, found.tensors.weights)
