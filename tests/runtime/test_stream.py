@@ -22,7 +22,7 @@ from ocl_edge_runtime.loop import run_stream
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
-from ocl_edge_runtime.sinks import open_sink, open_sinks
+from ocl_edge_runtime.sinks import Sink, open_sink, open_sinks
 from ocl_edge_runtime.sinks.files import write_png
 from ocl_edge_runtime.sources import ImageSource, repeated
 from tests.doubles.images import random_image
@@ -102,7 +102,7 @@ def test_the_mask_is_out_before_the_update(small_bundle: Bundle, frames: Path) -
     session = open_session(small_bundle, SessionOptions(opening=1.0))
     adapt = session.adapt
 
-    class Recorder:
+    class Recorder(Sink):
         def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
             order.append(f"mask {frame.index} {session.weights.weights_sha256()[:8]}")
 
@@ -143,7 +143,7 @@ def test_an_unwritable_directory_is_refused(tmp_path: Path, small_bundle: Bundle
         open_sink(f"masks:{tmp_path / 'file' / 'out'}", small_bundle.manifest)
     with pytest.raises(OutputError, match="cannot write"):
         write_png(tmp_path / "nowhere" / "mask.png", np.zeros((2, 2), np.uint8))
-    for text in ("masks", "masks:", "video:out"):
+    for text in ("masks", "masks:", "radio:out"):
         with pytest.raises(UsageError, match="expected masks:DIR or overlay:DIR"):
             open_sink(text, small_bundle.manifest)
 
@@ -202,7 +202,7 @@ def test_the_report_counts_seconds_and_means_what_is_finite(small_bundle: Bundle
 def test_a_signal_finishes_the_frame_and_reports(
     small_bundle: Bundle, frames: Path, number: signal.Signals
 ) -> None:
-    class Stopper:
+    class Stopper(Sink):
         def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
             if frame.index == 2:
                 os.kill(os.getpid(), number)
@@ -241,7 +241,7 @@ def test_a_signal_among_unreadable_frames_ends_the_run_there(
 def test_late_masks_are_counted_on_the_real_clock(small_bundle: Bundle, frames: Path) -> None:
     """The deadline is 500 ms, two of six masks are held back for 600: these two are late, and no other."""
 
-    class Slow:
+    class Slow(Sink):
         def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
             if frame.index in (1, 4):
                 time.sleep(0.6)

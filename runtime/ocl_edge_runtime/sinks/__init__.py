@@ -72,7 +72,7 @@ def open_sinks(
         if directory in directories[:index]:
             raise UsageError(f"--sink {text}: another sink writes there already; name another directory")
     named: dict[str, Path] = {}
-    for file in files if texts else ():
+    for file in files if any(parse_sink(text)[0] not in FILES for text in texts) else ():
         other = named.setdefault(file.stem, file)
         if other is not file:
             raise UsageError(

@@ -23,6 +23,7 @@ from ocl_edge_runtime.session.frames import Frame, FrameResult, Landed
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.session.session import Session
+from ocl_edge_runtime.sinks import Sink
 from ocl_edge_runtime.sources import ImageSource
 from ocl_edge_runtime.sources.live import LiveSource
 from tests.doubles.cameras import SimulatedCamera
@@ -222,7 +223,7 @@ def test_closing_waits_for_the_worker_and_ends_its_thread(small_bundle: Bundle) 
 def test_a_signal_settles_the_update_in_flight(
     small_bundle: Bundle, frames: Path, number: signal.Signals
 ) -> None:
-    class Stopper:
+    class Stopper(Sink):
         def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
             if frame.index == 2:
                 os.kill(os.getpid(), number)
