@@ -190,6 +190,14 @@ def mask_of_frame(
     return mask_without_bars(make, frame, size, (spec.height, spec.width))
 
 
+def noise_view(spec: InputSpec) -> Tensor:
+    """Pixels that are random and independent, normalised: float32 [1, C, h, w], always the same."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(1, spec.channels, spec.height, spec.width, generator=generator)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
+    return (pixels * spec.scale - mean) / std
+
+
 def check_area(height: int, width: int) -> None:
     """Raises `ValueError` where an image of this size is larger than `MOST_PIXELS`."""
     if height * width > MOST_PIXELS:

@@ -16,11 +16,13 @@ from ocl_edge.plain_text import plain, plain_lines
 VERBS = {
     "demo": "Show adaptation on a drawn drive; downloads nothing.",
     "export": "Turn a checkpoint into a verified bundle.",
+    "calibrate": "Measure what is home for a network, on unlabelled frames.",
     "build": "Compile a bundle into TensorRT engines.",
     "run": "Segment a stream and adapt to it.",
     "profile": "Show where each millisecond of a frame goes.",
     "evaluate": "Measure what adaptation gains on labelled footage.",
     "inspect": "Print a bundle and verify every file.",
+    "sign": "Sign a bundle with a key of yours.",
     "convert": "Rewrite a bundle of an older ocl-edge for this one.",
     "doctor": "List what this machine can run, and why not the rest.",
 }

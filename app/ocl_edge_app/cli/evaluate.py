@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ocl_edge_app.cli.bundles import bundle_argument, open_bundle
 from ocl_edge_app.cli.options import (
     SEEDS,
     FiniteRange,
     backend_option,
-    bundle_argument,
     html_option,
     label_classes_option,
     label_map_option,
@@ -147,7 +147,6 @@ def evaluate(
     html_path: Path | None,
 ) -> None:
     """Run methods over labelled frames and compare them. Each mask is scored before its own update."""
-    from ocl_edge.bundle.reading import Bundle
     from ocl_edge.errors import UsageError
     from ocl_edge_app.cli.evaluate_output import announce, once_a_file, show, write_html
     from ocl_edge_app.cli.options import opening_or_auto, use_threads
@@ -170,7 +169,7 @@ def evaluate(
         labelled = LabelledFrames.find(frames, labels, limit)
     else:
         raise UsageError("name the labelled frames: --frames DIR --labels DIR, or --dataset NAME:DIR")
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     if found and not (label_map or label_classes):
         space = space_by_names(opened.manifest, found.names)
     else:
