@@ -6,6 +6,9 @@
 Realtime mode, one view, every labelled frame in order, one second apart; several sessions see each frame
 in turn. A finished stream is a line of --results and is not run again, so a killed run goes on. CGNet was
 trained on CamVid and is at home on it: on Seq05VD and on the part of 0001TP that it was not trained on.
+Rows that end in "calibrated" need a bundle that ``ocl-edge calibrate`` has measured home for, the others one
+that has none: CGNet's home frames are those of camvid/home, ESPNetv2's streams of Seq05VD take frames of
+0001TP, which are not its home, so that the weights of the norms alone are fitted on them.
 """
 
 from __future__ import annotations
@@ -29,6 +32,14 @@ RESULTS = Path(__file__).parent / "results" / "home.jsonl"
 BACKEND = "onnxruntime"
 NOT_TRAINED_ON = {"cgnet": {"0001TP": "0001TP_008550"}}
 """Network -> sequence -> the frame from which on the network has not seen it."""
+AWAY = (
+    "Seq05VD/clean",
+    "Seq05VD/fog:3",
+    "Seq05VD/contrast:3",
+    "Seq05VD/snow:2",
+    "Seq05VD/gaussian_noise:2",
+    "Seq05VD/motion_blur:3",
+)
 STREAMS = {
     "cgnet": (
         "Seq05VD/clean",
@@ -40,6 +51,8 @@ STREAMS = {
         "Seq05VD/motion_blur:3",
     ),
     "espnetv2": ("0001TP/clean", "Seq05VD/clean", "Seq05VD/fog:3", "Seq05VD/snow:2"),
+    "espnetv2 1.0": AWAY,
+    "espnetv2 0.5": AWAY,
 }
 ADAPTING = SessionOptions(backend=BACKEND, threads=1)
 NORM = replace(ADAPTING, method="norm")
@@ -49,7 +62,12 @@ ROWS = {
     "norm, auto": NORM,
     "ocl-head, opening 1": replace(ADAPTING, opening=1.0),
     "ocl-head, auto": ADAPTING,
+    "norm, opening 1, calibrated": replace(NORM, opening=1.0),
+    "norm, auto, calibrated": NORM,
+    "ocl-head, auto, calibrated": ADAPTING,
 }
+CALIBRATED = [row for row in ROWS if row.endswith("calibrated")]
+UNCALIBRATED = [row for row in ROWS if row not in CALIBRATED]
 
 
 def run(
@@ -130,7 +148,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, nargs="?")
     parser.add_argument("--network", choices=list(STREAMS), default="cgnet")
     parser.add_argument("--streams", nargs="+")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS))
     parser.add_argument("--every", type=int, default=1, help="take every n-th frame")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/camvid"))
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -140,12 +158,16 @@ def main() -> None:
         return
     if arguments.bundle is None:
         parser.error("run needs a bundle")
+    bundle = Bundle.open(arguments.bundle)
+    rows = arguments.rows or (UNCALIBRATED if bundle.manifest.home is None else CALIBRATED)
+    if set(rows) - set(UNCALIBRATED if bundle.manifest.home is None else CALIBRATED):
+        parser.error("calibrated rows need a calibrated bundle, the others one that is not")
     torch.set_num_threads(1)
     run(
-        Bundle.open(arguments.bundle),
+        bundle,
         arguments.network,
         arguments.streams or list(STREAMS[arguments.network]),
-        arguments.rows,
+        rows,
         arguments.every,
         arguments.data,
         arguments.results,

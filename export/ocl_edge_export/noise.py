@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from ocl_edge.method.norms import DEFAULT_PRIOR, prior_of_channels, statistics_distance
+from ocl_edge.method.mixing import Mixing
+from ocl_edge.method.norms import DEFAULT_PRIOR, statistics_distance
 from ocl_edge.network.forms import build_form, list_norms, trained_tensors
-from ocl_edge.network.preprocess import InputSpec
+from ocl_edge.network.preprocess import InputSpec, noise_view
 
 
 @torch.no_grad()
@@ -24,14 +25,13 @@ def noise_distances(backbone: fx.GraphModule, frame: InputSpec, stat_rows: int) 
     norms = list_norms(backbone)
     if not norms:
         return None
-    pixels = torch.rand(1, 3, frame.height, frame.width, generator=torch.Generator().manual_seed(0))
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (frame.mean, frame.std))
+    view = noise_view(frame)
     trained = trained_tensors(backbone)
     statistics = torch.stack((trained["mean"], trained["var"]))
     measured = build_form(backbone, "measured", stat_rows)
-    prior = prior_of_channels([norm.channels for norm in norms], DEFAULT_PRIOR)
+    mixing = Mixing.of_prior([norm.channels for norm in norms], DEFAULT_PRIOR)
     unmixed, wide_open = (
-        statistics_distance(measured((pixels - mean) / std, statistics, weight)[-1], statistics)
-        for weight in (torch.ones_like(prior), prior)
+        statistics_distance(measured(view, statistics, weight)[-1], statistics)
+        for weight in (mixing.at(0.0), mixing.at(1.0))
     )
     return unmixed, wide_open

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from ocl_edge.method.norms import DEFAULT_PRIOR, NormsAsTrained, prior_of_channels
+from ocl_edge.method.mixing import Mixing
+from ocl_edge.method.norms import DEFAULT_PRIOR, NormsAsTrained
 from ocl_edge.network.form_names import FORMS, FormName
 from ocl_edge.network.form_tensors import INPUTS
 from ocl_edge.network.forms import build_form, distinct_form, list_norms, trained_tensors
@@ -95,7 +96,8 @@ def _cases_of(
             yield Case(form, form, {"image": images}, *of_network)
         return
     source = NormsAsTrained(**trained_tensors(split.backbone))
-    prior = prior_of_channels([norm.channels for norm in norms], DEFAULT_PRIOR)
+    line = Mixing.of_prior([norm.channels for norm in norms], DEFAULT_PRIOR)
+    mixing = replace(line, between=True)  # so that every row of the weights counts
 
     def inputs(form: FormName, *packed: Tensor) -> dict[str, Tensor]:
         return dict(zip(INPUTS[distinct_form(form, norms)], (images, *packed), strict=True))
@@ -104,10 +106,10 @@ def _cases_of(
     if all_forms:
         vectors = source.vectors(source.statistics)
         yield Case("modulated", "modulated", inputs("modulated", vectors), *of_network)
-        anchored = inputs("measured", source.statistics, torch.ones_like(prior))
+        anchored = inputs("measured", source.statistics, mixing.at(0.0))
         yield Case("measured, weight 1", "measured", anchored, *of_network)
     measured = build_form(split.backbone, "measured", stat_rows)
-    mixed = inputs("measured", source.statistics, prior)
+    mixed = inputs("measured", source.statistics, mixing.at(1.0))
     adapted = tuple(measured(*mixed.values())[:-1])
     of_form = ("the measured form in PyTorch", measured, adapted, finish(split, adapted, logits.shape))
     yield Case("measured, default prior", "measured", mixed, *of_form)

@@ -7,6 +7,7 @@ head.json, tail.json     programs: the head; the tail where it is more than a bi
 weights.safetensors      every tensor of the forms and the programs, once
 head.onnx, head_step.onnx  a convolutional head and its OCL step, weights as inputs
 norms.safetensors        trained mean, var, weight, bias, eps of every norm, packed
+home.HASH.safetensors    of a bundle that was calibrated: weights, mean, deviation of every channel
 engines/                 compiled later, on the device; not hashed here
 """
 
@@ -22,6 +23,7 @@ from ocl_edge.errors import BundleError
 from ocl_edge.given_files import open_given, parse_json
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.form_names import FORMS, HEAD_GRAPHS
+from ocl_edge.network.form_tensors import WEIGHTS
 from ocl_edge.network.preprocess import Byte, InputSpec, Side, check_area
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.plain_text import first_problem
@@ -44,6 +46,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=1, le=1 << 24)]
 FreeSize = Annotated[int, Field(ge=-1, le=1 << 24)]
 Distance = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Shape = Annotated[tuple[FreeSize, ...], Field(max_length=8)]
 
 
@@ -142,6 +145,64 @@ class OutputSpec(_Strict):
     threshold: float | None = Field(None, gt=0, lt=1)
 
 
+class Quantiles(_Strict):
+    """10 %, 50 % and 90 % of what was measured, frame by frame."""
+
+    low: Finite
+    median: Finite
+    high: Finite
+
+
+class HeadRate(_Strict):
+    """Whether the head earns its place, found on corrupted home frames.
+
+    Attributes:
+        lr: learning rate; 0: the head stays as trained.
+        gains: for each corruption, points of agreement with the frozen network's sure pixels of the clean
+            frame that the head gains at this rate (the best one, where none is good enough).
+    """
+
+    lr: float = Field(ge=0, le=1e6)
+    gains: dict[Text, Finite] = Field(max_length=100)
+
+
+class HomeSpec(_Strict):
+    """What unlabelled frames have shown of home (``ocl-edge calibrate``).
+
+    Attributes:
+        file: of the tensors (`ocl_edge.bundle.home`).
+        frames: how many were used.
+        at_home: whether the sensing norms find them at home; if not, they serve for the weights alone.
+        distance: of the frames from home, as the sensing norms see it.
+        confidence: mean probability of the strongest class.
+        loss: OCL of each frame.
+        fullness: share that was taken of the fitted weights; 0: they are those of the default prior.
+        home_distances: of all norms at openings 0, 0.5 and 1: home's quantile.
+        copies_distances: `statistics_distance` of corrupted copies, nearly the largest: unmixed, wide open.
+        noise_distance: as in the manifest, with these weights.
+        jump: distance of statistics from their running average that is another scene.
+        head: see `HeadRate`; None where it was not judged.
+    """
+
+    file: PlainName = "home.safetensors"
+    frames: int = Field(ge=1, le=1 << 20)
+    at_home: bool
+    distance: Quantiles
+    confidence: Quantiles
+    loss: Quantiles
+    fullness: float = Field(ge=0, le=1)
+    home_distances: tuple[Distance, Distance, Distance] | None = None
+    copies_distances: tuple[Distance, Distance] | None = None
+    noise_distance: tuple[Distance, Distance]
+    jump: Distance | None = None
+    head: HeadRate | None = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the weights are fitted."""
+        return self.fullness > 0
+
+
 class Manifest(_Strict):
     """Everything that is known about a bundle without opening its other files.
 
@@ -175,6 +236,7 @@ class Manifest(_Strict):
     head_graphs: HeadGraphs | None = None
     no_head_graphs: Text | None = None
     parity: dict[str, Any]
+    home: HomeSpec | None = None
     unfit_backends: dict[Text, Text] = Field({}, max_length=100)
     adaptation: AdaptationDefaults = AdaptationDefaults()
     files: dict[PlainName, FileSpec] = Field({}, max_length=1000)
@@ -205,6 +267,12 @@ class Manifest(_Strict):
         if MANIFEST in value or ENGINES in value:
             raise ValueError(f"{MANIFEST} and {ENGINES} are no files of a bundle")
         return value
+
+    @model_validator(mode="after")
+    def _home_is_listed(self) -> Manifest:
+        if self.home is not None and self.home.file not in self.files:
+            raise ValueError(f"home is in {self.home.file}, which is not among the files")
+        return self
 
     @model_validator(mode="after")
     def _forms_fit(self) -> Manifest:
@@ -245,6 +313,12 @@ class Manifest(_Strict):
     def norm_channels(self) -> int:
         return sum(norm.channels for norm in self.norms)
 
+    @property
+    def weight_rows(self) -> int:
+        """Of ``anchor_weight``: one in a bundle that was converted, whose form has one weight for all."""
+        shapes = [t.shape for t in self.forms["measured"].inputs if t.name == "anchor_weight"]
+        return 1 if shapes and shapes[0][:1] == (1,) else WEIGHTS
+
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """Of every tensor that a form may have."""
         packed = (2, self.norm_channels)
@@ -252,7 +326,7 @@ class Manifest(_Strict):
             "image": (-1, self.input.channels, self.input.height, self.input.width),
             "norm_vectors": packed,
             "anchor_statistics": packed,
-            "anchor_weight": (1, self.norm_channels),
+            "anchor_weight": (self.weight_rows, self.norm_channels),
             "statistics": packed,
             **{f"features_{index}": (-1, *shape) for index, shape in enumerate(self.features)},
         }

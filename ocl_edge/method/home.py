@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ocl_edge.method.norms import TINY_VARIANCE
+from ocl_edge.method.norms import JUMP, TINY_VARIANCE
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.tensors import Tensor, torch
 
@@ -30,6 +31,12 @@ SHUT = 0.02
 """An opening below this is 0."""
 LONGEST_STEP_S = 1.0
 """An update stands for this much stream time at most."""
+
+HOME_QUANTILE = 0.9
+QUANTILE_HOME_UNTIL, QUANTILE_AWAY_FROM = 1.1, 1.5
+"""With home frames: multiples of that quantile of home's distances between which the opening rises."""
+OPENINGS = (0.0, 0.5, 1.0)
+"""Where home's distances are measured."""
 
 REFERENCE_NOISE = 0.61
 """Distance of pure noise in a network for which a limit of statistics holds as it is: 0.55 is 0.9 of it."""
@@ -80,24 +87,100 @@ class SensingNorms:
 
 def opening_at(distance: float) -> float:
     """How far adaptation opens at a distance, 0 to 1; 0 where the distance is not finite."""
-    if not math.isfinite(distance):
+    return ramp(distance, HOME_UNTIL, AWAY_FROM)
+
+
+def ramp(value: float, start: float, end: float) -> float:
+    """0 up to ``start``, 1 from ``end``, a line between; 0 where the value is not finite."""
+    if not math.isfinite(value):
         return 0.0
-    return min(1.0, max(0.0, (distance - HOME_UNTIL) / (AWAY_FROM - HOME_UNTIL)))
+    return min(1.0, max(0.0, (value - start) / (end - start)))
 
 
-def scaled_limit(limit: float, opening: float, noise: tuple[float, float]) -> float:
-    """A limit of statistics on the scale of a network.
+class HomeDistances:
+    """How far home frames are from the trained statistics, over all norms, and how far others open by that.
 
-    Networks differ in how far their statistics move: pure noise is 0.34 away in CGNet and 0.83 in
-    ESPNetv2 0.5, and farther where norms are not mixed. The limit moves with it.
+    At an opening the distance is another one: norms that mix hide a part of it. So home's quantile is kept
+    for a few openings, measured with the bundle's own weights.
 
     Args:
-        limit: for a network in which pure noise is `REFERENCE_NOISE` away, wide open.
-        opening: of the pass that measured.
-        noise: distance of pure noise in this network, unmixed and wide open.
+        trained: statistics of all norms, float32 [2, S].
+        channels: of every norm, in order of execution.
+        distances: `HOME_QUANTILE` of home's distances at each of `OPENINGS`.
     """
-    unmixed, wide_open = noise
-    return limit * (unmixed + opening * (wide_open - unmixed)) / REFERENCE_NOISE
+
+    def __init__(self, trained: Tensor, channels: Sequence[int], distances: Sequence[float]) -> None:
+        self._of_norms = DistanceOfNorms(trained, channels)
+        self._distances = distances
+
+    def opening_at(self, statistics: Tensor, opening: float) -> float:
+        """How far adaptation opens at statistics that were measured at an opening.
+
+        0 up to `QUANTILE_HOME_UNTIL` times home's quantile, 1 from `QUANTILE_AWAY_FROM` times, a line
+        between.
+        """
+        distance = self._of_norms(statistics) / between(self._distances, opening)
+        return ramp(distance, QUANTILE_HOME_UNTIL, QUANTILE_AWAY_FROM)
+
+
+class DistanceOfNorms:
+    """Distance of statistics from the trained ones: mean over the norms of the mean over their channels.
+
+    Per channel as in `ocl_edge.method.norms.statistics_distance`, where wide norms count more.
+
+    Args:
+        trained: float32 [2, S].
+        channels: of every norm, in order of execution.
+    """
+
+    def __init__(self, trained: Tensor, channels: Sequence[int]) -> None:
+        self._trained = trained
+        shares = [1 / (count * len(channels)) for count in channels for _ in range(count)]
+        self._share = torch.tensor(shares, dtype=torch.float32)
+
+    def __call__(self, statistics: Tensor) -> float:
+        (mean, var), (trained_mean, trained_var) = statistics, self._trained
+        var, trained_var = var.clamp(min=0) + TINY_VARIANCE, trained_var + TINY_VARIANCE
+        shift = (mean - trained_mean).abs() * trained_var.rsqrt()
+        return float((self._share * (shift + 0.5 * (var / trained_var).log().abs())).sum())
+
+
+def between(values: Sequence[float], opening: float) -> float:
+    """The value at an opening, linear between those at evenly spaced openings from 0 to 1."""
+    place = opening * (len(values) - 1)
+    first = min(int(place), len(values) - 2)
+    return values[first] + (place - first) * (values[first + 1] - values[first])
+
+
+@dataclass(frozen=True)
+class StatisticsLimits:
+    """Limits of statistics on the scale of a network.
+
+    Networks differ in how far their statistics move: pure noise is 0.34 away in CGNet and 0.83 in
+    ESPNetv2 0.5, and farther where norms are not mixed. The limit moves with it, and never falls below what
+    corrupted home frames have: those are to be learned from.
+
+    Attributes:
+        noise: distance of pure noise in this network, unmixed and wide open; None leaves limits as they are.
+        copies: of corrupted home frames, nearly the largest, likewise; None without home frames.
+        jump: distance from the running average that is another scene.
+    """
+
+    noise: tuple[float, float] | None = None
+    copies: tuple[float, float] | None = None
+    jump: float = JUMP
+
+    def at(self, limit: float, opening: float) -> float:
+        """The limit at an opening.
+
+        Args:
+            limit: for a network in which pure noise is `REFERENCE_NOISE` away, wide open.
+            opening: of the pass that measured.
+        """
+        if self.noise is None:
+            return limit
+        scaled = limit * between(self.noise, opening) / REFERENCE_NOISE
+        return scaled if self.copies is None else max(scaled, between(self.copies, opening))
 
 
 class Opening(Protocol):
@@ -114,11 +197,11 @@ class Opening(Protocol):
     def rests(self) -> bool:
         """Whether it is shut, and frames like the last ones would leave it so."""
 
-    def follow(self, distance: float, dt_s: float, frames: int = 1) -> None:
-        """Take in the distance of a frame.
+    def follow(self, wanted: float, dt_s: float, frames: int = 1) -> None:
+        """Take in a frame.
 
         Args:
-            distance: from home.
+            wanted: how far open it is best seen, 0 to 1.
             dt_s: seconds of stream time since the last call.
             frames: since the last call.
         """
@@ -144,7 +227,7 @@ class FixedOpening:
     def rests(self) -> bool:
         return self.value == 0
 
-    def follow(self, distance: float, dt_s: float, frames: int = 1) -> None:
+    def follow(self, wanted: float, dt_s: float, frames: int = 1) -> None:
         """It does not."""
 
     def export_state(self) -> dict[str, Tensor]:
@@ -177,10 +260,9 @@ class FollowingOpening:
     def rests(self) -> bool:
         return self._started and self.value == 0 and self._largest == 0
 
-    def follow(self, distance: float, dt_s: float, frames: int = 1) -> None:
-        newest = opening_at(distance)
-        before = self._newest if self._started else newest
-        target, self._largest, self._newest = min(newest, before), max(newest, before), newest
+    def follow(self, wanted: float, dt_s: float, frames: int = 1) -> None:
+        before = self._newest if self._started else wanted
+        target, self._largest, self._newest = min(wanted, before), max(wanted, before), wanted
         step = 1 - math.exp(-max(0.0, dt_s) / TAU_S) if self._started else 1.0
         if target < self.value:
             step = max(1 - (1 - LEAST_CLOSING) ** frames, step)

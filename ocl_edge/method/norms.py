@@ -38,9 +38,17 @@ class NormsAsTrained:
         """Trained statistics, float32 [2, S]."""
         return torch.stack((self.mean, self.var))
 
-    def mixed_with(self, current: Tensor, prior: Tensor) -> Tensor:
-        """``prior * source + (1 - prior) * current``, float32 [2, S]; ``prior`` is [1, S]."""
-        return torch.lerp(current, self.statistics, prior)
+    def mixed_with(self, current: Tensor, weight: Tensor) -> Tensor:
+        """What a norm of the measured form uses, float32 [2, S].
+
+        Args:
+            current: measured statistics, float32 [2, S].
+            weight: ``anchor_weight`` of the form, float32 [3, S] (`ocl_edge.network.forms.measured_form`).
+        """
+        of_trained, between = weight[:2], weight[2]
+        mixed = torch.lerp(current, self.statistics, of_trained)
+        mixed[1] += between * (current[0] - self.mean).square()
+        return mixed
 
     def vectors(self, statistics: Tensor) -> Tensor:
         """The scale and shift that normalise with these statistics: [2, S] -> [2, S].
@@ -71,12 +79,14 @@ class RunningStatistics:
 
     Args:
         tau_s: time constant in seconds; a measurement that comes dt after the one before
-            weighs ``1 - exp(-dt / tau_s)``, or everything if it is farther than `JUMP` from
+            weighs ``1 - exp(-dt / tau_s)``, or everything if it is farther than ``jump`` from
             the average: out of a tunnel, the average of the dark is no help.
+        jump: such a distance.
     """
 
-    def __init__(self, tau_s: float) -> None:
+    def __init__(self, tau_s: float, jump: float = JUMP) -> None:
         self.tau_s = tau_s
+        self.jump = jump
         self.average: Tensor | None = None
         self.measured_at: float | None = None
 
@@ -85,7 +95,7 @@ class RunningStatistics:
         if (
             self.average is None
             or self.measured_at is None
-            or statistics_distance(statistics, self.average) > JUMP
+            or statistics_distance(statistics, self.average) > self.jump
         ):
             self.average = statistics.clone()
         else:

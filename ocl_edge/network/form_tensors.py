@@ -3,7 +3,8 @@
 image               [-1, C, H, W]
 norm_vectors        [2, S]          scale and shift of every norm; S = sum of their channels
 anchor_statistics   [2, S]          mean and variance to mix with the image's own
-anchor_weight       [1, S]          how much of them, 0 to 1
+anchor_weight       [3, S]          how much of its means and variances, 0 to 1, and of the means'
+                                    difference, see `ocl_edge.network.forms.measured_form`
 features_N          [-1, F, h, w]
 statistics          [2, S]          mean and variance that were measured
 """
@@ -22,6 +23,10 @@ INPUTS: dict[FormName, tuple[str, ...]] = {
 }
 
 
+WEIGHTS = 3
+"""Rows of ``anchor_weight``."""
+
+
 def input_shapes(form: FormName, image: tuple[int, int, int], channels: int) -> dict[str, tuple[int, ...]]:
     """Shape of every input of a form, in order.
 
@@ -34,7 +39,7 @@ def input_shapes(form: FormName, image: tuple[int, int, int], channels: int) -> 
         "image": (-1, *image),
         "norm_vectors": (2, channels),
         "anchor_statistics": (2, channels),
-        "anchor_weight": (1, channels),
+        "anchor_weight": (WEIGHTS, channels),
     }
     return {name: shapes[name] for name in INPUTS[form]}
 
@@ -73,7 +78,7 @@ def inputs_of(
         image: float32 [N, 3, H, W], normalised.
         norm_vectors: float32 [2, S], for `modulated`.
         statistics: anchor float32 [2, S], for `measured`.
-        weight: of the anchor, float32 [1, S], for `measured`.
+        weight: of the anchor, float32 [3, S], for `measured`.
     """
     tensors = {
         "image": image,

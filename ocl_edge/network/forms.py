@@ -114,52 +114,37 @@ def modulated_form(backbone: fx.GraphModule) -> fx.GraphModule:
 
 
 def measured_form(backbone: fx.GraphModule, stat_rows: int = 1) -> fx.GraphModule:
-    """(image [N,3,H,W], anchor_statistics [2, S], anchor_weight [1, S]) -> features, statistics [2, S].
+    """(image [N,3,H,W], anchor_statistics [2, S], anchor_weight [3, S]) -> features, statistics [2, S].
 
-    The statistics of each channel are ``weight * anchor + (1 - weight) * current``; current
-    is taken over the batch and about every ``stat_rows``-th row, variance unbiased. The last
-    output is the current statistics, mean (row 0) and variance (row 1). A gradient
-    reaches the affine weights and the image, not the statistics.
+    With the weights a, b, c of a channel, the norm uses ``a * anchor + (1 - a) * current`` as mean, and as
+    variance ``b * anchor + (1 - b) * current + c * (difference of the means)^2``. Current is taken over the
+    batch and about every ``stat_rows``-th row, variance unbiased. The last output is the current
+    statistics, mean (row 0) and variance (row 1). A gradient reaches the affine weights and the image,
+    not the statistics.
     """
     form, nodes = _copied(backbone)
     norms = [_describe(form, node) for node in nodes]
-    channels = [norm.channels for norm in norms]
     counts = torch.cat([torch.full((n.channels,), float(n.sampled_positions(stat_rows))) for n in norms])
     form.register_buffer("sampled_positions", counts.reshape(1, -1))
-    anchor = _placeholder(form, "anchor_statistics")
-    weight = _placeholder(form, "anchor_weight")
-    image = next(node for node in form.graph.nodes if node.op == "placeholder")
+    packed = _unpack_inputs(form, [norm.channels for norm in norms])
     graph = form.graph
-    with graph.inserting_after(weight):
-        counts_node = graph.get_attr("sampled_positions")
-    with graph.inserting_after(counts_node):
-        correction = graph.call_function(unbiasing_factors, (image, counts_node))
-    with graph.inserting_after(correction):
-        corrections = graph.call_function(split_vectors, (correction, channels))
-    with graph.inserting_after(corrections):
-        anchors = graph.call_function(split_vectors, (anchor, channels))
-    with graph.inserting_after(anchors):
-        weights = graph.call_function(split_vectors, (weight, channels))
     means: list[fx.Node] = []
     variances: list[fx.Node] = []
     for index, (node, norm) in enumerate(zip(nodes, norms, strict=True)):
         x, gamma, beta = node.args[:3]
         with graph.inserting_before(node):
-            anchor_mean = graph.call_function(_item, (anchors, index))
-            anchor_var = graph.call_function(_item, (anchors, len(nodes) + index))
+            anchor_mean, anchor_var = packed.anchor(graph, index)
+            mixed: tuple[fx.Node, fx.Node]
             if norm.pinned:
-                mean, var = anchor_mean, anchor_var
-                mixed = (anchor_mean, anchor_var)
+                mean, var = mixed = anchor_mean, anchor_var
             else:
-                factor = graph.call_function(_item, (corrections, index))
+                factor = graph.call_function(_item, (packed.corrections, index))
                 measured = graph.call_function(measure, (x, factor, norm.row_stride(stat_rows)))
                 mean = graph.call_function(_item, (measured, 0))
                 var = graph.call_function(_item, (measured, 1))
-                share = graph.call_function(_item, (weights, index))
-                mixed = (
-                    graph.call_function(mix, (anchor_mean, mean, share)),
-                    graph.call_function(mix, (anchor_var, var, share)),
-                )
+                shares = packed.shares(graph, index)
+                both = graph.call_function(mix, (anchor_mean, anchor_var, mean, var, *shares))
+                mixed = (graph.call_function(_item, (both, 0)), graph.call_function(_item, (both, 1)))
             _replace(node, graph.call_function(normalise, (x, *mixed, gamma, beta, norm.eps)))
         means.append(mean)
         variances.append(var)
@@ -170,6 +155,52 @@ def measured_form(backbone: fx.GraphModule, stat_rows: int = 1) -> fx.GraphModul
     assert isinstance(features, tuple | list)
     output.args = ((*features, statistics),)
     return _finished(form)
+
+
+@dataclass(frozen=True)
+class _Unpacked:
+    """The packed inputs of a measured form, split into one piece for each row and norm."""
+
+    norms: int
+    anchors: fx.Node
+    of_anchor: fx.Node
+    of_current: fx.Node
+    corrections: fx.Node
+
+    def anchor(self, graph: fx.Graph, index: int) -> tuple[fx.Node, fx.Node]:
+        """Mean and variance."""
+        mean, var = (graph.call_function(_item, (self.anchors, row * self.norms + index)) for row in range(2))
+        return mean, var
+
+    def shares(self, graph: fx.Graph, index: int) -> list[fx.Node]:
+        """Weights of the anchor's mean and variance, of the current ones, of the squared difference."""
+        places = [(self.of_anchor, 0), (self.of_anchor, 1), (self.of_current, 0), (self.of_current, 1)]
+        return [
+            graph.call_function(_item, (pieces, row * self.norms + index))
+            for pieces, row in (*places, (self.of_anchor, 2))
+        ]
+
+
+def _unpack_inputs(form: fx.GraphModule, channels: list[int]) -> _Unpacked:
+    graph = form.graph
+    anchor = _placeholder(form, "anchor_statistics")
+    weight = _placeholder(form, "anchor_weight")
+    image = next(node for node in graph.nodes if node.op == "placeholder")
+    last = weight
+
+    def after(function: Callable[..., object], *arguments: object) -> fx.Node:
+        nonlocal last
+        with graph.inserting_after(last):
+            last = graph.call_function(function, arguments)  # type: ignore[arg-type]
+        return last
+
+    with graph.inserting_after(weight):
+        last = counts = graph.get_attr("sampled_positions")
+    corrections = after(split_vectors, after(unbiasing_factors, image, counts), channels)
+    anchors = after(split_vectors, anchor, channels)
+    of_anchor = after(split_vectors, weight, channels)
+    of_current = after(split_vectors, after(complement, weight), channels)
+    return _Unpacked(len(channels), anchors, of_anchor, of_current, corrections)
 
 
 def build_form(backbone: fx.GraphModule, form: FormName, stat_rows: int) -> fx.GraphModule:
@@ -214,8 +245,25 @@ def measure(x: Tensor, unbiasing: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     return mean, (centred * centred).mean((0, 2, 3), keepdim=True) * unbiasing
 
 
-def mix(anchor: Tensor, current: Tensor, weight: Tensor) -> Tensor:
-    return weight * anchor + (1 - weight) * current
+def complement(weight: Tensor) -> Tensor:
+    return 1 - weight
+
+
+def mix(
+    anchor_mean: Tensor,
+    anchor_var: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    of_anchor_mean: Tensor,
+    of_anchor_var: Tensor,
+    of_mean: Tensor,
+    of_var: Tensor,
+    of_difference: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance that a norm uses."""
+    difference = mean - anchor_mean
+    mixed_var = of_anchor_var * anchor_var + of_var * var + of_difference * (difference * difference)
+    return of_anchor_mean * anchor_mean + of_mean * mean, mixed_var
 
 
 def normalise(

@@ -16,6 +16,7 @@ from ocl_edge.plain_text import plain, plain_lines
 VERBS = {
     "demo": "Show adaptation on a drawn drive; downloads nothing.",
     "export": "Turn a checkpoint into a verified bundle.",
+    "calibrate": "Measure what is home for a network, on unlabelled frames.",
     "build": "Compile a bundle into TensorRT engines.",
     "run": "Segment a stream and adapt to it.",
     "profile": "Show where each millisecond of a frame goes.",

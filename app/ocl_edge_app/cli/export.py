@@ -90,7 +90,8 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of images for the parity gate and the learning rate's scale. Default: noise.",
+    help="Directory of images like those that the network was trained on, for the parity gate and for what "
+    "calibrate does with them. Default: noise, and no calibration.",
 )
 @click.option(
     "--stat-rows",
@@ -104,6 +105,13 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     "--colour",
     type=click.Choice(["rgb", "bgr", "grey"]),
     help="Order of the network's channels. Default: RGB; grey for one channel.",
+)
+@click.option(
+    "--resize",
+    type=click.Choice(["stretch", "letterbox"]),
+    default="stretch",
+    show_default=True,
+    help="How frames get the input size, as in training: stretched, or whole between grey bars.",
 )
 @click.option(
     "--scale",
@@ -153,10 +161,13 @@ def export(checkpoint: Path, out: Path | None, json_path: str | None, **options:
     """
     require_exporter("export")
     from ocl_edge.bundle.mistaken import BUNDLE_SUFFIX
-    from ocl_edge_app.cli.output import emit_json, stage_progress
+    from ocl_edge_app.cli.output import emit_json, note, stage_progress
     from ocl_edge_app.cli.views import show_cuts, show_export
     from ocl_edge_export.pipeline import ExportRequest, export_bundle, list_cuts
+    from ocl_edge_runtime.calibration.calibrate import calibrate_bundle
+    from ocl_edge_runtime.calibration.frames import find_frames
 
+    notes: list[str] = []
     out = out or Path(checkpoint.name).with_suffix(BUNDLE_SUFFIX)
     request = ExportRequest(checkpoint, out, **options)
     if request.split == "list":
@@ -167,8 +178,14 @@ def export(checkpoint: Path, out: Path | None, json_path: str | None, **options:
         if json_path != "-":
             show_cuts(cuts)
         return
+    frames = find_frames(request.calibration) if request.calibration else None
     with stage_progress("export") as progress:
         bundle = export_bundle(request, progress)
+        if frames is not None and bundle.manifest.sensing_norms:
+            bundle, found = calibrate_bundle(bundle, frames, progress=progress)
+            notes = found.notes
+    for words in notes:
+        note(words)
     if json_path:
         emit_json(
             json_path,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ocl_edge.bundle.manifest import OutputSpec
+from ocl_edge.bundle.manifest import HomeSpec, OutputSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli.output import print_rows, print_table
 
 if TYPE_CHECKING:
     from ocl_edge_export.cuts import PossibleCut
+    from ocl_edge_runtime.calibration.calibrate import Calibration
 
 
 def show_bundle(bundle: Bundle) -> None:
@@ -23,7 +24,7 @@ def show_bundle(bundle: Bundle) -> None:
         {
             "identity": bundle.identity,
             "network": f"{manifest.architecture} from {manifest.checkpoint}",
-            "input": f"{manifest.input.height}x{manifest.input.width} {manifest.input.colour_order}",
+            "input": f"{manifest.input.height}x{manifest.input.width} {manifest.input.colours}",
             "features": " + ".join("x".join(map(str, shape)) for shape in manifest.features),
             "head": manifest.head_module,
             "logits": "x".join(map(str, manifest.logits)),
@@ -32,6 +33,7 @@ def show_bundle(bundle: Bundle) -> None:
             f"statistics from {rows}"
             if manifest.norms
             else "none: only the head adapts",
+            "home": describe_home(manifest.home),
             "classes": ", ".join(c.name for c in manifest.classes),
             "made with": ", ".join(f"{name} {version}" for name, version in manifest.created_with.items()),
         },
@@ -42,6 +44,48 @@ def show_bundle(bundle: Bundle) -> None:
         ["file", "bytes", "sha256"],
         [[name, f"{spec.bytes:,}", spec.sha256[:16]] for name, spec in manifest.files.items()],
     )
+
+
+def describe_home(home: HomeSpec | None) -> str:
+    """What a bundle knows of home."""
+    if home is None:
+        return "not measured: ocl-edge calibrate tells what is home (--frames DIR, unlabelled)"
+    words = [f"{home.frames} frames" if home.at_home else f"{home.frames} frames, which are not home"]
+    words.append(
+        f"weights of the norms fitted, {home.fullness:g} of them"
+        if home.fitted
+        else "weights of the default prior"
+    )
+    if home.head is not None:
+        words.append(f"head learns at {home.head.lr:g}" if home.head.lr else "head stays as trained")
+    return "; ".join(words)
+
+
+def show_calibration(bundle: Bundle, found: Calibration) -> None:
+    """What home frames have told."""
+    print_table(
+        "corrupted copies: distance and opening; mIoU against the frozen network's sure pixels, %",
+        ["copies", "distance", "opening", "default prior", *found.fitted_names],
+        [
+            [name, *_mean_of(found.copies[name]), *(f"{value:.1f}" for value in values)]
+            for name, values in found.agreement.items()
+        ],
+    )
+    seen = list(zip(found.distances, found.openings, strict=True))
+    print_rows(
+        "",
+        {
+            "home frames": "distance {}, opening {}".format(*_mean_of(seen)),
+            "home": describe_home(bundle.manifest.home),
+            "bundle": f"{bundle.path}, identity {bundle.identity[:16]}",
+            **{f"note {number}": note for number, note in enumerate(found.notes, 1)},
+        },
+    )
+
+
+def _mean_of(seen: Sequence[tuple[float, float]]) -> tuple[str, str]:
+    distance, opening = (sum(values) / len(seen) for values in zip(*seen, strict=True))
+    return f"{distance:.2f}", f"{opening:.2f}"
 
 
 def describe_output(output: OutputSpec) -> str:
@@ -102,6 +146,7 @@ def show_export(bundle: Bundle) -> None:
             "output": describe_output(bundle.manifest.output),
             "unfit backends": "; ".join(f"{n}: {why}" for n, why in bundle.manifest.unfit_backends.items())
             or "none",
+            "home": describe_home(bundle.manifest.home),
             "head": f"{bundle.manifest.head_module} ({bundle.manifest.head_parameters:,} weights)",
             "bundle": f"{bundle.path} ({size / 1e6:.1f} MB)",
             "next": f"ocl-edge run {bundle.path} --source DIR --sink overlay:out",

@@ -147,7 +147,7 @@ class NormVectors:
     def __init__(self, openness: Openness, options: RealtimeOptions, clock: Clock) -> None:
         self.openness: Openness | None = openness
         self.trained = openness.trained
-        self.running = RunningStatistics(options.tau_s)
+        self.running = RunningStatistics(options.tau_s, openness.limits.jump)
         self.refused = 0
         self.mixed = self.trained.statistics
         self.vectors = self.trained.vectors(self.mixed)

@@ -7,12 +7,21 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from functools import partial
 
+from ocl_edge.bundle.home import load_mixing
+from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.bundle.reading import Bundle, load_head, load_norms, load_tail
 from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.method.head import Head, TrainableHead
-from ocl_edge.method.home import FixedOpening, FollowingOpening, SensingNorms
+from ocl_edge.method.home import (
+    FixedOpening,
+    FollowingOpening,
+    HomeDistances,
+    SensingNorms,
+    StatisticsLimits,
+)
 from ocl_edge.method.methods import Method, find_method, ocl
-from ocl_edge.method.norms import prior_of_channels
+from ocl_edge.method.mixing import Mixing
+from ocl_edge.method.norms import JUMP
 from ocl_edge.method.pixel_grid import PixelGrid
 from ocl_edge.method.step import adapt_step
 from ocl_edge.method.verdict import Verdict
@@ -256,10 +265,23 @@ def _openness(setup: Setup) -> Openness:
     """Fixed, or following what the sensing norms of the bundle see."""
     manifest, trained = setup.bundle.manifest, load_norms(setup.bundle)
     channels, sensing = [norm.channels for norm in manifest.norms], manifest.sensing_norms
+    home, statistics = manifest.home, trained.statistics
+    distances = home.home_distances if home is not None and home.at_home else None
+    fitted = load_mixing(setup.bundle) if setup.options.prior is None else None
     return Openness(
         trained,
-        prior_of_channels(channels, setup.settings.prior),
+        fitted or Mixing.of_prior(channels, setup.settings.prior),
         FollowingOpening() if setup.options.opening == "auto" else FixedOpening(setup.options.opening),
-        SensingNorms(trained.statistics, channels, sensing) if sensing else None,
-        manifest.noise_distance if setup.follows_home else None,
+        SensingNorms(statistics, channels, sensing) if sensing else None,
+        _limits(manifest, fitted is not None) if setup.follows_home else None,
+        manifest.weight_rows,
+        HomeDistances(statistics, channels, distances) if distances else None,
     )
+
+
+def _limits(manifest: Manifest, fitted: bool) -> StatisticsLimits:
+    """On the scale of the weights that mix."""
+    home = manifest.home
+    if home is None or home.fitted != fitted:
+        return StatisticsLimits(manifest.noise_distance)
+    return StatisticsLimits(home.noise_distance, home.copies_distances, home.jump or JUMP)

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ocl_edge.method.home import Opening, SensingNorms, scaled_limit
+from ocl_edge.method.home import HomeDistances, Opening, SensingNorms, StatisticsLimits, opening_at
+from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import NormsAsTrained
-from ocl_edge.tensors import Tensor, torch
+from ocl_edge.network.form_tensors import WEIGHTS
+from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.session.glance import Glance
 
 REST_S = 1.0
@@ -22,10 +24,12 @@ class Openness:
 
     Args:
         trained: what training left in the norms.
-        prior: weight of the trained statistics where the session is wide open, float32 [1, S].
+        mixing: of the norms, where the session is wide open.
         opening: that follows.
         sensing: tells the distance from home; None where nothing does.
-        noise: scales the limit of statistics (`scaled_limit`); None leaves it as it is.
+        limits: of statistics; None leaves them as they are.
+        rows: of the measured form's ``anchor_weight``: one in a converted bundle, whose form knows no other.
+        home: frames of it; None where there were none.
 
     Attributes:
         distance: of the last frame that was measured, from home; None before the first.
@@ -35,18 +39,22 @@ class Openness:
     def __init__(
         self,
         trained: NormsAsTrained,
-        prior: Tensor,
+        mixing: Mixing,
         opening: Opening,
         sensing: SensingNorms | None,
-        noise: tuple[float, float] | None = None,
+        limits: StatisticsLimits | None = None,
+        rows: int = WEIGHTS,
+        home: HomeDistances | None = None,
     ) -> None:
         self.trained = trained
         self.distance: float | None = None
         self.followed_at: float | None = None
-        self._prior = prior
+        self._mixing = mixing
         self._opening = opening
         self._sensing = sensing
-        self._noise = noise
+        self.limits = limits or StatisticsLimits()
+        self._rows = rows
+        self._home = home
         self._frames = 0
         self._glance = Glance()
 
@@ -75,18 +83,21 @@ class Openness:
         return 0 <= stream_s - self.followed_at < REST_S
 
     def weight_at(self, opening: float) -> Tensor:
-        """Weight of the trained statistics at an opening, float32 [1, S]: 1 at 0, the very prior at 1."""
-        return torch.lerp(torch.ones_like(self._prior), self._prior, opening)
+        """``anchor_weight`` of the measured form at an opening, float32 [3, S]."""
+        return self._mixing.at(opening)
 
     def limit_at(self, limit: float, opening: float) -> float:
         """The limit of statistics that were measured at an opening."""
-        return limit if self._noise is None else scaled_limit(limit, opening, self._noise)
+        return self.limits.at(limit, opening)
 
     def anchor(self) -> dict[str, Tensor]:
         """Inputs of the measured form beside the image; none where there are no norms."""
-        if not self._prior.numel():
+        if not self.trained.mean.numel():
             return {}
-        return {"anchor_statistics": self.trained.statistics, "anchor_weight": self.weight_at(self.value)}
+        return {
+            "anchor_statistics": self.trained.statistics,
+            "anchor_weight": self.weight_at(self.value)[: self._rows],
+        }
 
     def follow(self, statistics: Tensor | None, arrived_at: float) -> None:
         """Take in a frame.
@@ -99,8 +110,11 @@ class Openness:
         if statistics is None or self._sensing is None:
             return
         self.distance = self._sensing.distance(statistics)
+        wanted = opening_at(self.distance)
+        if self._home is not None:  # each alone is wrong somewhere (docs/ablation.md)
+            wanted = min(wanted, self._home.opening_at(statistics.cpu(), self.value))
         since = 0.0 if self.followed_at is None else arrived_at - self.followed_at
-        self._opening.follow(self.distance, since, self._frames)
+        self._opening.follow(wanted, since, self._frames)
         self.followed_at, self._frames = arrived_at, 0
         self._glance.keep()
 

@@ -98,7 +98,7 @@ class RealtimeOptions:
             pointwise; else all pixels.
         statistics_limit: largest distance of a frame's statistics from the trained ones
             (`ocl_edge.method.norms.statistics_distance`) before they are refused; where the
-            opening follows, scaled to the bundle's network (`ocl_edge.method.home.scaled_limit`). Weather
+            opening follows, scaled to the bundle's network (`ocl_edge.method.home.StatisticsLimits`). Weather
             and heavy noise stay under 0.52, frames of pure noise start at 0.57, a black one has over 1.
         guarded: judge every update; False only to see what the guard is for.
         limits: of the guard.

@@ -14,6 +14,12 @@ BLANK_RANGE = 8
 PIXEL_STRIDE = 8
 
 
+def is_blank(image: NDArray[np.uint8]) -> bool:
+    """Whether a frame shows nothing, uint8 [H, W, 3]."""
+    sample = image[::PIXEL_STRIDE, ::PIXEL_STRIDE]
+    return int(sample.max()) - int(sample.min()) <= BLANK_RANGE
+
+
 class Screening:
     """Looks at every frame before it is learned from."""
 
@@ -27,7 +33,7 @@ class Screening:
             image: uint8 [H, W, 3].
         """
         sample = image[::PIXEL_STRIDE, ::PIXEL_STRIDE]
-        if int(sample.max()) - int(sample.min()) <= BLANK_RANGE:
+        if is_blank(image):
             return Verdict(Reason.BLANK)
         if self._last is not None and np.array_equal(sample, self._last):
             return Verdict(Reason.REPEATED)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.method.methods import Method, find_method
+from ocl_edge.method.methods import OCL_HEAD, Method, find_method
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions, Views
 
@@ -43,7 +43,16 @@ class Setup:
     @property
     def settings(self) -> AdaptationDefaults:
         """What the method adapts with."""
-        return self.options.settings_over(self.bundle.manifest.adaptation)
+        settings = self.options.settings_over(self.bundle.manifest.adaptation)
+        return settings if self._found_rate is None else settings.model_copy(update={"lr": self._found_rate})
+
+    @property
+    def _found_rate(self) -> float | None:
+        """The head's rate that home frames have found; None where there is none, or another was asked for."""
+        home = self.bundle.manifest.home
+        if home is None or home.head is None or self.options.lr is not None or self.method != OCL_HEAD:
+            return None
+        return home.head.lr
 
     @property
     def updates_in_background(self) -> bool:
@@ -75,8 +84,8 @@ class Setup:
 
     @property
     def trains(self) -> bool:
-        """Whether the method has anything to update."""
-        return self.method.loss is not None
+        """Whether the method has anything to update, and it earns its place."""
+        return self.method.loss is not None and self._found_rate != 0
 
     def belongs_to(self) -> dict[str, Any]:
         """What a saved state is bound to."""
@@ -120,7 +129,7 @@ class Setup:
 
 def notes_on(bundle: Bundle, options: SessionOptions) -> list[str]:
     """What the user should know of how far a bundle can tell home from away."""
-    norms = bundle.manifest.norms
+    norms, home = bundle.manifest.norms, bundle.manifest.home
     if options.opening != "auto" or not find_method(options.method).modulates_norms:
         return []
     if not bundle.manifest.sensing_norms:
@@ -133,4 +142,12 @@ def notes_on(bundle: Bundle, options: SessionOptions) -> list[str]:
             "the bundle is older than --opening auto: its first norm alone tells home from away; export it "
             "again for all that can, or --opening 1 adapts on every frame as before"
         ]
+    if home is None:
+        return [
+            "the bundle does not know home: ocl-edge calibrate BUNDLE --frames DIR, with frames like those "
+            "that the network was trained on, fits the norms and finds whether the head earns its place"
+        ]
+    learns = find_method(options.method) == OCL_HEAD and options.lr is None
+    if learns and home.head is not None and home.head.lr == 0:
+        return ["the head gained nothing on corrupted home frames: the norms adapt, it stays as trained"]
     return []

@@ -13,9 +13,9 @@ from ocl_edge.method.home import (
     FixedOpening,
     FollowingOpening,
     SensingNorms,
+    StatisticsLimits,
     opening_at,
     paced,
-    scaled_limit,
 )
 from ocl_edge.method.settings import AdaptationDefaults
 
@@ -60,10 +60,10 @@ def test_the_opening_rises_between_its_two_distances() -> None:
 def test_the_first_frame_is_followed_at_once_and_one_dazzled_frame_opens_nothing() -> None:
     away, home = FollowingOpening(), FollowingOpening()
     assert away.value == 0
-    away.follow(AWAY, 0.0)
+    away.follow(opening_at(AWAY), 0.0)
     assert away.value == 1
     for distance in (HOME, AWAY, HOME, HOME):
-        home.follow(distance, 1.0)
+        home.follow(opening_at(distance), 1.0)
         assert home.value == 0
         assert home.at_home
 
@@ -71,11 +71,11 @@ def test_the_first_frame_is_followed_at_once_and_one_dazzled_frame_opens_nothing
 def test_it_opens_by_stream_time_and_not_by_frames() -> None:
     slow, fast = FollowingOpening(), FollowingOpening()
     for opening in (slow, fast):
-        opening.follow(HOME, 1.0)
-        opening.follow(AWAY, 1.0)
-    slow.follow(AWAY, 1.0)
+        opening.follow(opening_at(HOME), 1.0)
+        opening.follow(opening_at(AWAY), 1.0)
+    slow.follow(opening_at(AWAY), 1.0)
     for _ in range(30):
-        fast.follow(AWAY, 1 / 30)
+        fast.follow(opening_at(AWAY), 1 / 30)
     assert slow.value == pytest.approx(1 - math.exp(-1 / 1.5))
     assert fast.value == pytest.approx(slow.value)
 
@@ -83,11 +83,11 @@ def test_it_opens_by_stream_time_and_not_by_frames() -> None:
 @pytest.mark.parametrize("fps", [1, 8, 30])
 def test_back_home_the_tenth_frame_is_seen_at_0(fps: int) -> None:
     opening = FollowingOpening()
-    opening.follow(AWAY, 0.0)
+    opening.follow(opening_at(AWAY), 0.0)
     seen_at = []
     for _ in range(10):
         seen_at.append(opening.value)
-        opening.follow(HOME, 1 / fps)
+        opening.follow(opening_at(HOME), 1 / fps)
     assert seen_at[-1] == 0
     assert seen_at == sorted(seen_at, reverse=True)
     assert max(a - b for a, b in itertools.pairwise(seen_at)) < 0.5  # no jump
@@ -96,33 +96,33 @@ def test_back_home_the_tenth_frame_is_seen_at_0(fps: int) -> None:
 def test_frames_that_were_not_measured_count_when_it_closes() -> None:
     each, eighth = FollowingOpening(), FollowingOpening()
     for opening in (each, eighth):
-        opening.follow(AWAY, 0.0)
+        opening.follow(opening_at(AWAY), 0.0)
     for _ in range(4):
-        each.follow(HOME, 0.01)
-    eighth.follow(HOME, 0.04, frames=4)
+        each.follow(opening_at(HOME), 0.01)
+    eighth.follow(opening_at(HOME), 0.04, frames=4)
     assert eighth.value == pytest.approx(each.value) == pytest.approx(0.64**4)
 
 
 def test_what_was_learned_goes_after_two_frames_at_home() -> None:
     opening = FollowingOpening()
-    opening.follow(AWAY, 0.0)
-    opening.follow(HOME, 0.03)
+    opening.follow(opening_at(AWAY), 0.0)
+    opening.follow(opening_at(HOME), 0.03)
     assert not opening.at_home
-    opening.follow(HOME, 0.03)
+    opening.follow(opening_at(HOME), 0.03)
     assert opening.value > 0
     assert opening.at_home
-    opening.follow(AWAY, 0.03)
+    opening.follow(opening_at(AWAY), 0.03)
     assert not opening.at_home
 
 
 def test_a_state_goes_on_where_it_was() -> None:
     one, other = FollowingOpening(), FollowingOpening()
     for distance in (AWAY, 1.3, HOME):
-        one.follow(distance, 0.3)
+        one.follow(opening_at(distance), 0.3)
     other.import_state(one.export_state())
     for distance in (HOME, 1.4, AWAY, AWAY):
-        one.follow(distance, 0.3)
-        other.follow(distance, 0.3)
+        one.follow(opening_at(distance), 0.3)
+        other.follow(opening_at(distance), 0.3)
         assert other.value == one.value
         assert other.at_home == one.at_home
     other.import_state({})
@@ -130,15 +130,15 @@ def test_a_state_goes_on_where_it_was() -> None:
 
 
 def test_the_limit_of_statistics_moves_with_what_noise_is_in_a_network() -> None:
-    assert scaled_limit(0.55, 1.0, (1.5, 0.61)) == pytest.approx(0.55)
-    assert scaled_limit(0.55, 0.0, (1.22, 0.61)) == pytest.approx(1.1)
-    assert scaled_limit(0.55, 0.5, (1.22, 0.61)) == pytest.approx(0.825)
-    assert scaled_limit(0.55, 1.0, (9.9, 0.305)) == pytest.approx(0.275)
+    assert StatisticsLimits((1.5, 0.61)).at(0.55, 1.0) == pytest.approx(0.55)
+    assert StatisticsLimits((1.22, 0.61)).at(0.55, 0.0) == pytest.approx(1.1)
+    assert StatisticsLimits((1.22, 0.61)).at(0.55, 0.5) == pytest.approx(0.825)
+    assert StatisticsLimits((9.9, 0.305)).at(0.55, 1.0) == pytest.approx(0.275)
 
 
 def test_a_fixed_opening_stays() -> None:
     opening = FixedOpening(0.3)
-    opening.follow(AWAY, 9.0)
+    opening.follow(opening_at(AWAY), 9.0)
     assert opening.value == 0.3
     assert not opening.at_home
     assert FixedOpening(0.0).at_home

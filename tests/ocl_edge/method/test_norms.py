@@ -24,12 +24,12 @@ def test_prior_weighs_source_against_current() -> None:
     ones, zeros = torch.ones(3), torch.zeros(3)
     source = NormsAsTrained(ones, ones * 2, ones, zeros, zeros)
     current = torch.zeros(2, 3)
-    assert torch.allclose(
-        source.mixed_with(current, torch.tensor([[1.0, 0.85, 0.0]])),
-        torch.tensor([[1.0, 0.85, 0.0], [2.0, 1.7, 0.0]]),
-    )
-    assert torch.equal(source.mixed_with(current, torch.ones(1, 3)), source.statistics)
-    assert torch.equal(source.mixed_with(current, torch.zeros(1, 3)), current)
+    weight = torch.tensor([[1.0, 0.85, 0.0], [1.0, 0.5, 0.0], [0.0, 0.0, 0.0]])
+    expected = torch.tensor([[1.0, 0.85, 0.0], [2.0, 1.0, 0.0]])
+    assert torch.allclose(source.mixed_with(current, weight), expected)
+    alone = torch.ones(3, 3) * torch.tensor([[1.0], [1.0], [0.0]])
+    assert torch.equal(source.mixed_with(current, alone), source.statistics)
+    assert torch.equal(source.mixed_with(current, torch.zeros(3, 3)), current)
 
 
 def test_the_prior_is_linear_in_the_order_of_the_norms() -> None:

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ocl_edge.method.norms import NormsAsTrained, prior_of_channels
+from ocl_edge.method.mixing import Mixing
+from ocl_edge.method.norms import NormsAsTrained
 from ocl_edge.network.forms import Norm, list_norms, measure, measured_form, modulated_form, trained_tensors
 from ocl_edge_export.capture import capture
 from ocl_edge_export.split import SplitNetwork, split_network
 from tests.doubles import small_network
 
 PRIORS = {"stem_norm": 0.7, "join_norm": 0.8, "gate.2": 0.9, "narrow_norm": 1.0}
-"""Of every norm; what `prior_of_channels` makes of (0.7, 1.0)."""
+"""Of every norm; what `Mixing.of_prior` makes of (0.7, 1.0)."""
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,8 @@ def test_measured_with_weight_one_equals_plain(
 ) -> None:
     with torch.no_grad():
         plain = split.backbone(images)[0]
-        measured = measured_form(split.backbone)(images, source.statistics, torch.ones(1, 46))[0]
+        closed = Mixing(torch.rand(2, 46), between=True).at(0.0)
+        measured = measured_form(split.backbone)(images, source.statistics, closed)[0]
     assert torch.allclose(plain, measured, atol=1e-5)
 
 
@@ -117,7 +119,7 @@ def test_measured_equals_patched_layers(
     form = measured_form(split.backbone, rows)
     with torch.no_grad():
         features, statistics = form(
-            images[:batch], source.statistics, prior_of_channels([8, 16, 16, 6], (0.7, 1.0))
+            images[:batch], source.statistics, Mixing.of_prior([8, 16, 16, 6], (0.7, 1.0)).at(1.0)
         )
     assert torch.allclose(features, expected, atol=1e-5)
     assert not torch.allclose(features, split.backbone(images[:batch])[0], atol=1e-2)
@@ -127,13 +129,14 @@ def test_measured_equals_patched_layers(
     assert torch.allclose(free, torch.cat(seen, 1), atol=1e-5)
 
 
+@pytest.mark.parametrize("between", [False, True])
 def test_vectors_of_the_measured_statistics_reproduce_the_measured_form(
-    split: SplitNetwork, source: NormsAsTrained, images: Tensor
+    split: SplitNetwork, source: NormsAsTrained, images: Tensor, between: bool
 ) -> None:
     with torch.no_grad():
-        prior = prior_of_channels([8, 16, 16, 6], (0.7, 0.9))
-        features, statistics = measured_form(split.backbone)(images, source.statistics, prior)
-        vectors = source.vectors(source.mixed_with(statistics, prior))
+        weight = Mixing(torch.rand(2, 46), between).at(0.9)
+        features, statistics = measured_form(split.backbone)(images, source.statistics, weight)
+        vectors = source.vectors(source.mixed_with(statistics, weight))
         again = modulated_form(split.backbone)(images, vectors)[0]
     assert torch.allclose(features, again, atol=1e-5)
 
@@ -145,7 +148,7 @@ def test_no_gradient_flows_through_the_statistics(split: SplitNetwork, source: N
     form = measured_form(parts.backbone)
     image = torch.randn(1, 3, 8, 8, requires_grad=True)
     statistics = NormsAsTrained(**trained_tensors(parts.backbone)).statistics
-    form(image, statistics, torch.zeros(1, 3))[0].sum().backward()
+    form(image, statistics, torch.zeros(3, 3))[0].sum().backward()
     fixed_image = image.detach().clone().requires_grad_()
     mean, var = fixed_image.detach().mean((0, 2, 3)), fixed_image.detach().var((0, 2, 3))
     fixed = F.batch_norm(fixed_image, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ocl_edge.bundle.reading import Bundle, load_head_weights, load_norms
 from ocl_edge.errors import BackendError
+from ocl_edge.method.mixing import Mixing
 from ocl_edge.network.form_names import FORMS, FormName, GraphName
 from ocl_edge_runtime.backends.base import Backend, HeadBackend, shape_of
 from ocl_edge_runtime.backends.torch_backend import TorchBackend
@@ -28,7 +29,7 @@ def inputs_of(
         "modulated": {"norm_vectors": source.vectors(source.statistics) * 1.1},
         "measured": {
             "anchor_statistics": source.statistics,
-            "anchor_weight": torch.full((1, source.mean.numel()), prior),
+            "anchor_weight": Mixing(torch.full((2, source.mean.numel()), prior), between=True).at(1.0),
         },
     }
     return {"image": image, **extra[form]}

@@ -252,7 +252,7 @@ def test_notes_say_what_a_bundle_cannot_tell(small_bundle: Bundle) -> None:
         ),
     )
     none = replace(small_bundle, manifest=manifest.model_copy(update={"norms": ()}))
-    assert notes_on(small_bundle, OPTIONS) == []
+    assert "does not know home" in notes_on(small_bundle, OPTIONS)[0]
     assert "export it again" in notes_on(older, OPTIONS)[0]
     assert "--opening 1 adapts" in notes_on(none, OPTIONS)[0]
     assert notes_on(older, replace(OPTIONS, opening=1.0)) == []

@@ -16,6 +16,7 @@ from ocl_edge.errors import UsageError
 from ocl_edge.method.guard import GuardLimits
 from ocl_edge.method.head import TrainableHead
 from ocl_edge.method.methods import ocl
+from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import JUMP, RunningStatistics, statistics_distance
 from ocl_edge.method.pixel_grid import PixelGrid
 from ocl_edge.method.settings import AdaptationDefaults
@@ -48,11 +49,10 @@ def test_measuring_every_frame_equals_the_measured_form(small_bundle: Bundle) ->
 
 
 def test_in_between_frames_use_the_running_average_of_measured_statistics(
-    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    small_bundle: Bundle,
 ) -> None:
-    # the noise of one frame is far from another's
-    monkeypatch.setattr("ocl_edge.method.norms.JUMP", math.inf)
     session = session_of(small_bundle, norm_every=3, tau_s=2.0)
+    session.norms.running.jump = math.inf  # the noise of one frame is far from another's
     measured = []
     backend_infer = session.segmenter.backbone.infer
 
@@ -89,7 +89,7 @@ def test_measuring_under_fed_back_vectors_stays_out(small_bundle: Bundle) -> Non
     def checked(statistics, now_s):  # type: ignore[no-untyped-def]
         anchor, weight = anchors[-1]
         assert torch.equal(anchor, session.norms.trained.statistics)
-        assert torch.allclose(weight, torch.tensor(0.8))
+        assert torch.allclose(weight[:2], torch.tensor(0.8))
         running_add(statistics, now_s)
 
     session.segmenter.backbone.infer, session.norms.running.add = recording, checked  # type: ignore[method-assign]
@@ -99,9 +99,10 @@ def test_measuring_under_fed_back_vectors_stays_out(small_bundle: Bundle) -> Non
     image = session.segmenter.preprocessor.single(random_image(0)).clone()
     once = backend_infer("measured", {"image": image, **session.norms.anchor})["statistics"].clone()
     looped = once
+    trained_alone = Mixing(torch.ones_like(once)).at(1.0)
     for _ in range(10):
-        mixed = session.norms.trained.mixed_with(looped, torch.zeros(1, 1))
-        under = {"image": image, "anchor_statistics": mixed, "anchor_weight": torch.ones_like(mixed[:1])}
+        mixed = session.norms.trained.mixed_with(looped, torch.zeros(3, 1))
+        under = {"image": image, "anchor_statistics": mixed, "anchor_weight": trained_alone}
         looped = backend_infer("measured", under)["statistics"].clone()
     assert not torch.allclose(once, looped, rtol=0.02)
 
@@ -220,9 +221,9 @@ def test_warming_up_leaves_the_time_of_the_last_measurement(small_bundle: Bundle
     assert session.norms.running.measured_at == 0.1
 
 
-def test_an_exported_state_stays_as_it_was(small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocl_edge.method.norms.JUMP", math.inf)
+def test_an_exported_state_stays_as_it_was(small_bundle: Bundle) -> None:
     session = session_of(small_bundle, norm_every=2)
+    session.norms.running.jump = math.inf
     session.predict(random_image(0), 0.0)
     tensors, _ = session.export_state()
     copies = {name: tensor.clone() for name, tensor in tensors.items()}

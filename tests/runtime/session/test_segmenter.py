@@ -8,6 +8,7 @@ import torch
 
 from ocl_edge.errors import FrameError
 from ocl_edge.method.home import FixedOpening
+from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import NormsAsTrained
 from ocl_edge.method.verdict import Reason
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
@@ -33,7 +34,7 @@ def openness(opening: float = 1.0) -> Openness:
     trained = NormsAsTrained(
         torch.zeros(3), *(torch.ones(3) for _ in range(2)), torch.zeros(3), torch.zeros(3)
     )
-    return Openness(trained, torch.full((1, 3), 0.5), FixedOpening(opening), None)
+    return Openness(trained, Mixing(torch.full((2, 3), 0.5)), FixedOpening(opening), None)
 
 
 def norm_vectors(norm_every: int = 1, limit: float = 1e9) -> NormVectors:

@@ -47,7 +47,7 @@ def test_backbone_and_head_compute_what_was_captured_bit_for_bit(small_bundle: B
         assert all(map(torch.equal, backbone(image), expected))
         assert torch.equal(head(*expected)[0], split.head(*expected)[0])
         statistics = torch.rand(2, small_bundle.manifest.norm_channels)
-        inputs = (image, statistics, torch.full((1, statistics.shape[1]), 0.7))
+        inputs = (image, statistics, torch.full((3, statistics.shape[1]), 0.7))
         measured = [build_form(module, "measured", 4)(*inputs) for module in (backbone, split.backbone)]
     assert list_norms(backbone) == list_norms(split.backbone)
     assert all(map(torch.equal, *measured))

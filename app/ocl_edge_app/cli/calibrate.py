@@ -1,0 +1,76 @@
+"""``ocl-edge calibrate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ocl_edge_app.cli.bundles import bundle_argument, open_bundle
+from ocl_edge_app.cli.options import (
+    backend_option,
+    command_line,
+    html_option,
+    json_option,
+    quiet_option,
+    threads_option,
+    use_threads,
+)
+
+EXAMPLES = """
+\b
+Examples:
+  ocl-edge calibrate bundle --frames frames/
+  ocl-edge calibrate bundle --frames frames/ --html home.html --json home.json
+"""
+
+
+@click.command(epilog=EXAMPLES, short_help="Measure what is home for a network, on unlabelled frames.")
+@bundle_argument
+@click.option(
+    "--frames",
+    "directory",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="20 to 200 images like those that the network was trained on; no labels. At least 5.",
+)
+@backend_option
+@threads_option
+@json_option
+@html_option
+@quiet_option
+def calibrate(
+    bundle: Path,
+    directory: Path,
+    backend: str,
+    threads: int | None,
+    json_path: str | None,
+    html_path: Path | None,
+) -> None:
+    """Measure on unlabelled frames what is home for the network of BUNDLE, and store it there.
+
+    At home masks stay the frozen network's. Home frames and corrupted copies of them give the weights of the
+    norms, channel by channel, the limits of what is learned from, and whether the head earns its place.
+    The bundle gets another identity; engines stay valid, saved states do not.
+    """
+    use_threads(threads)
+    from ocl_edge_app.cli.output import emit_json, stage_progress
+    from ocl_edge_app.cli.views import show_calibration
+    from ocl_edge_runtime.calibration.calibrate import calibrate_bundle
+    from ocl_edge_runtime.calibration.frames import find_frames
+
+    opened, frames = open_bundle(bundle), find_frames(directory)
+    with stage_progress("calibrate") as progress:
+        calibrated, found = calibrate_bundle(opened, frames, backend, threads, progress)
+    if json_path:
+        emit_json(json_path, {"bundle": str(bundle), "identity": calibrated.identity, **found.as_dict()})
+    if html_path:
+        from ocl_edge_app.report.calibration_report import calibration_page
+        from ocl_edge_app.report.page import write_page
+        from ocl_edge_app.report.what_ran import what_ran
+
+        ran = what_ran(command_line(), calibrated, {"frames": str(directory)})
+        write_page(calibration_page(calibrated, found, ran), html_path)
+    if json_path != "-":
+        show_calibration(calibrated, found)

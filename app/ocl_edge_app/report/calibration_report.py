@@ -1,0 +1,99 @@
+"""The report of ``ocl-edge calibrate``."""
+
+from __future__ import annotations
+
+from ocl_edge.bundle.reading import Bundle
+from ocl_edge.method.home import AWAY_FROM, HOME_UNTIL
+from ocl_edge.method.shares import FULLNESSES
+from ocl_edge_app.report.page import Block, Figure, Page, Section, Table, Text, Tile
+from ocl_edge_app.report.plots import DotRow, Dots
+from ocl_edge_app.report.what_ran import network_name
+from ocl_edge_runtime.calibration.calibrate import Calibration
+
+
+def calibration_page(bundle: Bundle, found: Calibration, ran: Section) -> Page:
+    """Home, its corrupted copies, and where adaptation opens.
+
+    Args:
+        bundle: that was calibrated.
+        found: in it.
+        ran: see `ocl_edge_app.report.what_ran`.
+    """
+    home = found.home
+    return Page(
+        f"Home of {network_name(bundle)}",
+        lead=f"{home.frames} unlabelled frames, and copies of some of them under {len(found.copies)} "
+        f"corruptions; {found.passes} passes of the network.",
+        tiles=[
+            Tile(
+                "yes" if home.at_home else "no",
+                "are these frames home",
+                f"distance {home.distance.median:.2f}",
+            ),
+            Tile(f"{_share(found.openings):.0f} %", "of the frames open adaptation"),
+            Tile(f"{_mean_gain(found):+.1f}", "mIoU, fitted weights", "on corrupted copies"),
+            Tile(head_in_words(found), "the head"),
+        ],
+        sections=[
+            Section("What to know", [Text(note) for note in found.notes]),
+            Section("Home and away", _distances(found)),
+            Section("What adaptation gains", [_gains(found)]),
+            ran,
+        ],
+    )
+
+
+def head_in_words(found: Calibration) -> str:
+    """Whether the head learns, in a word or two."""
+    head = found.home.head
+    if head is None:
+        return "not judged"
+    return f"rate {head.lr:g}" if head.lr else "stays as trained"
+
+
+def _share(openings: list[float]) -> float:
+    return 100 * sum(opening > 0 for opening in openings) / len(openings)
+
+
+def _mean_gain(found: Calibration) -> float:
+    if not found.home.fitted:
+        return 0.0
+    place = 1 + FULLNESSES.index(found.home.fullness)
+    return sum(values[place] - values[0] for values in found.agreement.values()) / len(found.agreement)
+
+
+def _distances(found: Calibration) -> list[Block]:
+    rows = [_row("home frames", list(zip(found.distances, found.openings, strict=True)))]
+    rows += [_row(name, copies) for name, copies in found.copies.items()]
+    dots = Dots(
+        "Distance from home, nearest, middle and farthest frame",
+        "distance",
+        ["middle", "nearest", "farthest"],
+        rows,
+    )
+    caption = (
+        f"Up to {HOME_UNTIL} a frame is at home, from {AWAY_FROM} on adaptation opens fully, as far as the "
+        "statistics of all norms agree. At the right edge: how far a session that is shut opens, on average."
+    )
+    return [Figure(dots, caption)]
+
+
+def _row(name: str, seen: list[tuple[float, float]]) -> DotRow:
+    distances = sorted(distance for distance, _ in seen)
+    opening = sum(opening for _, opening in seen) / len(seen)
+    middle = distances[len(distances) // 2]
+    return DotRow(name, [middle, distances[0], distances[-1]], f"opens {opening:.2f}")
+
+
+def _gains(found: Calibration) -> Table:
+    gains = found.home.head.gains if found.home.head else {}
+    rows = [
+        [name, *(f"{value:.1f}" for value in values), f"{gains[name]:+.1f}" if name in gains else None]
+        for name, values in found.agreement.items()
+    ]
+    return Table(
+        "mIoU wide open, against what the frozen network is sure of in the clean frame, %",
+        ["corruption", "default prior", *found.fitted_names, "head on top"],
+        rows,
+        note="The weights were fitted and the head learned on other frames under the same corruptions.",
+    )

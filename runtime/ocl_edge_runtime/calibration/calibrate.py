@@ -1,0 +1,289 @@
+"""What unlabelled home frames tell of a network: the whole of ``ocl-edge calibrate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ocl_edge.bundle.home import HomeTensors, statistics_of, store_home
+from ocl_edge.bundle.manifest import HeadRate, HomeSpec, Quantiles
+from ocl_edge.bundle.reading import Bundle, load_head
+from ocl_edge.errors import BundleError
+from ocl_edge.method import home
+from ocl_edge.method.head import TrainableHead
+from ocl_edge.method.methods import ocl
+from ocl_edge.method.mixing import Mixing
+from ocl_edge.method.norms import DEFAULT_PRIOR, statistics_distance
+from ocl_edge.method.shares import FULLNESSES
+from ocl_edge.network.preprocess import noise_view
+from ocl_edge.tensors import Tensor, require_torch, torch
+from ocl_edge_runtime.backends import open_backend
+from ocl_edge_runtime.calibration.copies import corrupted, fit_mixing, try_copies
+from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS, Pixels
+from ocl_edge_runtime.calibration.frames import GivenFrames, evenly_spaced
+from ocl_edge_runtime.calibration.head_rate import Corrupted, choose_rate, loss_grid
+from ocl_edge_runtime.calibration.measuring import UNKNOWN, Measurer
+
+MOST_FITTED, MOST_CHECKED, MOST_LESSONS, MOST_OPENED, MOST_LOSSES = 9, 4, 4, 40, 20
+"""Frames to fit the weights on, to check on, for the head to learn on, at every opening, for the loss."""
+NEARLY_ALL = 0.95
+"""Quantile of home's and of its copies' distances that limits are made of."""
+MARGIN = 1.1
+SMALLEST = 1e-3
+"""A distance that is divided by, or that is a limit, is no smaller."""
+LEAST_SURE = 0.01
+"""Share of the pixels that the network must be sure of, or its masks are no truth."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was found.
+
+    Attributes:
+        home: for the manifest.
+        tensors: channel by channel.
+        notes: in words, for the user.
+        distances: of the frames from home, as the sensing norms see it.
+        openings: how far each frame opens a session that is shut.
+        copies: corruption -> distance and opening of each copy, likewise.
+        agreement: corruption -> mIoU with the sure pixels of the clean frame, percent, wide open: with the
+            weights of the default prior, and at each fullness of the fitted ones.
+        passes: of the network.
+    """
+
+    home: HomeSpec
+    tensors: HomeTensors
+    notes: list[str]
+    distances: list[float]
+    openings: list[float]
+    copies: dict[str, list[tuple[float, float]]]
+    agreement: dict[str, tuple[float, ...]]
+    passes: int
+
+    @property
+    def fitted_names(self) -> list[str]:
+        """Of the columns of `agreement` after the first."""
+        columns = len(next(iter(self.agreement.values())))
+        return [f"fitted, {fullness:g}" for fullness in FULLNESSES[: columns - 1]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; all but the tensors."""
+        kept = ("notes", "distances", "openings", "copies", "agreement", "passes")
+        return {"home": self.home.model_dump(mode="json"), **{name: getattr(self, name) for name in kept}}
+
+
+def calibrate_bundle(
+    bundle: Bundle,
+    frames: GivenFrames,
+    backend: str = "auto",
+    threads: int | None = None,
+    progress: Progress = lambda _: None,
+) -> tuple[Bundle, Calibration]:
+    """Measure home, and store in the bundle what was found. The same frames find the same.
+
+    Args:
+        bundle: of the network.
+        frames: of its home, unlabelled.
+        backend: that runs it.
+        threads: for one operator of the backend.
+        progress: called with the name of each stage as it begins.
+
+    Raises:
+        BundleError: no norm of the network tells home from away; or the bundle cannot be written.
+        BackendError: the backend cannot run here.
+        FrameError: a frame cannot be read any more.
+        MissingExtraError: PyTorch is not installed.
+    """
+    require_torch("calibrate")
+    if not bundle.manifest.sensing_norms:
+        raise BundleError(
+            f"{bundle.path}: no norm of this network sees the image unmixed, so home frames tell nothing "
+            "of it; it stays frozen, as without calibration, and --opening 1 adapts always"
+        )
+    with open_backend(bundle, backend, threads).backend as opened:
+        found = _Stages(Measurer(bundle, opened), frames, progress).run()
+    progress("write bundle")
+    stored = store_home(bundle, found.home, found.tensors)
+    assert stored.manifest.home is not None
+    return stored, replace(found, home=stored.manifest.home)
+
+
+class _Stages:
+    """A calibration in progress: each stage uses what those before have found."""
+
+    def __init__(self, measurer: Measurer, frames: GivenFrames, progress: Progress) -> None:
+        self.measurer, self.frames, self.progress = measurer, frames, progress
+        self.manifest, self.trained = measurer.bundle.manifest, measurer.norms.statistics
+        self.line = Mixing.of_prior(measurer.channels, DEFAULT_PRIOR)
+        self.indices = list(range(len(frames)))
+        self.fit_on = evenly_spaced(self.indices[0::2], MOST_FITTED)
+        self.check_on = evenly_spaced(self.indices[1::2], MOST_CHECKED)
+        sensing = home.SensingNorms(self.trained, measurer.channels, self.manifest.sensing_norms)
+        self.distance_of = sensing.distance
+        self.clean: list[Tensor] = []
+        self.confidences: list[float] = []
+        self.losses: list[float] = []
+        self.truths: dict[int, Tensor] = {}
+
+    def run(self) -> Calibration:
+        self._see_the_frames()
+        self._fit_and_check()
+        quantiles, jump = self._measure_home() if self.at_home else (None, None)
+        head = self._try_the_head() if self.at_home and self.sure >= LEAST_SURE else None
+        spec = HomeSpec(
+            frames=len(self.frames),
+            at_home=self.at_home,
+            distance=quantiles_of(self.distances),
+            confidence=quantiles_of(self.confidences),
+            loss=quantiles_of(self.losses),
+            fullness=self.fullness,
+            home_distances=quantiles,
+            copies_distances=self._distances_of_copies() if self.at_home else None,
+            noise_distance=self._distances_of_noise(),
+            jump=jump,
+            head=head,
+        )
+        opens = self._opener(quantiles)
+        return Calibration(
+            spec,
+            HomeTensors(self.mixing.weights, *statistics_of(self.clean)),
+            [*self.frames.notes, *self._notes(spec)],
+            self.distances,
+            [opens(each) for each in self.clean],
+            {name: [(self.distance_of(s), opens(s)) for s in each.shut] for name, each in self.tried.items()},
+            {name: tuple(a.percent() for a in each.agreement) for name, each in self.tried.items()},
+            self.measurer.passes,
+        )
+
+    def _see_the_frames(self) -> None:
+        self.progress(f"{len(self.frames)} home frames")
+        measurer, for_the_loss = self.measurer, set(evenly_spaced(self.indices, MOST_LOSSES))
+        for index in self.indices:
+            frame = self.frames.read(index)
+            seen = measurer.measure(frame, self.line, 0.0)
+            self.clean.append(seen.statistics)
+            self.confidences.append(measurer.confidence(seen.features))
+            if index in self.check_on:
+                self.truths[index] = measurer.truth(seen.features)
+            if index in for_the_loss:
+                flip = measurer.measure(frame, self.line, 0.0, flipped=True)
+                views = measurer.logits(seen.features), measurer.logits(flip.features).flip(3)
+                self.losses.append(float(ocl(*views, self.manifest.adaptation)))
+        self.distances = [self.distance_of(each) for each in self.clean]
+        self.at_home = float(np.median(self.distances)) < home.HOME_UNTIL
+        self.sure = float(np.mean([float((t != UNKNOWN).float().mean()) for t in self.truths.values()]))
+
+    def _fit_and_check(self) -> None:
+        """Weights from some frames; kept if they beat the line on others."""
+        measurer, mixings = self.measurer, {0.0: self.line}
+        if self.manifest.weight_rows > 1:
+            self.progress(f"weights of the norms, on {len(self.fit_on)} frames and their corrupted copies")
+            clean = {index: self.clean[index] for index in self.fit_on}
+            fit = fit_mixing(measurer, self.frames, clean, self.line)
+            mixings |= {fullness: fit.mixing(fullness) for fullness in FULLNESSES}
+        self.progress(f"check on {len(self.check_on)} others")
+        self.tried = try_copies(measurer, self.frames, self.truths, list(mixings.values()))
+        of_mixing = zip(*([a.percent() for a in each.agreement] for each in self.tried.values()), strict=True)
+        best = int(np.argmax([sum(of_corruption) for of_corruption in of_mixing]))
+        self.taken = best if self.sure >= LEAST_SURE else 0
+        self.fullness = list(mixings)[self.taken]
+        self.mixing = mixings[self.fullness]
+
+    def _measure_home(self) -> tuple[tuple[float, float, float], float]:
+        """Home's distances at every opening, and what is a jump there."""
+        self.progress("home at every opening")
+        some = evenly_spaced(self.indices, MOST_OPENED)
+        shut = [self.clean[index] for index in some]
+        half, wide = (
+            [self.measurer.measure(self.frames.read(i), self.mixing, opening).statistics for i in some]
+            for opening in home.OPENINGS[1:]
+        )
+        distance_of = home.DistanceOfNorms(self.trained, self.measurer.channels)
+        first, second, third = (
+            max(float(np.quantile([distance_of(s) for s in seen], home.HOME_QUANTILE)), SMALLEST)
+            for seen in (shut, half, wide)
+        )
+        middle = torch.stack(wide).mean(0)
+        jump = MARGIN * float(np.quantile([statistics_distance(s, middle) for s in wide], NEARLY_ALL))
+        return (first, second, third), max(jump, SMALLEST)
+
+    def _try_the_head(self) -> HeadRate:
+        self.progress("the head, on corrupted copies")
+        return choose_rate(self.measurer.bundle, self._corrupted())
+
+    def _corrupted(self) -> Iterator[tuple[str, Corrupted]]:
+        """What the head is tried on; one corruption at a time, for the features of all are large."""
+        bundle = self.measurer.bundle
+        grid = loss_grid(TrainableHead(load_head(bundle), bundle.manifest.adaptation), bundle)
+        for name in CORRUPTIONS:
+            lessons, questions = [], []
+            for index in evenly_spaced(self.fit_on, MOST_LESSONS):
+                copy = corrupted(self.frames.read(index), name, (index,))
+                view, flip = (self._wide_open(copy, flipped) for flipped in (False, True))
+                pair = zip(grid.sample(view), grid.sample(flip, flip=True), strict=True)
+                lessons.append([torch.cat(views) for views in pair])
+            for index, truth in self.truths.items():
+                copy = corrupted(self.frames.read(index), name, (index,))
+                questions.append((self._wide_open(copy), truth))
+            yield name, Corrupted(lessons, questions)
+
+    def _wide_open(self, frame: Pixels, flipped: bool = False) -> list[Tensor]:
+        return self.measurer.measure(frame, self.mixing, 1.0, flipped).features
+
+    def _distances_of_copies(self) -> tuple[float, float]:
+        shut = [s for each in self.tried.values() for s in each.shut]
+        wide = [s for each in self.tried.values() for s in each.wide_open[self.taken]]
+        unmixed, wide_open = (
+            MARGIN * float(np.quantile([statistics_distance(s, self.trained) for s in seen], NEARLY_ALL))
+            for seen in (shut, wide)
+        )
+        return unmixed, wide_open
+
+    def _distances_of_noise(self) -> tuple[float, float]:
+        view = noise_view(self.manifest.input)
+        unmixed, wide_open = (
+            statistics_distance(self.measurer.measure_view(view, self.mixing, o).statistics, self.trained)
+            for o in (0.0, 1.0)
+        )
+        return unmixed, wide_open
+
+    def _opener(self, quantiles: tuple[float, float, float] | None) -> Callable[[Tensor], float]:
+        """How far statistics that were measured shut open a session."""
+        if quantiles is None:
+            return lambda seen: home.opening_at(self.distance_of(seen))
+        of_home = home.HomeDistances(self.trained, self.measurer.channels, quantiles)
+        return lambda seen: min(home.opening_at(self.distance_of(seen)), of_home.opening_at(seen, 0.0))
+
+    def _notes(self, spec: HomeSpec) -> Iterator[str]:
+        if not spec.at_home:
+            yield (
+                f"these frames are not the network's home: half are {spec.distance.median:.2f} away or more, "
+                f"home ends at {home.HOME_UNTIL}. They serve for the weights of the norms alone: what is "
+                "home, the limits and the head's rate stay as without calibration. Frames like those "
+                "that the network was trained on would tell more"
+            )
+        if self.manifest.weight_rows == 1:
+            yield (
+                "the bundle was converted from an older one, whose norms have one weight each: export the "
+                "checkpoint again to have them fitted"
+            )
+        elif self.sure < LEAST_SURE:
+            yield (
+                f"the network is sure of {100 * self.sure:.1f} % of the pixels of these frames: nothing can "
+                "be checked on them, so weights and the head's rate stay as without calibration"
+            )
+        elif not spec.fitted:
+            yield "fitted weights were no better than those of the default prior, which stay"
+        if spec.head is not None and spec.head.lr == 0:
+            yield "the head gains nothing on corrupted home frames: it stays as trained (--lr trains it)"
+
+
+def quantiles_of(values: Sequence[float]) -> Quantiles:
+    """10 %, 50 % and 90 % of some values."""
+    low, median, high = (float(v) for v in np.quantile(values, (0.1, 0.5, 0.9)))
+    return Quantiles(low=low, median=median, high=high)
