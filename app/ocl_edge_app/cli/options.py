@@ -223,10 +223,11 @@ def _without_secrets(words: list[str]) -> Iterator[str]:
     for before, word in zip(["", *words], words, strict=False):
         option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
         hides = SOURCE_OPTION in (before, option)
-        yield f"{option}{equals}{_harmless(value) if hides and value else without_secrets_of(value)}"
+        yield f"{option}{equals}{harmless(value) if hides and value else without_secrets_of(value)}"
 
 
-def _harmless(setting: str) -> str:
+def harmless(setting: str) -> str:
+    """A setting of FFmpeg's input, NAME=VALUE, without a value that may be a secret."""
     name = setting.partition("=")[0]
     return setting if name in HARMLESS else f"{name}={HIDDEN}"
 

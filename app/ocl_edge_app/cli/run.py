@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ocl_edge_app.cli.bundles import bundle_argument, open_bundle
+from ocl_edge_app.cli.config import ConfiguredCommand
 from ocl_edge_app.cli.options import (
     adaptation_options,
     backend_option,
@@ -41,10 +42,11 @@ Examples:
   ocl-edge run bundle --source 'drive/*.png' --mode frozen --views pair
   ocl-edge run bundle --source frames/ --mode paper --prior 0.7 --lr 0.05 --json -
   ocl-edge run bundle --source frames/ --fps 10 --html report.html --quiet
+  ocl-edge run --config drive.toml --limit 100
 """
 
 
-@click.command(epilog=EXAMPLES, short_help="Segment a stream and adapt to it.")
+@click.command(cls=ConfiguredCommand, epilog=EXAMPLES, short_help="Segment a stream and adapt to it.")
 @bundle_argument
 @click.option(
     "--source",
