@@ -173,6 +173,10 @@ def find_tests(words: Words) -> None:
         assert any(word in file.stem or word in file.read_text(encoding="utf-8") for file in files), word
 
 
+def run_program(words: Words) -> None:
+    subprocess.run(words, check=True, capture_output=True)
+
+
 def accept(words: Words) -> None:
     """The rule's pattern is the whole command."""
 
@@ -185,7 +189,7 @@ RULES = (
     ),
     Rule(r"^ocl-edge .*--backend (tensorrt|onnxruntime-)", parse_ocl_edge, "needs a GPU"),
     Rule(r"^ocl-edge demo\b", parse_ocl_edge, "takes minutes; tests/demo runs a short one"),
-    Rule(r"^ocl-edge run .*--source (/dev/video|rtsp:)", parse_ocl_edge, "needs a camera"),
+    Rule(r"^ocl-edge run .*--source (/dev/video|rtsp:|\d+ )", parse_ocl_edge, "needs a camera"),
     Rule(
         r"^ocl-edge (export deeplab|evaluate .*--dataset )",
         parse_ocl_edge,
@@ -193,6 +197,7 @@ RULES = (
     ),
     Rule(r"^ocl-edge export ", export),
     Rule(r"^ocl-edge ", run_ocl_edge),
+    Rule(r"^openssl (genpkey|pkey|pkeyutl) ", run_program),
     Rule(r"^python examples/minimal_loop", run_script),
     Rule(
         r"^python (bench/|scripts/|-m ocl_edge_app\.demo\.)", parse_script, "takes minutes, some need footage"

@@ -36,7 +36,7 @@ def found_in_sources() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for folder in FOLDERS:
         for file in (ROOT / folder).rglob("*.py"):
-            for match in RUNS_CODE.finditer(file.read_text()):
+            for match in RUNS_CODE.finditer(file.read_text(encoding="utf-8")):
                 found.setdefault(str(file.relative_to(ROOT)), set()).add(match[0])
     return found
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from ocl_edge_app.cli.options import json_option
+
 EXAMPLES = """
 \b
 Examples:
@@ -24,12 +26,17 @@ Examples:
     required=True,
     help="File of an Ed25519 private key: PEM, no passphrase.",
 )
-def sign(bundle: Path, key: Path) -> None:
+@json_option
+def sign(bundle: Path, key: Path, json_path: str | None) -> None:
     """Sign BUNDLE: its manifest, which holds the hash of every other file.
 
     Every file is compared with the manifest before. The signature lies beside it as manifest.json.sig.
     """
     from ocl_edge.bundle.reading import Bundle
-    from ocl_edge_app.cli.output import note
+    from ocl_edge_app.cli.output import emit_json, note
 
-    note(f"signed: {Bundle.open(bundle).sign(key)}")
+    opened = Bundle.open(bundle)
+    signature = opened.sign(key)
+    if json_path:
+        emit_json(json_path, {"identity": opened.identity, "signature": str(signature)})
+    note(f"signed: {signature}")

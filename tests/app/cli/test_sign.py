@@ -17,6 +17,8 @@ from ocl_edge.errors import SignatureError, UsageError
 from ocl_edge_app.cli import run
 from tests.doubles.images import random_image
 
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its keys with OpenSSL")
+
 
 def openssl(*words: str | Path) -> None:
     subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)

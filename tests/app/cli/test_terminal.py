@@ -167,7 +167,7 @@ def test_an_exception_that_nobody_expected_is_one_line(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert said.startswith(
-        "error: inspect, in ocl_edge_app.cli.inspect.inspect: ZeroDivisionError: divided by "
+        "error: inspect, in ocl_edge_app.cli.bundles.open_bundle: ZeroDivisionError: divided by "
     )
     assert "this is a fault of ocl-edge: please report it (--debug shows the rest)" in said
     assert "hunter2" not in said
