@@ -1,4 +1,4 @@
-# make setup | test | fuzz | test-fast | test-families | test-other | test-gpu | check | demo | demo-camvid | accuracy | home | bench | clean
+# make setup | test | fuzz | test-fast | test-families | test-lowest | test-pythons | test-other | test-gpu | check | demo | demo-camvid | accuracy | home | bench | clean
 PYTHON ?= python3
 DATA ?= ../shared/data
 VENV := .venv
@@ -9,11 +9,12 @@ FOOTAGE := $(DATA)/camvid/0001TP/images
 OUT ?= out
 MINUTES ?= 30
 PYTEST_OPTIONS ?=
+PYTHONS ?= python3.10 python3.12 python3.13
 # Tests side by side, each file in one process: its fixtures are made once.
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: setup test fuzz test-fast test-families test-other test-gpu check demo demo-camvid accuracy home bench clean
+.PHONY: setup test fuzz test-fast test-families test-lowest test-pythons test-other test-gpu check demo demo-camvid accuracy home bench clean
 
 setup: $(READY)
 
@@ -37,9 +38,20 @@ test-families:
 		segmentation-models-pytorch timm transformers
 	$(VENV)-families/bin/python -m pytest -m families tests/families $(PYTEST_OPTIONS)
 
+# The lowest versions that pyproject.toml allows, together. PyTorch's wheel brings several GB of CUDA.
+test-lowest:
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(PYTHON) scripts/lowest_versions.py > $(VENV)-lowest/constraints.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet -c $(VENV)-lowest/constraints.txt -e '.[test]'
+	$(VENV)-lowest/bin/python -m pytest -m 'not slow' $(PYTEST_OPTIONS)
+
 # Bundles and states of this machine in other systems' userlands. Needs root and debootstrap; see the script.
 test-other: setup
 	$(BIN)/python scripts/other_userland.py
+
+# The demo's bundle without PyTorch under other Pythons.
+test-pythons: setup
+	$(BIN)/python scripts/other_pythons.py $(PYTHONS)
 
 # Where there is a GPU and a TensorRT. In PYTHON's environment, because theirs (JetPack's) cannot be
 # installed into a venv: pip install -e '.[cpu]' pytest there first.
@@ -97,4 +109,4 @@ bench: setup
 	$(BIN)/python bench/faults.py --data $(DATA) --results $(OUT)/faults
 
 clean:
-	rm -rf $(VENV) $(VENV)-families $(OUT) dist .coverage .import_linter_cache .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-families $(VENV)-lowest $(OUT) dist .coverage .import_linter_cache .mypy_cache .ruff_cache .pytest_cache

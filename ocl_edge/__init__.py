@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["OclEdgeError", "__version__", "open"]
 
 
-def open(bundle: Path | str, **options: Any) -> Session:  # noqa: A001
+def open(bundle: Path | str, signed_by: Path | None = None, **options: Any) -> Session:  # noqa: A001
     """Open a bundle for use inside a program of your own, in realtime mode.
 
         with ocl_edge.open("bundle", period_s=0.1) as session:
@@ -25,12 +25,13 @@ def open(bundle: Path | str, **options: Any) -> Session:  # noqa: A001
 
     Args:
         bundle: directory from ``ocl-edge export``.
+        signed_by: file of a public key: refuse the bundle unless its owner signed it.
         **options: fields of `SessionOptions` (method, backend, prior, lr, restoration, seed,
             threads, head) and of `RealtimeOptions` (norm_every, adapt_every, period_s, update, tau_s, ...).
 
     Raises:
         UsageError: an option of neither.
-        BundleError: the bundle is missing, damaged or too new.
+        BundleError: the bundle is missing, damaged or too new; or not signed as it should be.
     """
     from dataclasses import fields
 
@@ -46,7 +47,7 @@ def open(bundle: Path | str, **options: Any) -> Session:  # noqa: A001
         raise UsageError(f"unknown options: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     chosen = {kind: {k: v for k, v in options.items() if k in names} for kind, names in groups.items()}
     return open_session(
-        Bundle.open(bundle),
+        Bundle.open(bundle, signed_by=signed_by),
         SessionOptions(**chosen[SessionOptions]),
         RealtimeOptions(**chosen[RealtimeOptions]),
     )

@@ -8,6 +8,7 @@
     ├── SplitError              the network cannot be cut into backbone, head and tail there
     ├── ParityError             an exported form differs from the network
     ├── BundleError             a bundle that is missing, damaged, tampered with or too new
+    │   └── SignatureError      a bundle that is not signed by whom it should be
     ├── BackendError            a backend cannot run here, or got wrong tensors
     │   └── NoValidEngineError  no compiled engine fits this device, or it is damaged
     ├── BuildError              an engine could not be compiled
@@ -64,6 +65,10 @@ class ParityError(OclEdgeError):
 
 
 class BundleError(OclEdgeError):
+    pass
+
+
+class SignatureError(BundleError):
     pass
 
 

@@ -31,7 +31,7 @@ class Metadata(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    arch: str | None = None
+    arch: str | None = Field(None, max_length=1000)
     input_size: tuple[Side, Side] | None = None
     classes: list[str] | None = Field(None, min_length=1, max_length=MOST_CLASSES)
     palette: list[tuple[Byte, Byte, Byte]] | None = Field(None, max_length=MOST_CLASSES)

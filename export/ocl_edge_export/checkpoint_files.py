@@ -105,10 +105,11 @@ def _members(path: Path) -> list[str]:
     if not _begins_as_archive(path):
         return []
     try:
-        archive = torch._C.PyTorchFileReader(str(path))
-        names: list[str] = archive.get_all_records()
-        sizes = _sizes_of(archive, names, path)
-    except (RuntimeError, zipfile.BadZipFile):  # PyTorch says what is wrong when it loads it
+        with path.open("rb") as file:
+            archive = torch._C.PyTorchFileReader(file)
+            names: list[str] = archive.get_all_records()
+            sizes = _sizes_of(archive, names, path)
+    except (OSError, RuntimeError, zipfile.BadZipFile):  # PyTorch says what is wrong when it loads it
         return []
     if len(names) > MOST_RECORDS:
         raise CheckpointError(f"{path} holds {len(names):,} records, expected at most {MOST_RECORDS:,}")

@@ -12,6 +12,7 @@ from ocl_edge.errors import UsageError
 from ocl_edge.given_files import parse_json, read_given
 
 MOST_BYTES = 16 << 20
+LONGEST_NAME = 200
 
 CITYSCAPES: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("road", (128, 64, 128)),
@@ -78,10 +79,16 @@ def name_classes(names: list[str], palette: Any) -> tuple[ClassSpec, ...]:
     """Classes with the palette's colours, or with evenly spread hues where there is none.
 
     Raises:
-        UsageError: a name occurs twice, or the palette has another length or is not made of RGB triples.
+        UsageError: a name occurs twice, or is no text of a line or so; the palette has another length or is
+            not made of RGB triples.
     """
-    if (name := repeated_name(names)) is not None:
-        raise UsageError(f"two classes are called {name!r}; every class needs a name of its own")
+    for index, name in enumerate(names):
+        if not 0 < len(name) <= LONGEST_NAME or not _is_unicode(name):
+            raise UsageError(
+                f"class {index} is called {name[:LONGEST_NAME]!r}, expected 1 to {LONGEST_NAME} characters"
+            )
+    if (twice := repeated_name(names)) is not None:
+        raise UsageError(f"two classes are called {twice!r}; every class needs a name of its own")
     if palette is None:
         palette = [
             [round(255 * c) for c in colorsys.hsv_to_rgb(i * 0.618 % 1, 0.65, 0.95)]
@@ -101,6 +108,10 @@ def repeated_name(names: Sequence[str]) -> str | None:
             return name
         seen.add(name)
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _is_colour(value: Any) -> bool:

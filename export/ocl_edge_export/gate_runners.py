@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ocl_edge.errors import MissingExtraError
+from ocl_edge.openvino_core import openvino_core
 
 Runner = Callable[[Path, Mapping[str, Tensor]], dict[str, Tensor]]
 """ONNX file of a form and its inputs -> its outputs by name."""
@@ -67,9 +68,7 @@ class OpenVinoRunner:
         """
         key = path, tuple(tensor.shape for tensor in inputs.values())
         if key != self._key:
-            import openvino
-
-            core = openvino.Core()
+            core = openvino_core()
             model = core.read_model(str(path))
             model.reshape({name: list(tensor.shape) for name, tensor in inputs.items()})
             properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}

@@ -12,7 +12,7 @@ from ocl_edge.plain_text import first_problem
 USUAL_MEAN = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
 USUAL_STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
 """ImageNet's; of one channel their mean."""
-USUAL_ORDER = {3: "RGB", 1: "GREY"}
+USUAL_COLOURS = {3: "rgb", 1: "grey"}
 
 Numbers = tuple[float, ...]
 
@@ -23,6 +23,7 @@ def describe_input(
     mean: Numbers | None,
     std: Numbers | None,
     colour: str | None,
+    resize: str,
     scale: int,
 ) -> InputSpec:
     """The network's input; what is None is the usual for its number of channels.
@@ -33,6 +34,7 @@ def describe_input(
         mean: of each channel, in the network's order and scale.
         std: likewise.
         colour: ``rgb``, ``bgr`` or ``grey``.
+        resize: ``stretch`` or ``letterbox``, as the network was trained.
         scale: what a white pixel is before mean and deviation, 1 or 255.
 
     Raises:
@@ -50,8 +52,8 @@ def describe_input(
         raise UsageError(
             f"the network takes {channels} channels: give --mean and --std, {channels} numbers each"
         )
-    order = colour.upper() if colour else USUAL_ORDER.get(channels, "ANY")
-    fields = {"height": size[0], "width": size[1], "colour_order": order, "scale": scale}
+    colours = colour or USUAL_COLOURS.get(channels, "any")
+    fields = {"height": size[0], "width": size[1], "colours": colours, "resize": resize, "scale": scale}
     try:
         return InputSpec.model_validate({**fields, "mean": mean, "std": std})
     except ValidationError as error:

@@ -25,6 +25,7 @@ from ocl_edge.network.forms import distinct_form, list_norms, trained_tensors
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec
+from ocl_edge.plain_text import plain
 from ocl_edge_export.capture import refuse_old_pytorch
 from ocl_edge_export.checkpoint import Checkpoint, LoadedNetwork, load_network
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
@@ -42,6 +43,9 @@ from ocl_edge_export.sample_images import noise_images, read_images
 from ocl_edge_export.sensing import which_norms_sense
 from ocl_edge_export.split import SplitNetwork, split_network
 from ocl_edge_export.taken_output import TakenOutput, take_output
+
+LONGEST_NOTE = 1000
+"""Characters of what a manifest says of a checkpoint, whose tensors may have names of any length."""
 
 DEFAULT_STAT_ROWS = 8
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
@@ -66,6 +70,7 @@ class ExportRequest:
         trust_pickle: load pickled modules.
         output: name or position of the output that is taken, where there are several.
         threshold: of a network with one channel: probability from which a pixel is foreground.
+        resize: ``stretch`` or ``letterbox``, as frames came to the network when it was trained.
         colour: ``rgb``, ``bgr``, or ``grey``; by default what the number of channels says.
         scale: what a white pixel becomes before mean and deviation, 1 or 255.
         weights_key: where in the checkpoint the weights lie; by default they are looked for.
@@ -86,6 +91,7 @@ class ExportRequest:
     output: str | None = None
     threshold: float = 0.5
     colour: str | None = None
+    resize: str = "stretch"
     scale: int | None = None
     weights_key: str | None = None
 
@@ -135,9 +141,9 @@ def export_bundle(
         head = check_programs(split, directory, images)
         progress("write bundle")
         checked: dict[str, Any] = {
-            "checkpoint_notes": loaded.notes,
+            "checkpoint_notes": [plain(note, LONGEST_NOTE) for note in loaded.notes],
             "output": taken.spec,
-            "unfit_backends": parity.pop("unfit"),
+            "unfit_backends": {name: plain(why, LONGEST_NOTE) for name, why in parity.pop("unfit").items()},
         }
         checked["adaptation"] = _adaptation(split, images)
         checked |= _head_graphs(split, head, directory, images, parity, checked["adaptation"])
@@ -192,6 +198,7 @@ def _input_of(request: ExportRequest, checkpoint: Checkpoint, loaded: LoadedNetw
         request.mean or known.mean,
         request.std or known.std,
         request.colour,
+        request.resize,
         request.scale or 1,
     )
 
@@ -275,8 +282,8 @@ def _manifest(
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in LIBRARIES},
         },
-        architecture=str(spec),
-        checkpoint=request.checkpoint.name,
+        architecture=plain(str(spec), LONGEST_NOTE),
+        checkpoint=plain(request.checkpoint.name),
         checkpoint_sha256=file_sha256(request.checkpoint),
         head_module=split.module,
         head_parameters=sum(p.numel() for p in split.head.parameters()),

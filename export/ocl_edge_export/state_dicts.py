@@ -55,7 +55,8 @@ def laid_out(content: Any) -> dict[str, Tensor]:
     What an optimiser keeps is left out.
 
     Raises:
-        CheckpointError: there are more than `MOST_TENSORS`: mappings that hold one another many times over.
+        CheckpointError: a tensor has no shape; or there are more than `MOST_TENSORS`: mappings that hold one
+            another many times over.
     """
     found: dict[str, Tensor] = {}
     visited = 0
@@ -65,6 +66,8 @@ def laid_out(content: Any) -> dict[str, Tensor]:
         if isinstance(value, nn.Module):
             value = value.state_dict()
         if isinstance(value, Tensor):
+            if value.is_nested:
+                raise CheckpointError(f"the tensor {prefix} is nested, expected one of a shape")
             found[prefix] = value
         elif isinstance(value, Mapping) and depth <= DEEPEST:
             visited += len(value)

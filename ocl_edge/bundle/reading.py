@@ -20,6 +20,7 @@ from ocl_edge.bundle.manifest import (
 )
 from ocl_edge.bundle.mistaken import instead_of_bundle, is_bundle
 from ocl_edge.bundle.onnx_check import check_graph
+from ocl_edge.bundle.signature import check_signature, sign_manifest
 from ocl_edge.errors import BundleError
 from ocl_edge.given_files import read_given, reason_of
 from ocl_edge.method.norms import NormsAsTrained
@@ -49,10 +50,17 @@ class Bundle:
     identity: str
 
     @classmethod
-    def open(cls, path: Path | str, verify: bool = True) -> Bundle:
+    def open(cls, path: Path | str, verify: bool = True, signed_by: Path | None = None) -> Bundle:
         """Read a bundle and verify the hash of every file.
 
+        Args:
+            path: its directory.
+            verify: compare every file with the manifest.
+            signed_by: file of a public key: the manifest must be signed by its owner, which is checked before
+                anything of it is believed.
+
         Raises:
+            SignatureError: it is not; see `ocl_edge.bundle.signature`.
             BundleError: missing, incomplete, changed (the file is named), or of a newer schema.
         """
         path = Path(path)
@@ -63,10 +71,23 @@ class Bundle:
                 raise BundleError(instead_of_bundle(path)) from error
             reason = reason_of(error) if isinstance(error, OSError) else error
             raise BundleError(f"{path / MANIFEST} cannot be read: {reason}") from error
+        if signed_by is not None:
+            check_signature(raw, path, signed_by)
         bundle = cls(path, read_manifest(raw, path), hashlib.sha256(raw).hexdigest())
         if verify:
             bundle.verify()
         return bundle
+
+    def sign(self, key: Path) -> Path:
+        """Sign the manifest, as it was read; see `sign_manifest`.
+
+        Returns:
+            The file of the signature.
+        """
+        raw = read_given(self.path / MANIFEST, MOST_MANIFEST_BYTES)
+        if hashlib.sha256(raw).hexdigest() != self.identity:
+            raise BundleError(f"{self.path / MANIFEST} changed while it was being signed")
+        return sign_manifest(raw, self.path, key)
 
     def verify(self) -> None:
         """Compare size and sha256 of every file with the manifest.

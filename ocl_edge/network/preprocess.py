@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ocl_edge.errors import FrameError
 from ocl_edge.images import MOST_PIXELS
+from ocl_edge.network.letterbox import mask_without_bars, with_bars
 from ocl_edge.network.sampling import SampledAxis
 from ocl_edge.tensors import Tensor, resize_bilinear, torch
 
@@ -22,7 +24,8 @@ Mean = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 Deviation = Annotated[float, Field(ge=1e-6, le=1000, allow_inf_nan=False)]
 
 
-ColourOrder = Literal["RGB", "BGR", "GREY", "ANY"]
+Colours = Literal["rgb", "bgr", "grey", "any"]
+Resize = Literal["stretch", "letterbox"]
 MOST_CHANNELS = 64
 LUMA = (0.299, 0.587, 0.114)
 """Of red, green and blue in a grey pixel, ITU-R BT.601."""
@@ -34,8 +37,10 @@ class InputSpec(BaseModel):
     Attributes:
         height: in pixels.
         width: in pixels.
-        colour_order: of the network's channels. ``GREY`` is one channel, made of RGB frames by
-            their luma (ITU-R BT.601); ``ANY`` is any other number of channels, taken as they come.
+        colours: the network's channels, in its order. ``grey`` is one channel, made of RGB frames by
+            their luma (ITU-R BT.601); ``any`` is any other number of channels, taken as they come.
+        colour_order: the same in earlier bundles, which named what was not kept to: nothing but RGB is read.
+        resize: ``stretch`` to the network's size, or ``letterbox``: with grey bars, see `letterbox`.
         scale: what a white pixel becomes before mean and deviation: 1 or 255.
         mean: of each channel, in the network's order and scale.
         std: likewise.
@@ -45,7 +50,9 @@ class InputSpec(BaseModel):
 
     height: Side
     width: Side
-    colour_order: ColourOrder = "RGB"
+    colours: Colours = "rgb"
+    colour_order: Literal["RGB"] = Field("RGB", exclude=True)
+    resize: Resize = "stretch"
     scale: Literal[1, 255] = 1
     mean: Annotated[tuple[Mean, ...], Field(min_length=1, max_length=MOST_CHANNELS)] = (0.485, 0.456, 0.406)
     std: Annotated[tuple[Deviation, ...], Field(min_length=1, max_length=MOST_CHANNELS)] = (
@@ -63,11 +70,9 @@ class InputSpec(BaseModel):
     def _numbers_for_each_channel(self) -> InputSpec:
         if len(self.mean) != len(self.std):
             raise ValueError(f"{len(self.mean)} means and {len(self.std)} standard deviations")
-        expected = {"RGB": 3, "BGR": 3, "GREY": 1}.get(self.colour_order, self.channels)
+        expected = {"rgb": 3, "bgr": 3, "grey": 1}.get(self.colours, self.channels)
         if self.channels != expected:
-            raise ValueError(
-                f"{self.colour_order} has {expected} channels, mean and std have {self.channels}"
-            )
+            raise ValueError(f"{self.colours} has {expected} channels, mean and std have {self.channels}")
         return self
 
     @property
@@ -128,6 +133,8 @@ class Preprocessor:
             FrameError: another dtype or shape, or an empty image.
         """
         check_image(image, self.spec.channels)
+        if self.spec.resize == "letterbox":
+            image = with_bars(image, self.size)
         reduced = image.shape[0] * image.shape[1] >= REDUCED * self.size[0] * self.size[1]
         if reduced and image.shape[2] == 3:
             pixels = self._sampled(image)
@@ -137,7 +144,7 @@ class Preprocessor:
             pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
             if pixels.shape[2:] != self.size:
                 pixels = resize_bilinear(pixels, self.size, align_corners=False)
-        if self.spec.colour_order == "BGR":
+        if self.spec.colours == "bgr":
             pixels = pixels.flip(1)
         elif self.spec.channels == 1 and pixels.shape[1] == 3:
             pixels = (pixels * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
@@ -162,6 +169,25 @@ class Preprocessor:
         """The view pair, image and horizontal flip: float32 [2, C, h, w]. Otherwise as `single`."""
         self._views[1:].copy_(self.single(image).flip(3))
         return self._views
+
+
+def mask_of_frame(
+    make: Callable[[int, int], NDArray[np.uint8]],
+    spec: InputSpec,
+    frame: tuple[int, int],
+    size: tuple[int, int],
+) -> NDArray[np.uint8]:
+    """The mask of a frame, uint8 [H, W], from one of all that the network saw.
+
+    Args:
+        make: gives the mask of the network's whole input, of any height and width.
+        spec: how the frame became that input.
+        frame: its height and width, in pixels.
+        size: of the wanted mask.
+    """
+    if spec.resize == "stretch":
+        return make(*size)
+    return mask_without_bars(make, frame, size, (spec.height, spec.width))
 
 
 def noise_view(spec: InputSpec) -> Tensor:

@@ -424,3 +424,10 @@ def test_numbers_that_the_network_s_type_cannot_hold_are_refused(
     torch.save({**state, name: state[name].double() * 1e200}, tmp_path / "large.pth")
     with pytest.raises(CheckpointError, match=rf"{name} holds infinite numbers, or such as torch.float32"):
         load_network(read_checkpoint(tmp_path / "large.pth"), SMALL_ARCH)
+
+
+def test_a_nested_tensor_is_refused_by_name(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+    torch.save({"state_dict": {**state, "more": nested}}, tmp_path / "nested.pth")
+    with pytest.raises(CheckpointError, match=r"the tensor state_dict.more is nested"):
+        read_checkpoint(tmp_path / "nested.pth")

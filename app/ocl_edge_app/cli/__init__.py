@@ -22,6 +22,7 @@ VERBS = {
     "profile": "Show where each millisecond of a frame goes.",
     "evaluate": "Measure what adaptation gains on labelled footage.",
     "inspect": "Print a bundle and verify every file.",
+    "sign": "Sign a bundle with a key of yours.",
     "convert": "Rewrite a bundle of an older ocl-edge for this one.",
     "doctor": "List what this machine can run, and why not the rest.",
 }

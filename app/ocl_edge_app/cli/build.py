@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ocl_edge.tensorrt.flavours import FLAVOURS
+from ocl_edge_app.cli.bundles import bundle_argument, open_bundle
 from ocl_edge_app.cli.export import parse_size
-from ocl_edge_app.cli.options import bundle_argument, json_option, label_classes_option, label_map_option
+from ocl_edge_app.cli.options import (
+    json_option,
+    label_classes_option,
+    label_map_option,
+)
 
 if TYPE_CHECKING:
     from ocl_edge.bundle.reading import Bundle
@@ -148,13 +153,12 @@ def build(
 
     Valid engines that were built here are kept. With --trust-engines nothing is built.
     """
-    from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.output import emit_json, note, stage_progress
     from ocl_edge_export.engines.build import build_engines, plan_build
     from ocl_edge_export.engines.request import BuildRequest
 
     request = BuildRequest(**asked)
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     _check_size(opened, input_size)
     if trust_engines:
         _trust_engines(opened)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from ocl_edge_app.cli.bundles import bundle_argument, open_bundle
 from ocl_edge_app.cli.options import (
     backend_option,
-    bundle_argument,
     command_line,
     html_option,
     json_option,
@@ -55,13 +55,12 @@ def calibrate(
     The bundle gets another identity; engines stay valid, saved states do not.
     """
     use_threads(threads)
-    from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.output import emit_json, stage_progress
     from ocl_edge_app.cli.views import show_calibration
     from ocl_edge_runtime.calibration.calibrate import calibrate_bundle
     from ocl_edge_runtime.calibration.frames import find_frames
 
-    opened, frames = Bundle.open(bundle), find_frames(directory)
+    opened, frames = open_bundle(bundle), find_frames(directory)
     with stage_progress("calibrate") as progress:
         calibrated, found = calibrate_bundle(opened, frames, backend, threads, progress)
     if json_path:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ocl_edge_app.cli.bundles import bundle_argument, open_bundle
 from ocl_edge_app.cli.options import (
     SEEDS,
     FiniteRange,
     backend_option,
-    bundle_argument,
     html_option,
     label_classes_option,
     label_map_option,
@@ -141,7 +141,6 @@ def evaluate(
     html_path: Path | None,
 ) -> None:
     """Run methods over labelled frames and compare them. Each mask is scored before its own update."""
-    from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.evaluate_output import announce, once_a_file, show, write_html
     from ocl_edge_app.cli.options import opening_or_auto, use_threads
     from ocl_edge_app.cli.output import emit_json, note
@@ -154,7 +153,7 @@ def evaluate(
     use_threads(threads)
     streams = [parse_corruption(text) for text in corruptions or ("clean",)]
     labelled = LabelledFrames.find(frames, labels, limit)
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     space = read_label_space(opened.manifest, label_map, label_classes)
     palette = read_label_palette(opened.manifest, space, label_classes) if html_path else []
     if (doubt := labelled.doubt(space)) is not None:

@@ -107,6 +107,13 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     help="Order of the network's channels. Default: RGB; grey for one channel.",
 )
 @click.option(
+    "--resize",
+    type=click.Choice(["stretch", "letterbox"]),
+    default="stretch",
+    show_default=True,
+    help="How frames get the input size, as in training: stretched, or whole between grey bars.",
+)
+@click.option(
     "--scale",
     type=click.Choice(["1", "255"]),
     callback=parse_scale,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ocl_edge_app.cli.options import bundle_argument, json_option
+from ocl_edge_app.cli.bundles import bundle_argument, open_bundle
+from ocl_edge_app.cli.options import json_option
 
 EXAMPLES = """
 \b
@@ -21,11 +22,10 @@ Examples:
 @json_option
 def inspect(bundle: Path, json_path: str | None) -> None:
     """Print the contents of BUNDLE and compare every file's sha256 with the manifest."""
-    from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.output import emit_json
     from ocl_edge_app.cli.views import show_bundle
 
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     if json_path:
         emit_json(json_path, {"identity": opened.identity, **opened.manifest.model_dump(mode="json")})
     if json_path != "-":

@@ -128,7 +128,6 @@ label_classes_option = click.option(
     type=click.Path(path_type=Path),
     help="JSON with the labels' 'classes' and 'ignore_index'. Default: the network's classes, and 255.",
 )
-bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
 
 def _refuse_early(path: Path) -> None:

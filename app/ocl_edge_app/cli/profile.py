@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from ocl_edge_app.cli.bundles import bundle_argument, open_bundle
 from ocl_edge_app.cli.options import (
     FiniteRange,
     OpeningType,
     adaptation_options,
     backend_option,
-    bundle_argument,
     head_option,
     html_option,
     json_option,
@@ -153,7 +153,6 @@ def profile(
     from contextlib import ExitStack
     from itertools import islice
 
-    from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.options import use_threads
     from ocl_edge_app.cli.output import emit_json, frame_progress
     from ocl_edge_app.cli.profile_output import show
@@ -164,7 +163,7 @@ def profile(
 
     pace = _pace(source, opening, fps, deadline_ms)
     use_threads(threads)
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     frozen = SessionOptions("frozen", None, backend, threads=threads, head=head, mask_size=mask_size)
     adapting = SessionOptions(
         "ocl-head", None, backend, prior, lr, restoration, seed, threads, head=head, mask_size=mask_size

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from ocl_edge_app.cli.bundles import bundle_argument, open_bundle
 from ocl_edge_app.cli.options import (
     adaptation_options,
     backend_option,
-    bundle_argument,
     head_option,
     html_option,
     json_option,
@@ -144,7 +144,6 @@ def run(
     Unreadable frames are reported, counted and skipped. If a camera or stream fails, the run saves what
     it learned, prints its summary and exits with 1.
     """
-    from ocl_edge.bundle.reading import Bundle
     from ocl_edge.errors import SourceError
     from ocl_edge_app.cli import run_hooks as hooks
     from ocl_edge_app.cli import run_summary as summary
@@ -162,7 +161,7 @@ def run(
     _check(mode, method, state, resume, update, record_schedule, replay_schedule, fps)
     recorder = hooks.recorder(html_path)
     tape = Tape.read(replay_schedule) if replay_schedule else None
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     name = "frozen" if mode == "frozen" else method or "ocl-head"
     chosen = SourceOptions(limit, fps, source_timeout, reconnect, source_options)
     with ExitStack() as everything:

@@ -24,7 +24,7 @@ def show_bundle(bundle: Bundle) -> None:
         {
             "identity": bundle.identity,
             "network": f"{manifest.architecture} from {manifest.checkpoint}",
-            "input": f"{manifest.input.height}x{manifest.input.width} {manifest.input.colour_order}",
+            "input": f"{manifest.input.height}x{manifest.input.width} {manifest.input.colours}",
             "features": " + ".join("x".join(map(str, shape)) for shape in manifest.features),
             "head": manifest.head_module,
             "logits": "x".join(map(str, manifest.logits)),

@@ -18,6 +18,7 @@ from ocl_edge.errors import ParityError, UsageError
 from ocl_edge.images import read_class_map
 from ocl_edge.network.form_names import FormName
 from ocl_edge.network.form_tensors import features_among
+from ocl_edge.network.preprocess import mask_of_frame
 from ocl_edge.scoring.labels import LabelSpace, read_label_space
 from ocl_edge.tensorrt.key import Precision
 from ocl_edge_export.form_inputs import inputs_of_form
@@ -126,13 +127,15 @@ class MaskMaker:
 
     def __init__(self, bundle: Bundle) -> None:
         self._head, self._tail = load_head(bundle), load_tail(bundle)
+        self._frame = bundle.manifest.input
 
     def features(self, outputs: dict[str, Tensor]) -> list[Tensor]:
         return features_among(outputs)
 
     @torch.no_grad()
     def mask(self, features: list[Tensor], height: int, width: int) -> Mask:
-        return self._tail.mask(self._head(*features)[0], height, width)
+        logits, size = self._head(*features)[0], (height, width)
+        return mask_of_frame(lambda *sides: self._tail.mask(logits, *sides), self._frame, size, size)
 
 
 def read_labels(labels: Path, images: Path, space: LabelSpace, at_most: int) -> list[Mask]:

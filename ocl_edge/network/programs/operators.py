@@ -15,12 +15,12 @@ import torch
 
 CONVOLUTIONS_AND_PRODUCTS = """
     conv1d.default conv2d.default conv2d.padding conv_transpose2d.input convolution.default linear.default
-    matmul.default mm.default bmm.default addmm.default baddbmm.default einsum.default
-    scaled_dot_product_attention.default
+    matmul.default mm.default mv.default dot.default vdot.default bmm.default addmm.default
+    baddbmm.default einsum.default scaled_dot_product_attention.default
 """
 NORMALISATION = """
     batch_norm.default group_norm.default layer_norm.default instance_norm.default rms_norm.default
-    linalg_vector_norm.default norm.ScalarOpt_dim
+    linalg_vector_norm.default norm.ScalarOpt_dim _weight_norm.default cosine_similarity.default
 """
 ACTIVATIONS = """
     relu.default relu_.default relu6.default relu6_.default prelu.default leaky_relu.default

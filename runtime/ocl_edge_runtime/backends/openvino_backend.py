@@ -6,13 +6,13 @@ processor can, which moves features by some percent of their range.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
 from ocl_edge.network.form_names import GraphName
+from ocl_edge.openvino_core import openvino_core, without_telemetry
 from ocl_edge.tensorrt.key import Precision, precision_of
 from ocl_edge.tensors import Tensor
 from ocl_edge.user_cache import writable_place
@@ -52,7 +52,7 @@ class OpenVinoBackend(HostBackend):
     ) -> None:
         self._library = import_openvino()
         self._precision: Precision = precision or "fp32"
-        self._core = self._library.Core()
+        self._core = openvino_core()
         if self._precision == "bf16" and "BF16" not in self._core.get_property(
             DEVICE, "OPTIMIZATION_CAPABILITIES"
         ):
@@ -84,12 +84,12 @@ class OpenVinoBackend(HostBackend):
 
 
 def import_openvino() -> Any:
-    """The library, without what reports to its makers, from a process of its own, each model that is read.
+    """The library, see `without_telemetry`.
 
     Raises:
         MissingExtraError, BackendError: as `import_library`.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    without_telemetry()
     return import_library("openvino", "openvino")
 
 

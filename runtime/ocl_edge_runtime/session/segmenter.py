@@ -14,7 +14,7 @@ from ocl_edge.method.step import views_for_the_tail
 from ocl_edge.method.verdict import Verdict
 from ocl_edge.network.form_names import FormName
 from ocl_edge.network.form_tensors import features_among
-from ocl_edge.network.preprocess import Preprocessor
+from ocl_edge.network.preprocess import Preprocessor, mask_of_frame
 from ocl_edge.network.tail import Tail
 from ocl_edge.tensors import Tensor, torch
 from ocl_edge.timings import Stopwatch
@@ -118,7 +118,13 @@ class Segmenter:
         of_probabilities = self.tail.of_probabilities
         averaged = views_for_the_tail(logits, of_probabilities) if self._pair else logits.detach()
         self.watch.lap("head")
-        mask = self.tail.mask(averaged, *(self._mask_size or image.shape[:2]))
+        frame = (image.shape[0], image.shape[1])
+        mask = mask_of_frame(
+            lambda *size: self.tail.mask(averaged, *size),
+            self.preprocessor.spec,
+            frame,
+            self._mask_size or frame,
+        )
         self.watch.lap("tail")
         distance = openness.distance if openness else None
         return Seen(mask, views, features, logits, anchor, opening, distance, arrived_at, unfit)

@@ -37,7 +37,7 @@ def test_preprocessing_equals_the_plain_formula(size: tuple[int, int]) -> None:
 def test_bgr_and_255_are_what_caffe_wants() -> None:
     """Order, then mean and deviation in that order and range."""
     spec = InputSpec(
-        height=40, width=50, colour_order="BGR", scale=255, mean=(104.0, 117.0, 123.0), std=(1.0, 2.0, 4.0)
+        height=40, width=50, colours="bgr", scale=255, mean=(104.0, 117.0, 123.0), std=(1.0, 2.0, 4.0)
     )
     image = random_image(3, 40, 50)
     ours = Preprocessor(spec).single(image)[0]
@@ -47,7 +47,7 @@ def test_bgr_and_255_are_what_caffe_wants() -> None:
 
 
 def test_grey_is_the_luma_of_rgb_and_any_other_number_of_channels_is_taken_as_it_comes() -> None:
-    grey = InputSpec(height=40, width=50, colour_order="GREY", mean=(0.4,), std=(0.2,))
+    grey = InputSpec(height=40, width=50, colours="grey", mean=(0.4,), std=(0.2,))
     image = random_image(4, 40, 50)
     luma = image.astype(np.float64) @ [0.299, 0.587, 0.114]
     expected = (luma / 255 - 0.4) / 0.2
@@ -55,7 +55,7 @@ def test_grey_is_the_luma_of_rgb_and_any_other_number_of_channels_is_taken_as_it
     thermal = image[:, :, :1].copy()
     expected = (thermal[:, :, 0] / 255 - 0.4) / 0.2
     assert np.allclose(Preprocessor(grey).single(thermal)[0, 0].numpy(), expected, atol=1e-4)
-    four = InputSpec(height=40, width=50, colour_order="ANY", mean=(0.5,) * 4, std=(0.25,) * 4)
+    four = InputSpec(height=40, width=50, colours="any", mean=(0.5,) * 4, std=(0.25,) * 4)
     depth = np.concatenate((image, thermal), 2)
     pair = Preprocessor(four).pair(depth)
     assert np.allclose(pair[0].permute(1, 2, 0).numpy(), (depth / 255 - 0.5) / 0.25, atol=1e-4)
@@ -65,7 +65,7 @@ def test_grey_is_the_luma_of_rgb_and_any_other_number_of_channels_is_taken_as_it
 
 
 def test_numbers_must_fit_the_channels() -> None:
-    for wrong in ({"mean": (0.5,)}, {"colour_order": "BGR", "mean": (0.5,), "std": (0.5,)}, {"scale": 2}):
+    for wrong in ({"mean": (0.5,)}, {"colours": "bgr", "mean": (0.5,), "std": (0.5,)}, {"scale": 2}):
         with pytest.raises(ValueError, match=r"means|channels|1 or 255"):
             InputSpec.model_validate({"height": 4, "width": 4, **wrong})
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, MissingExtraError, UsageError
+from ocl_edge.openvino_core import openvino_core
 from ocl_edge_runtime.backends import open_backend, usable_backends
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
@@ -103,9 +105,7 @@ def test_auto_never_computes_in_another_precision(small_bundle: Bundle) -> None:
 
 
 def test_openvino_computes_in_bf16_only_where_it_is_asked_to(small_bundle: Bundle) -> None:
-    import openvino
-
-    can = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    can = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if not can:
         with pytest.raises(BackendError, match="no bf16 instructions"):
             OpenVinoBackend(small_bundle, 1, "bf16")
@@ -187,3 +187,28 @@ def test_sampled_rows_change_the_statistics(small_bundle: Bundle, sampled_bundle
     all_rows = TorchBackend(small_bundle).infer("measured", inputs)["statistics"]
     some_rows = TorchBackend(sampled_bundle).infer("measured", inputs)["statistics"]
     assert not torch.allclose(all_rows, some_rows, atol=1e-3)
+
+
+def test_a_signal_after_a_backend_was_closed_elsewhere_is_harmless(small_bundle: Bundle) -> None:
+    """OpenVINO's plugin would leave the thread that made it without its stack for signals."""
+    code = f"""
+import os, signal, threading, torch
+from ocl_edge.bundle.reading import Bundle
+from ocl_edge_runtime.backends import open_backend
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+bundle = Bundle.open({str(small_bundle.path)!r})
+backends = [open_backend(bundle, "openvino").backend for _ in range(2)]
+size = bundle.manifest.input
+for backend in backends:
+    backend.infer("plain", {{"image": torch.zeros(1, 3, size.height, size.width)}})
+del backend
+def let_go():
+    while backends:
+        backends.pop().close()
+thread = threading.Thread(target=let_go)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

@@ -51,6 +51,10 @@ def test_a_session_that_fell_back_to_the_cpu_is_refused(
         backend._check_session(cpu_session(small_bundle), "plain")
 
 
+@pytest.mark.skipif(
+    not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"),
+    reason="this ONNX Runtime cannot tell where an operator runs",
+)
 def test_convolutions_on_the_cpu_are_refused(
     backend: OnnxRuntimeGpuBackend, small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
