@@ -65,6 +65,7 @@ def furnish(directory: Path) -> None:
     names = {"classes": [f"class_{index}" for index in range(CLASSES)], "ignore_index": 255}
     (directory / "classes.json").write_text(json.dumps(names))
     (directory / "map.json").write_text(json.dumps(list(range(CLASSES))))
+    (directory / "drive.toml").write_text('bundle = "bundle"\nsource = "frames"\n')
     _write_checkpoint(directory)
     unpack_old(directory)
 
