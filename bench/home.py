@@ -63,7 +63,6 @@ ROWS = {
     "ocl-head, opening 1": replace(ADAPTING, opening=1.0),
     "ocl-head, auto": ADAPTING,
     "norm, opening 1, calibrated": replace(NORM, opening=1.0),
-    "norm, auto, calibrated": NORM,
     "ocl-head, auto, calibrated": ADAPTING,
 }
 CALIBRATED = [row for row in ROWS if row.endswith("calibrated")]

@@ -104,13 +104,16 @@ def _members(path: Path) -> list[str]:
     """
     if not _begins_as_archive(path):
         return []
-    try:
-        with path.open("rb") as file:
+    with path.open("rb") as file:
+        try:
             archive = torch._C.PyTorchFileReader(file)
+        except (OSError, RuntimeError):  # PyTorch says what is wrong when it loads it
+            return []
+        try:
             names: list[str] = archive.get_all_records()
             sizes = _sizes_of(archive, names, path)
-    except (OSError, RuntimeError, zipfile.BadZipFile):  # PyTorch says what is wrong when it loads it
-        return []
+        except (RuntimeError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+            raise CheckpointError(f"{path} is damaged: {_first_line(error)}") from error
     if len(names) > MOST_RECORDS:
         raise CheckpointError(f"{path} holds {len(names):,} records, expected at most {MOST_RECORDS:,}")
     most = max(LEAST_BOUND_BYTES, MOST_EXPANSION * path.stat().st_size)

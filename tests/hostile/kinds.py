@@ -8,6 +8,7 @@ import json
 import random
 import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -98,13 +99,33 @@ class Videos(Kind):
             pass
 
 
+ODD_TENSORS: tuple[Callable[[torch.Tensor], object], ...] = (
+    torch.Tensor.double,
+    torch.Tensor.half,
+    torch.Tensor.bool,
+    lambda tensor: tensor.to(torch.complex64),
+    lambda tensor: tensor.to_sparse(),
+    lambda tensor: tensor.to("meta"),
+    lambda tensor: tensor.flatten()[:1],
+    lambda tensor: tensor.flatten()[:1].expand(1 << 20, 1 << 20),
+    lambda tensor: tensor.double() * 1e300,
+    lambda tensor: tensor.float() * float("nan"),
+    lambda tensor: tensor.tolist(),
+    lambda tensor: {"weight": tensor},
+    lambda tensor: [tensor] * 1000,
+    lambda _: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+    lambda _: torch.quantize_per_tensor(torch.zeros(2, 2), 0.1, 0, torch.qint8),
+)
+
+
 class Checkpoints(Kind):
-    """Archives of PyTorch, and safetensors."""
+    """Archives of PyTorch, and safetensors: by their bytes, and whole ones of odd contents."""
 
     def __init__(self, place: Path, bundle: Path) -> None:
         super().__init__(place, bundle)
         state = small_network.trained().state_dict()
-        metadata = {"arch": "demo:classes=5,width=4", "input_size": (48, 64), "classes": list("abcde")}
+        metadata = {"arch": "demo:classes=5,width=4", "input_size": [48, 64], "classes": list("abcde")}
+        self.state, self.metadata = state, metadata
         self.good = []
         for content, legacy in (
             (state, False),
@@ -116,7 +137,18 @@ class Checkpoints(Kind):
             self.good.append(stream.getvalue())
 
     def make(self, rng: random.Random) -> bytes:
-        return mutate_bytes(rng.choice(self.good), rng)
+        if rng.randrange(2):
+            return mutate_bytes(rng.choice(self.good), rng)
+        state: dict[str, object] = dict(self.state)
+        for _ in range(rng.choice((0, 1, 2))):
+            name = rng.choice(list(self.state))
+            state[rng.choice((name, "x", "\udcff\x1b"))] = rng.choice(ODD_TENSORS)(self.state[name])
+        content = {"state_dict": state, "ocl_edge": mutate_json(self.metadata, rng)}
+        for _ in range(rng.choice((0, 0, 1, 5))):
+            content = {str(index): content for index in range(rng.choice((1, 2, 100)))}
+        stream = io.BytesIO()
+        torch.save(content, stream, _use_new_zipfile_serialization=bool(rng.randrange(4)))
+        return stream.getvalue()
 
     def read(self, content: bytes) -> None:
         file = self.place / "model.pth"

@@ -52,10 +52,11 @@ def calibrate(
 
     At home masks stay the frozen network's. Home frames and corrupted copies of them give the weights of the
     norms, channel by channel, the limits of what is learned from, and whether the head earns its place.
-    The bundle gets another identity; engines stay valid, saved states do not.
+    The bundle gets another identity: engines stay valid, saved states and signatures do not.
     """
     use_threads(threads)
-    from ocl_edge_app.cli.output import emit_json, stage_progress
+    from ocl_edge.bundle.signature import SIGNATURE
+    from ocl_edge_app.cli.output import emit_json, note, stage_progress
     from ocl_edge_app.cli.views import show_calibration
     from ocl_edge_runtime.calibration.calibrate import calibrate_bundle
     from ocl_edge_runtime.calibration.frames import find_frames
@@ -63,6 +64,8 @@ def calibrate(
     opened, frames = open_bundle(bundle), find_frames(directory)
     with stage_progress("calibrate") as progress:
         calibrated, found = calibrate_bundle(opened, frames, backend, threads, progress)
+    if (bundle / SIGNATURE).exists():
+        note("the signature is that of the bundle before: ocl-edge sign makes the new one")
     if json_path:
         emit_json(json_path, {"bundle": str(bundle), "identity": calibrated.identity, **found.as_dict()})
     if html_path:

@@ -154,6 +154,7 @@ def run(
     from ocl_edge_app.cli.output import emit_json, frame_progress, note
     from ocl_edge_runtime.loop import run_stream
     from ocl_edge_runtime.records.tape import Tape
+    from ocl_edge_runtime.service import Service
     from ocl_edge_runtime.session.opening import open_session
     from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
     from ocl_edge_runtime.session.setup import notes_on
@@ -204,7 +205,9 @@ def run(
             records = running.enter_context(hooks.records(session, journal, state, save_every, resume))
             taped = running.enter_context(hooks.taped(session, record_schedule, tape))
             progress = running.enter_context(frame_progress(frames.total))
-            each = hooks.each_frame(records, taped, progress, recorder)
+            service = running.enter_context(Service())
+            each = hooks.each_frame(records, taped, progress, recorder, service)
+            service.ready()
             report = run_stream(session, frames, outlets, each, deadline_s, records.settled)
         if json_path:
             emit_json(json_path, {**session.facts(), **report.as_dict()})

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ocl_edge_app.report.recorder import RunRecorder
     from ocl_edge_runtime.records.run_records import RunRecords
     from ocl_edge_runtime.records.tape import Tape
+    from ocl_edge_runtime.service import Service
     from ocl_edge_runtime.session.frames import Frame, FrameResult
     from ocl_edge_runtime.session.options import OpeningKind
     from ocl_edge_runtime.session.session import Session
@@ -121,14 +122,20 @@ def each_frame(
     taped: Callable[[Frame, FrameResult], None],
     progress: Callable[[str], None],
     recorder: RunRecorder | None,
+    service: Service,
 ) -> Callable[[Frame, FrameResult], None]:
     from ocl_edge.timings import mask_latency_ms
 
+    frames = 0
+
     def each(frame: Frame, result: FrameResult) -> None:
+        nonlocal frames
         records.after_frame(frame, result)
         taped(frame, result)
         if recorder:
             recorder.frame(frame, result)
+        frames += 1
+        service.alive(frames)
         progress(f"{mask_latency_ms(result.timings_ms):.0f} ms")
 
     return each

@@ -22,9 +22,15 @@ MUCH_IGNORED = 0.05
 
 @dataclass(frozen=True)
 class LabelledFrames:
-    """Pairs of image and label files, in order of name."""
+    """Pairs of image and label files, in order.
+
+    Attributes:
+        pairs: of files.
+        recoding: class of each value of the label files; None: they are the classes.
+    """
 
     pairs: tuple[tuple[Path, Path], ...]
+    recoding: tuple[int, ...] | None = None
 
     @classmethod
     def find(cls, frames: str, labels: Path, limit: int | None = None) -> LabelledFrames:
@@ -58,7 +64,7 @@ class LabelledFrames:
         step = -(-len(self.pairs) // LABELS_LOOKED_AT)
         for _, file in self.pairs[::step]:
             with contextlib.suppress(UsageError):  # said when its frame comes
-                values += np.bincount(read_class_map(file).ravel(), minlength=256)
+                values += np.bincount(self._labels(file).ravel(), minlength=256)
         ignored = values[space.ignore] / max(1, values.sum()) if 0 <= space.ignore < 256 else 0.0
         unseen = [name for index, name in enumerate(space.names) if not values[index]]
         if ignored < MUCH_IGNORED or not unseen or values[: len(space.names)].astype(bool).sum() > 1:
@@ -77,10 +83,14 @@ class LabelledFrames:
             FrameError: the image cannot be decoded.
         """
         file, label_file = self.pairs[index]
-        image, labels = read_image(file), read_class_map(label_file)
+        image, labels = read_image(file), self._labels(label_file)
         if labels.shape != image.shape[:2]:
             raise UsageError(
                 f"{label_file} is {labels.shape[1]}x{labels.shape[0]}, "
                 f"its frame {image.shape[1]}x{image.shape[0]}"
             )
         return image, labels
+
+    def _labels(self, file: Path) -> NDArray[np.uint8]:
+        labels = read_class_map(file)
+        return labels if self.recoding is None else np.array(self.recoding, np.uint8)[labels]

@@ -34,6 +34,8 @@ NEARLY_ALL = 0.95
 MARGIN = 1.1
 SMALLEST = 1e-3
 """A distance that is divided by, or that is a limit, is no smaller."""
+LEAST_GAIN = 1.0
+"""Points of mIoU on copies that fitted weights must gain over those of the default prior."""
 LEAST_SURE = 0.01
 """Share of the pixels that the network must be sure of, or its masks are no truth."""
 
@@ -189,8 +191,10 @@ class _Stages:
         self.progress(f"check on {len(self.check_on)} others")
         self.tried = try_copies(measurer, self.frames, self.truths, list(mixings.values()))
         of_mixing = zip(*([a.percent() for a in each.agreement] for each in self.tried.values()), strict=True)
-        best = int(np.argmax([sum(of_corruption) for of_corruption in of_mixing]))
-        self.taken = best if self.sure >= LEAST_SURE else 0
+        means = [float(np.mean(of_corruption)) for of_corruption in of_mixing]
+        best = int(np.argmax(means))
+        wins = self.sure >= LEAST_SURE and means[best] - means[0] >= LEAST_GAIN
+        self.taken = best if wins else 0
         self.fullness = list(mixings)[self.taken]
         self.mixing = mixings[self.fullness]
 
@@ -278,7 +282,7 @@ class _Stages:
                 "be checked on them, so weights and the head's rate stay as without calibration"
             )
         elif not spec.fitted:
-            yield "fitted weights were no better than those of the default prior, which stay"
+            yield "fitted weights gained too little over those of the default prior, which stay"
         if spec.head is not None and spec.head.lr == 0:
             yield "the head gains nothing on corrupted home frames: it stays as trained (--lr trains it)"
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ocl_edge.bundle.reading import Bundle
+from ocl_edge.bundle.signature import SIGNATURE
 from ocl_edge_app.cli import run
 from tests.app.html_rules import checked
 from tests.doubles.bundles import SMALL_ARCH
@@ -53,8 +54,11 @@ def test_calibrate_shows_what_was_found_and_says_what_is_wrong(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     elsewhere = write_frames(tmp_path / "elsewhere", [random_image(seed) for seed in range(6)])
+    (bundle / SIGNATURE).write_bytes(bytes(64))
     assert run(["calibrate", str(bundle), "--frames", str(elsewhere), "--threads", "1"]) == 0
-    shown = capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "the signature is that of the bundle before" in said.err
+    shown = said.out
     assert "haze" in shown
     assert "which are not home" in shown
     assert "is sure of" in shown

@@ -21,7 +21,7 @@ from ocl_edge.method.norms import DEFAULT_PRIOR
 from ocl_edge.method.shares import FULLNESSES
 from ocl_edge.method.verdict import Reason
 from ocl_edge_export.convert import convert_bundle
-from ocl_edge_runtime.calibration.calibrate import Calibration, calibrate_bundle
+from ocl_edge_runtime.calibration.calibrate import LEAST_GAIN, Calibration, calibrate_bundle
 from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS
 from ocl_edge_runtime.calibration.frames import GivenFrames, find_frames
 from ocl_edge_runtime.session.opening import open_session
@@ -344,7 +344,8 @@ def test_the_mixing_that_agrees_best_on_copies_of_other_frames_is_taken(
 ) -> None:
     _, found = calibrated
     sums = [sum(values) for values in zip(*found.agreement.values(), strict=True)]
-    assert found.home.fullness == [0.0, *FULLNESSES][sums.index(max(sums))]
+    gains = max(sums) - sums[0] >= LEAST_GAIN * len(found.agreement)
+    assert found.home.fullness == ([0.0, *FULLNESSES][sums.index(max(sums))] if gains else 0)
     weights = found.tensors.weights
     line = Mixing.of_prior([n.channels for n in calibrated[0].manifest.norms], DEFAULT_PRIOR).weights
     assert torch.equal(weights, line) is (found.home.fullness == 0)
@@ -365,3 +366,15 @@ def test_a_fit_that_wins_is_taken(
     assert mixing is not None
     assert mixing.between
     assert torch.equal(mixing.weights, found.tensors.weights)
+
+
+def test_a_fit_that_gains_too_little_is_not_taken(
+    small_bundle: Bundle, home_frames: GivenFrames, copy_of: Copier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = {"contrast": CORRUPTIONS["contrast"]}
+    for module in ("copies", "calibrate"):
+        monkeypatch.setattr(f"ocl_edge_runtime.calibration.{module}.CORRUPTIONS", alone)
+    monkeypatch.setattr("ocl_edge_runtime.calibration.calibrate.LEAST_GAIN", 100.0)
+    bundle, found = calibrate_bundle(copy_of(small_bundle), home_frames, "onnxruntime", 1)
+    assert load_mixing(bundle) is None
+    assert any("gained too little" in note for note in found.notes)
