@@ -1,0 +1,35 @@
+"""Before the first frame everything that it needs is loaded, in every mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ocl_edge.bundle.reading import Bundle
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+from tests.doubles.images import random_image
+
+MODES: dict[str, tuple[SessionOptions, RealtimeOptions | None]] = {
+    "frozen": (SessionOptions("frozen", backend="openvino"), None),
+    "frozen pair": (SessionOptions("frozen", "pair", "openvino"), None),
+    "paper": (SessionOptions(backend="openvino", opening=1), None),
+    "realtime": (SessionOptions(backend="openvino", opening=1), RealtimeOptions(norm_every=2)),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_first_frames_load_nothing(
+    small_bundle: Bundle, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_session(small_bundle, *MODES[mode]) as session:
+        session.warm_up()
+        backend: Any = session.segmenter.backbone
+
+        def load(graph: str, sizes: object) -> None:
+            raise AssertionError(f"{graph} {sizes} is loaded with the first frame")
+
+        monkeypatch.setattr(backend, "_load", load)
+        for index in range(2):
+            session.step(random_image(index))
