@@ -20,7 +20,7 @@ PAGES = (
 
 SHELL = ("", "sh", "bash")
 """Blocks of these languages, and indented ones, hold commands and nothing else."""
-NOT_RUN = ("text", "json", "math", "mermaid")
+NOT_RUN = ("text", "json", "toml", "math", "mermaid")
 PROGRAMS = ("ocl-edge ", "python ", "make ", "pip ")
 """A code span that starts with one of these is a command too."""
 
