@@ -20,16 +20,12 @@ MODES: dict[str, tuple[SessionOptions, RealtimeOptions | None]] = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_first_frames_load_nothing(
-    small_bundle: Bundle, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_frames_run_nothing_for_the_first_time(small_bundle: Bundle, mode: str) -> None:
     with open_session(small_bundle, *MODES[mode]) as session:
         session.warm_up()
         backend: Any = session.segmenter.backbone
-
-        def load(graph: str, sizes: object) -> None:
-            raise AssertionError(f"{graph} {sizes} is loaded with the first frame")
-
-        monkeypatch.setattr(backend, "_load", load)
+        warm = set(backend._loaded), set(backend._outputs)
+        assert not backend._loading
         for index in range(2):
             session.step(random_image(index))
+        assert (set(backend._loaded), set(backend._outputs)) == warm
