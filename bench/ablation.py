@@ -223,7 +223,7 @@ def append(results: Path, line: dict[str, Any]) -> None:
 
 
 def read(results: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    return [json.loads(line) for line in results.read_text("utf-8").splitlines()] if results.exists() else []
 
 
 def finished(results: Path, bundle: Bundle) -> set[Pass]:

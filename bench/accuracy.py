@@ -34,8 +34,8 @@ ROWS = {
 
 def evaluate(bundle: Bundle, options: SessionOptions, data: Path, sequence: str) -> tuple[float, float]:
     """mIoU in percent over the labelled classes, and seconds a frame, decoding left out."""
-    classes = json.loads((data / "camvid" / "classes.json").read_text())
-    to_camvid = json.loads((data / "camvid" / "from_cityscapes.json").read_text())["to_camvid"]
+    classes = json.loads((data / "camvid" / "classes.json").read_text("utf-8"))
+    to_camvid = json.loads((data / "camvid" / "from_cityscapes.json").read_text("utf-8"))["to_camvid"]
     matrix = ConfusionMatrix(len(classes["classes"]), classes["ignore_index"], np.array(to_camvid))
     session = open_session(bundle, options)
     frames = ImageSource(str(data / "camvid" / sequence / "images"))

@@ -116,7 +116,7 @@ def run(
 
 
 def read(results: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    return [json.loads(line) for line in results.read_text("utf-8").splitlines()] if results.exists() else []
 
 
 def table(results: Path) -> None:

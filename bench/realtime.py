@@ -115,7 +115,7 @@ def accuracy(
                     open_mode(bundle, mode, threads, backend), frames, parse_corruption(weather), space
                 )
                 durable.write_json(path, found, indent=None)
-            scores |= {f"{mode}{view}": value for view, value in json.loads(path.read_text()).items()}
+            scores |= {f"{mode}{view}": value for view, value in json.loads(path.read_text("utf-8")).items()}
         gain = scores[f"{PAPER}, one view"] - scores[FROZEN]
         shares = [f"{100 * (scores[mode] - scores[FROZEN]) / gain:.0f} %" for mode in REALTIME]
         cells = [f"{sequence} {weather}", str(len(frames)), *(f"{scores[name]:.2f}" for name in names)]

@@ -27,7 +27,7 @@ def lowest_versions(pyproject: Path = PYPROJECT) -> dict[str, str]:
     Raises:
         SystemExit: a requirement has no lower bound, or more than one.
     """
-    project = tomllib.loads(pyproject.read_text())["project"]
+    project = tomllib.loads(pyproject.read_text("utf-8"))["project"]
     extras = [needs for name, needs in project["optional-dependencies"].items() if name not in NOT_TOGETHER]
     lowest: dict[str, str] = {}
     for requirement in [*project["dependencies"], *(each for extra in extras for each in extra)]:

@@ -77,7 +77,7 @@ def probe_cuda() -> CudaDriver:
 def driver_version(file: Path = DRIVER_VERSION_FILE) -> str | None:
     """The kernel module's version, None where it does not tell."""
     try:
-        found = re.search(r"Module.*?\s(\d+(?:\.\d+)+)\s", file.read_text())
+        found = re.search(r"Module.*?\s(\d+(?:\.\d+)+)\s", file.read_text("utf-8", "replace"))
     except OSError:
         return None
     return found.group(1) if found else None

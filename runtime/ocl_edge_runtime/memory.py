@@ -17,6 +17,8 @@ def forget_peak() -> None:
 def peak_mib() -> float:
     """Largest resident set size of this process since `forget_peak`, MiB."""
     if sys.platform == "linux":
-        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+        return (
+            int(Path("/proc/self/status").read_text("utf-8", "replace").split("VmHWM:")[1].split()[0]) / 1024
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1024**2 if sys.platform == "darwin" else peak / 1024

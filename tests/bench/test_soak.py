@@ -25,7 +25,7 @@ def test_two_thousand_frames_leave_memory_files_and_threads_as_they_were(
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(report.read_text())
+    found = json.loads(report.read_text("utf-8"))
     assert (found["frames"], found["skipped"]) == (1962, 38)
     assert found["updates"] > 300
     assert {"roll back", "freeze", "the frame is blank", "the frame repeats the one before"} <= found[

@@ -122,7 +122,7 @@ def test_the_ros_example_publishes_a_mask_for_every_image(
 ) -> None:
     example = ROOT / "examples" / "ros2_node.py"
     runpy.run_path(str(example), run_name="__main__")
-    middleware.check(example.read_text())
+    middleware.check(example.read_text("utf-8"))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -115,7 +115,7 @@ def test_what_is_no_old_bundle_is_refused(old: Path, small_bundle: Bundle, tmp_p
 def test_what_an_old_manifest_says_is_checked_before_anything_else_is_read(
     old: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object], said: str
 ) -> None:
-    fields = json.loads((old / "manifest.json").read_text())
+    fields = json.loads((old / "manifest.json").read_text("utf-8"))
     change(fields)
     (old / "manifest.json").write_text(json.dumps(fields))
     with pytest.raises(BundleError, match=said):
@@ -148,7 +148,7 @@ def test_an_archive_that_was_cut_is_named_in_a_line(
 ) -> None:
     """PyTorch logs the traceback of what it tries first."""
     (old / "head.pt2").write_bytes((old / "head.pt2").read_bytes()[:200])
-    fields = json.loads((old / "manifest.json").read_text())
+    fields = json.loads((old / "manifest.json").read_text("utf-8"))
     fields["files"]["head.pt2"] = {"sha256": file_sha256(old / "head.pt2"), "bytes": 200}
     (old / "manifest.json").write_text(json.dumps(fields))
     assert run(["convert", str(old), str(tmp_path / "new"), "--trust-pickle"]) == 1

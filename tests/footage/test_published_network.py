@@ -25,7 +25,7 @@ def bundle(published_bundle: Bundle) -> Bundle:
 
 
 def miou(bundle: Bundle, options: SessionOptions, data: Path) -> float:
-    mapping = json.loads((data / "camvid" / "from_cityscapes.json").read_text())["to_camvid"]
+    mapping = json.loads((data / "camvid" / "from_cityscapes.json").read_text("utf-8"))["to_camvid"]
     matrix = ConfusionMatrix(11, 11, np.array(mapping))
     session = open_session(bundle, options)
     for frame in ImageSource(str(data / "camvid" / "0001TP" / "images"), limit=FRAMES):

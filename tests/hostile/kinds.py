@@ -162,7 +162,7 @@ class _OfABundle(Kind):
     def __init__(self, place: Path, bundle: Path) -> None:
         super().__init__(place, bundle)
         self.copy = Path(shutil.copytree(bundle, place / "bundle"))
-        self.manifest = json.loads((bundle / "manifest.json").read_text())
+        self.manifest = json.loads((bundle / "manifest.json").read_text("utf-8"))
 
     def put(self, name: str, content: bytes) -> None:
         (self.copy / name).write_bytes(content)

@@ -49,7 +49,7 @@ def test_code_runs_only_where_the_command_line_asked_for_it() -> None:
 
 
 def test_a_checkpoint_s_pickle_needs_the_flag() -> None:
-    text = (ROOT / "export/ocl_edge_export/checkpoint_files.py").read_text()
+    text = (ROOT / "export/ocl_edge_export/checkpoint_files.py").read_text("utf-8")
     assert text.count("torch.load(") == 1
     assert "weights_only=not trust_pickle" in text
 

@@ -43,7 +43,7 @@ def copied(small_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_any_value_at_any_place_is_one_error_or_harmless(
     small_bundle: Bundle, copied: Path, data: Any
 ) -> None:
-    content = json.loads((small_bundle.path / "manifest.json").read_text())
+    content = json.loads((small_bundle.path / "manifest.json").read_text("utf-8"))
     place = data.draw(st.sampled_from(places_of(content)))
     changed = copy.deepcopy(content)
     parent = changed

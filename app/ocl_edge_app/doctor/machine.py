@@ -56,10 +56,10 @@ def describe_machine() -> Machine:
 def processor_name() -> str:
     """Model name from /proc/cpuinfo, or Jetson's from the device tree."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-        return Path("/proc/device-tree/model").read_text().strip("\0\n")
+        return Path("/proc/device-tree/model").read_text("utf-8", "replace").strip("\0\n")
     except OSError:
         return platform.processor() or "unknown"
 

@@ -81,8 +81,8 @@ class SampledPower:
 def _open_rapl(root: Path) -> tuple[Meter | None, str]:
     directory = root / "sys/class/powercap/intel-rapl:0"
     try:
-        name = (directory / "name").read_text().strip()
-        range_uj = int((directory / "max_energy_range_uj").read_text())
+        name = (directory / "name").read_text("utf-8", "replace").strip()
+        range_uj = int((directory / "max_energy_range_uj").read_text("utf-8", "replace"))
         return CountedEnergy(f"processor ({name})", _whole(directory / "energy_uj"), 1e-6, range_uj), ""
     except PermissionError:
         return None, f"the processor's counter needs root ({directory}/energy_uj)"
@@ -94,7 +94,7 @@ def _open_rails(root: Path) -> tuple[Meter | None, str]:
     """The module's input rail of a Jetson: millivolts times milliamperes."""
     for label in sorted((root / "sys/bus/i2c/drivers/ina3221").glob("*/hwmon/hwmon*/in*_label")):
         try:
-            if label.read_text().strip() not in ("VDD_IN", "SYS_5V0"):
+            if label.read_text("utf-8", "replace").strip() not in ("VDD_IN", "SYS_5V0"):
                 continue
             number = label.name[2:].partition("_")[0]
             volt, ampere = (_whole(label.with_name(f"{kind}{number}_input")) for kind in ("in", "curr"))
@@ -115,4 +115,4 @@ def _open_nvml(nvml: Any) -> tuple[Meter | None, str]:
 
 
 def _whole(file: Path) -> Callable[[], int]:
-    return lambda: int(file.read_text())
+    return lambda: int(file.read_text("utf-8", "replace"))

@@ -148,7 +148,7 @@ def test_export_run_inspect_profile_from_end_to_end(
             "1",
         ]
         assert run([*paper, "--sink", sink, "--json", str(report)]) == 0
-        content = json.loads(report.read_text())
+        content = json.loads(report.read_text("utf-8"))
         assert (content["frames"], content["updates"], content["backend"]) == (6, 6, "onnxruntime")
         hashes.append(content["weights_sha256"])
     assert hashes[0] == hashes[1]
@@ -163,7 +163,7 @@ def test_export_run_inspect_profile_from_end_to_end(
     profile = json.loads(capsys.readouterr().out)
     assert profile["frames"] == 3
     assert set(profile["off"]["frame_ms"]) == {"count", "mean", "p50", "p90", "p95", "p99", "max"}
-    assert json.loads(trace.read_text())["traceEvents"]
+    assert json.loads(trace.read_text("utf-8"))["traceEvents"]
     assert run(["profile", str(bundle), "--source", str(frames), "--frames", "8", "--warmup", "0"]) == 0
     assert "whole frame" in capsys.readouterr().out
 
@@ -309,7 +309,7 @@ def test_realtime_keeps_its_state_and_writes_a_journal(
     assert "no saved state" in capsys.readouterr().err
     assert run([*arguments, "--resume", "auto", "--journal", str(journal), "--norm-every", "2"]) == 0
     assert "no saved state: trained weights" in capsys.readouterr().err
-    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    events = [json.loads(line) for line in journal.read_text("utf-8").splitlines()]
     assert [e["index"] for e in events if e["event"] == "frame"] == list(range(6))
     assert all(e["reason"] for e in events if e["event"] == "frame")
     assert run([*arguments, "--resume", "yes"]) == 0
@@ -352,7 +352,7 @@ def test_the_examples_run_or_parse(small_bundle: Bundle, frames: Path) -> None:
     command = [sys.executable, str(examples / "minimal_loop.py"), str(small_bundle.path), str(frames)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.count("(40, 50)") == 6
-    ast.parse((examples / "ros2_node.py").read_text())
+    ast.parse((examples / "ros2_node.py").read_text("utf-8"))
     without_ros = [sys.executable, str(examples / "ros2_node.py")]
     assert "needs ROS 2" in subprocess.run(without_ros, capture_output=True, text=True, check=False).stderr
 

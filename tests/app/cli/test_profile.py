@@ -14,7 +14,7 @@ from ocl_edge_app.cli import run
 def profiled(bundle: Bundle, out: Path, *more: str) -> dict[str, object]:
     asked = ["profile", str(bundle.path), "--backend", "onnxruntime", "--frames", "6", "--warmup", "1", "-q"]
     assert run([*asked, "--json", str(out), *more]) == 0
-    content: dict[str, object] = json.loads(out.read_text())
+    content: dict[str, object] = json.loads(out.read_text("utf-8"))
     return content
 
 

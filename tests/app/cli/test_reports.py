@@ -57,7 +57,7 @@ def test_run_writes_a_report(small_bundle: Bundle, stream: Path, tmp_path: Path,
     html, report = tmp_path / "run.html", tmp_path / "run.json"
     arguments = ["run", str(small_bundle.path), "--source", str(stream), "--mode", mode, "--fps", "500"]
     assert run([*arguments, "--html", str(html), "--json", str(report)]) == 0
-    page, facts = checked(html_of(html)), json.loads(report.read_text())
+    page, facts = checked(html_of(html)), json.loads(report.read_text("utf-8"))
     words = page.text
     assert f"{facts['skipped']} skipped, {facts['dropped']} dropped, {facts['late']} late" in words
     assert f"{facts['updates']} updates kept" in words or f"updates kept {facts['updates']}" in words
@@ -82,7 +82,7 @@ def test_profile_writes_a_report(small_bundle: Bundle, tmp_path: Path) -> None:
     html, report = tmp_path / "profile.html", tmp_path / "profile.json"
     arguments = ["profile", str(small_bundle.path), "--frames", "3", "--warmup", "0", "--json", str(report)]
     assert run([*arguments, "--html", str(html)]) == 0
-    words, facts = checked(html_of(html)).text, json.loads(report.read_text())
+    words, facts = checked(html_of(html)).text, json.loads(report.read_text("utf-8"))
     for which in ("off", "on"):
         assert f"{facts[which]['latency_ms']['p50']:.1f} ms" in words
         for stage, values in facts[which]["stages_ms"].items():
@@ -101,7 +101,7 @@ def test_evaluate_writes_a_report(small_bundle: Bundle, stream: Path, labels: Pa
     arguments = evaluate(small_bundle, stream, labels, *more, "--json", str(results))
     assert run([*arguments, "--html", str(html)]) == 0
     page = checked(html_of(html))
-    cells = json.loads(results.read_text())["cells"].values()
+    cells = json.loads(results.read_text("utf-8"))["cells"].values()
     for cell in cells:
         if cell["method"] == "frozen":
             miou = cell["rounds"][-1]["miou"]
@@ -138,7 +138,7 @@ def test_kept_masks_are_those_of_the_pass(
     results = tmp_path / "evaluate.json"
     arguments = evaluate(small_bundle, stream, labels, "--methods", "ocl-head", "--lr", "5")
     assert run([*arguments, "--json", str(results)]) == 0
-    (cell,) = json.loads(results.read_text())["cells"].values()
+    (cell,) = json.loads(results.read_text("utf-8"))["cells"].values()
     session = open_session(small_bundle, SessionOptions("ocl-head", lr=5.0))
     masks = [session.step(np.array(Image.open(file))).mask for file in sorted(stream.iterdir())]
     kept = cell["rounds"][0]["examples"]
@@ -157,7 +157,7 @@ def test_settings_of_another_command_are_left_out(
         arguments = evaluate(small_bundle, stream, labels, "--methods", "ocl-head", "--lr", rate)
         assert run([*arguments, "--json", results]) == 0
         row = capsys.readouterr().out.splitlines()[-1].split()
-    cells = json.loads(Path(results).read_text())["cells"].values()
+    cells = json.loads(Path(results).read_text("utf-8"))["cells"].values()
     miou = [cell["rounds"][0]["miou"] for cell in cells if cell["settings"]["lr"] == 50]
     assert len(cells) == 2
     assert row[2] == f"{miou[0]:.2f}"

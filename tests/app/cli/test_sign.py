@@ -84,7 +84,7 @@ def test_a_strangers_signature_and_a_change_are_refused_before_anything_is_read(
 
     # weights of a stranger's, with hashes that fit
     (signed / "weights.safetensors").write_bytes((signed / "weights.safetensors").read_bytes() + b" ")
-    manifest = json.loads((signed / "manifest.json").read_text())
+    manifest = json.loads((signed / "manifest.json").read_text("utf-8"))
     content = (signed / "weights.safetensors").read_bytes()
     entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     manifest["files"]["weights.safetensors"] = entry

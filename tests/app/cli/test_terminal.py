@@ -79,7 +79,7 @@ def test_quiet_says_nothing_unless_something_is_wrong(
     target = tmp_path / "results.json"
     assert run([*commands[verb], "--quiet", "--json", str(target)]) == 0
     assert capsys.readouterr() == ("", "")
-    assert json.loads(target.read_text())
+    assert json.loads(target.read_text("utf-8"))
     assert run([*commands[verb], "-q", "--json", "-"]) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)

@@ -55,7 +55,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def numbers(out: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((out / "demo.json").read_text())
+    content: dict[str, Any] = json.loads((out / "demo.json").read_text("utf-8"))
     return content
 
 
@@ -131,7 +131,7 @@ def test_the_report_tells_the_numbers_and_needs_no_other_file(out: Path, numbers
 def test_the_terminal_tells_the_numbers_the_verdict_and_what_is_next(
     out: Path, numbers: dict[str, Any]
 ) -> None:
-    shown = (out.parent / "shown.txt").read_text()
+    shown = (out.parent / "shown.txt").read_text("utf-8")
     lines = [line.split() for line in shown.splitlines()]
     gains = {name: scores["gain"] for name, scores in numbers["stretches"].items()}
     for name, scores in numbers["stretches"].items():

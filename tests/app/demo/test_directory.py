@@ -36,7 +36,7 @@ def test_an_earlier_demo_is_replaced_and_files_beside_it_stay(tmp_path: Path) ->
     write_demo(tmp_path, "second", video="video.webp")
     assert names(tmp_path) == ["demo.json", "masks", "mine.txt", "video.webp"]
     assert names(tmp_path / "masks") == ["second.png"]
-    assert json.loads((tmp_path / MARKER).read_text())["words"] == "second"
+    assert json.loads((tmp_path / MARKER).read_text("utf-8"))["words"] == "second"
 
 
 def test_files_of_others_are_refused_and_force_writes_beside_them(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_force_replaces_nothing_that_no_demo_made(tmp_path: Path, entry: str) ->
     (tmp_path / entry).write_text('{"made_by": "someone"}')
     with pytest.raises(UsageError, match=f"{entry}, which no demo made"):
         write_demo(tmp_path, "first", force=True)
-    assert (tmp_path / entry).read_text() == '{"made_by": "someone"}'
+    assert (tmp_path / entry).read_text("utf-8") == '{"made_by": "someone"}'
 
 
 def test_a_file_is_no_directory(tmp_path: Path) -> None:

@@ -138,7 +138,9 @@ def test_evaluate_scores_a_data_set(
         (tmp_path / f"{name}_labels.png").rename(tmp_path / "labels" / f"{name}.png")
     plain = ["--frames", str(tmp_path / "frames"), "--labels", str(tmp_path / "labels")]
     assert run([*begun, *plain, "--json", str(tmp_path / "plain.json")]) == 0
-    rows = [json.loads((tmp_path / name).read_text())["rows"][0] for name in ("out.json", "plain.json")]
+    rows = [
+        json.loads((tmp_path / name).read_text("utf-8"))["rows"][0] for name in ("out.json", "plain.json")
+    ]
     assert rows[0]["miou"] == rows[1]["miou"]
     assert run([*begun, *listed, *plain]) == 2
     assert run(begun) == 2

@@ -210,12 +210,12 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_numbers(
     capsys.readouterr()
     assert run(arguments(small_bundle, frames, labels, *grid, "--json", str(parts))) == 0
     assert "2 of 8 passes are finished" in capsys.readouterr().err
-    content = json.loads(parts.read_text())
+    content = json.loads(parts.read_text("utf-8"))
     assert {row["method"] for row in content["rows"]} == {"frozen", "norm", "ocl-head"}
     assert not [f for f in tmp_path.iterdir() if "partial" in f.name]
 
     def scores(path: Path) -> dict[str, list[float]]:
-        cells = json.loads(path.read_text())["cells"]
+        cells = json.loads(path.read_text("utf-8"))["cells"]
         return {key: [r["miou"] for r in cell["rounds"]] for key, cell in cells.items()}
 
     assert scores(whole) == scores(parts)
@@ -330,7 +330,7 @@ def test_a_file_of_another_evaluation_is_kept(
         assert path.read_bytes() == before
     path.write_text("precious")
     assert run(arguments(small_bundle, frames, labels, "--json", str(path))) == 2
-    assert path.read_text() == "precious"
+    assert path.read_text("utf-8") == "precious"
 
 
 def test_passes_of_other_defaults_are_other_passes(small_bundle: Bundle) -> None:
@@ -349,11 +349,11 @@ def test_auto_is_resolved_before_anything_runs(
     path = tmp_path / "results.json"
     to_file = ("--methods", "norm", "--json", str(path))
     assert run(arguments(small_bundle, frames, labels, *to_file)) == 0
-    (cell,) = json.loads(path.read_text())["cells"].values()
+    (cell,) = json.loads(path.read_text("utf-8"))["cells"].values()
     assert run(arguments(small_bundle, frames, labels, *to_file, "--backend", cell["backend"])) == 0
     assert "1 of 1 passes are finished" in capsys.readouterr().err
     assert run(arguments(small_bundle, frames, labels, *to_file, "--backend", "torch")) == 0
-    assert len(json.loads(path.read_text())["cells"]) == 2
+    assert len(json.loads(path.read_text("utf-8"))["cells"]) == 2
 
 
 def test_views_are_never_mixed(
@@ -368,7 +368,7 @@ def test_views_are_never_mixed(
     assert run(arguments(small_bundle, frames, labels, *single, "--html", str(page))) == 0
     capsys.readouterr()
     for label in ("frozen (single)", "norm (pair)"):
-        assert f"mIoU, {label}" in page.read_text()
+        assert f"mIoU, {label}" in page.read_text("utf-8")
     assert run(arguments(small_bundle, frames, labels, "--rounds", "2", "--json", "-")) == 0
     content = json.loads(capsys.readouterr().out)
     rows = {row["method"]: row for row in content["rows"]}
@@ -516,7 +516,7 @@ def test_frames_that_cannot_be_read_are_named_once_and_counted(
     said = capsys.readouterr()
     assert said.err.count("frame_02.png is empty: left out") == 1
     assert "clean, 5 frames, 1 left out" in said.out
-    page = (tmp_path / "e.html").read_text()
+    page = (tmp_path / "e.html").read_text("utf-8")
     assert "6 labelled frames (1 of them left out)" in page
     assert "1 frame left out: not readable" in page
 
@@ -530,4 +530,4 @@ def test_late_frames_are_shown(
     table = capsys.readouterr().out.splitlines()
     assert table[1].split()[-1] == "late"
     assert [line.split()[-1] for line in table[2:4]] == ["5", "5"]  # the mean over the seeds, not their sum
-    assert "Late: frames that arrived" in page.read_text()
+    assert "Late: frames that arrived" in page.read_text("utf-8")

@@ -94,7 +94,7 @@ def reports(small_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> d
     found = {}
     for verb, arguments in verbs.items():
         assert run([verb, bundle, *arguments, "--html", str(written), "--quiet"]) == 0
-        found[verb] = written.read_text()
+        found[verb] = written.read_text("utf-8")
     return found
 
 

@@ -41,7 +41,7 @@ from tests.doubles.images import random_image
 
 HOSTILE = """</style></title><script>alert(1)</script><img src=x onerror=alert('"&')>"""
 PALETTE = [(128, 64, 128), (0, 0, 255), (255, 255, 255)]
-STYLE = (Path(report_package.__file__).parent / "templates" / "style.css").read_text()
+STYLE = (Path(report_package.__file__).parent / "templates" / "style.css").read_text("utf-8")
 
 
 def decoded(uri: str) -> Image.Image:
@@ -123,7 +123,7 @@ def test_text_and_series_stand_out_in_both_themes(theme: int) -> None:
 def test_a_page_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     page = Page("Page", [])
     write_page(page, tmp_path / "page.html")
-    assert (tmp_path / "page.html").read_text() == render_page(page)
+    assert (tmp_path / "page.html").read_text("utf-8") == render_page(page)
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
     (tmp_path / "taken").mkdir()
     with pytest.raises(OutputError, match="cannot write"):

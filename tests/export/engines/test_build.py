@@ -353,5 +353,5 @@ def test_builds_follow_no_links(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     os.symlink(tmp_path / "elsewhere", bundle.path / "engines")
     assert writable_directory(bundle) == engine_directories(bundle)[1]
-    assert precious.read_text() == "precious"
+    assert precious.read_text("utf-8") == "precious"
     assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -89,7 +89,7 @@ def used_names() -> frozenset[str]:
     """``Class.attribute`` and ``Enum.MEMBER`` as they occur in the sources."""
     names = {"Runtime.deserialize_cuda_engine", "IRuntimeCache.serialize", "IRuntimeCache.deserialize"}
     for file in SOURCES:
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Attribute) and (holder := _dotted(node.value)):
                 kind = CONFIGS.get(file.name) if holder[-1] == "config" else CLASSES.get(holder[-1])
                 if kind is not None:

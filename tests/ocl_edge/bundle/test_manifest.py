@@ -17,7 +17,7 @@ def copied(small_bundle: Bundle, tmp_path: Path) -> Path:
 
 
 def rewrite_manifest(bundle: Path, **changes: object) -> None:
-    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest = json.loads((bundle / "manifest.json").read_text("utf-8"))
     (bundle / "manifest.json").write_text(json.dumps({**manifest, **changes}))
 
 
@@ -102,4 +102,4 @@ def test_force_replaces_nothing_but_bundles(tmp_path: Path) -> None:
     (precious / "thesis.txt").write_text("years")
     with pytest.raises(UsageError, match="not a bundle"), new_bundle_directory(precious, force=True):
         pass
-    assert (precious / "thesis.txt").read_text() == "years"
+    assert (precious / "thesis.txt").read_text("utf-8") == "years"

@@ -26,7 +26,7 @@ def copied(small_bundle: Bundle, tmp_path: Path) -> Path:
 
 
 def manifest_of(bundle: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((bundle / "manifest.json").read_text())
+    content: dict[str, Any] = json.loads((bundle / "manifest.json").read_text("utf-8"))
     return content
 
 

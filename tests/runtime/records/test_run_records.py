@@ -37,7 +37,7 @@ def lines_of(path: Path) -> list[dict[str, object]]:
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is not JSON")
 
-    return [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines() if line]
+    return [json.loads(line, parse_constant=refuse) for line in path.read_text("utf-8").splitlines() if line]
 
 
 def test_a_journal_keeps_the_newest_lines_in_bounded_space(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_journal_goes_on_after_a_line_that_was_cut_off(tmp_path: Path) -> None
         journal.write("resume")
     with Journal(path) as journal:
         journal.write("frame")
-    assert path.read_text().splitlines() == [
+    assert path.read_text("utf-8").splitlines() == [
         '{"event": "frame"}',
         '{"event": "fra',
         '{"event": "resume"}',
@@ -78,14 +78,14 @@ def test_a_new_file_that_cannot_be_opened_costs_no_older_ones(
     with Journal(path, 100) as journal:
         for number in range(9):
             journal.write("frame", number=number)
-        before = [file.read_text() for file in (path, Path(f"{path}.1"), Path(f"{path}.2"))]
+        before = [file.read_text("utf-8") for file in (path, Path(f"{path}.1"), Path(f"{path}.2"))]
         with monkeypatch.context() as patch:
             patch.setattr(durable, "open_for_lines", refuse)
             for number in range(20):
                 with pytest.raises(OutputError, match="No space left"):
                     journal.write("frame", number=number)
         journal.write("frame", number=99)
-    after = [Path(f"{path}.{n}").read_text() for n in (1, 2, 3)]
+    after = [Path(f"{path}.{n}").read_text("utf-8") for n in (1, 2, 3)]
     assert after == before
     assert [line["number"] for line in lines_of(path)] == [99]
 
@@ -132,7 +132,7 @@ def test_lost_lines_are_counted_said_once_and_the_journal_goes_on(tmp_path: Path
         disk.room = 10_000
         kept.after_frame(replace(FRAME, index=5), RESULT)
         kept.finish()
-    lines = path.read_text().splitlines()
+    lines = path.read_text("utf-8").splitlines()
     assert [json.loads(lines[i])["index"] for i in (0, -1)] == [0, 5]
     assert len(lines) == 3  # the second one was cut off
     assert kept.lost_lines == 4

@@ -270,7 +270,7 @@ def test_a_state_is_written_through_no_link(small_bundle: Bundle, tmp_path: Path
     for name in (STATE_FILE, f".{STATE_FILE}.partial", f"{STATE_FILE}.previous"):
         os.symlink(precious, tmp_path / "state" / name)
     store.save()
-    assert precious.read_text() == "precious"
+    assert precious.read_text("utf-8") == "precious"
     assert not (tmp_path / "state" / STATE_FILE).is_symlink()
 
 

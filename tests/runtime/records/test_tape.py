@@ -123,7 +123,7 @@ def test_a_tape_of_another_run_is_refused(small_bundle: Bundle, frames: Path, tm
         list(ChosenFrames(ImageSource(str(frames)), [199], path))
     with pytest.raises(UsageError, match="the frames of camera are gone"):
         ChosenFrames(LiveSource("camera", SimulatedCamera(SimulatedClock()), SimulatedClock()), [0], path)
-    lines = path.read_text().splitlines()
+    lines = path.read_text("utf-8").splitlines()
     path.write_text("\n".join(lines[:-1]))
     cut = Tape.read(path)
     session = background(small_bundle)
@@ -169,7 +169,7 @@ def test_a_run_is_recorded_and_replayed_on_the_command_line(
     assert "same state as recorded, bit for bit" in streams.err
     assert replayed["weights_sha256"] == recorded["weights_sha256"]
     assert replayed["frames"] == recorded["frames"]
-    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    events = [json.loads(line) for line in journal.read_text("utf-8").splitlines()]
     told = [e for e in events if e["event"] == "background update"]
     assert sum(e["event"] == "frame" for e in events) == recorded["frames"]
     assert sum(e["adapted"] for e in told) == recorded["updates"] > 0

@@ -189,7 +189,7 @@ def test_the_command_line_runs_it(
         reports[head] = json.loads(capsys.readouterr().out)
     assert reports["engine"]["head"] == "engine"
     assert reports["engine"]["losses"] == pytest.approx(reports["torch"]["losses"], abs=1e-5)
-    journals = [(tmp_path / f"{head}.jsonl").read_text().splitlines() for head in reports]
+    journals = [(tmp_path / f"{head}.jsonl").read_text("utf-8").splitlines() for head in reports]
     told = [[json.loads(line)["reason"] for line in lines] for lines in journals]
     assert told[0] == told[1]
     assert len(told[0]) == 6

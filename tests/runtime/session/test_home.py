@@ -195,8 +195,8 @@ def test_a_tape_that_knows_no_opening_ran_wide_open(small_bundle: Bundle, tmp_pa
             image = random_image(index)
             writer.frame(Frame(image, index, str(index), 0.0), session.step(image, float(index)))
         writer.finish()
-    older = path.read_text().replace('"opening": 1.0, ', "")
-    assert older != path.read_text()
+    older = path.read_text("utf-8").replace('"opening": 1.0, ', "")
+    assert older != path.read_text("utf-8")
     path.write_text(older)
     tape = Tape.read(path)
     assert tape.opening == 1.0

@@ -65,7 +65,7 @@ def test_a_link_among_the_masks_is_replaced_and_not_followed(small_bundle: Bundl
     for name in ("a.png", ".a.png.partial"):
         os.symlink(precious, tmp_path / "masks" / name)
     open_sink(f"masks:{tmp_path / 'masks'}", small_bundle.manifest).emit(frame("a"), MASK)
-    assert precious.read_text() == "precious"
+    assert precious.read_text("utf-8") == "precious"
     assert not (tmp_path / "masks" / "a.png").is_symlink()
 
 

@@ -98,7 +98,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     for name in ("drive.mp4", "link.mp4"):
         with pytest.raises(UsageError, match="is there already"):
             VideoSink(tmp_path / name, PALETTE)
-    assert (tmp_path / "drive.mp4").read_text() == "the source"
+    assert (tmp_path / "drive.mp4").read_text("utf-8") == "the source"
     with pytest.raises(UsageError, match="ends with"):
         VideoSink(tmp_path / "out.avi", PALETTE)
     (tmp_path / "file").write_text("")

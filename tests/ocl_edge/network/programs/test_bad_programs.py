@@ -36,7 +36,7 @@ def place(small_bundle: Bundle, tmp_path: Path) -> Path:
 
 
 def change(place: Path, by: Callable[[Fields], object]) -> None:
-    fields = json.loads((place / "head.json").read_text())
+    fields = json.loads((place / "head.json").read_text("utf-8"))
     by(fields)
     (place / "head.json").write_text(json.dumps(fields))
 

@@ -153,7 +153,7 @@ def test_a_bundle_holds_each_weight_once_and_no_archive(small_bundle: Bundle) ->
 
 def test_no_program_names_the_machine_that_wrote_it(small_bundle: Bundle) -> None:
     for name in ("backbone.json", "head.json"):
-        text = small_bundle.file(name).read_text()
+        text = small_bundle.file(name).read_text("utf-8")
         json.loads(text)
         assert str(Path(__file__).parents[4]) not in text
         assert ".py" not in text
