@@ -37,7 +37,7 @@ EXAMPLES = """
 \b
 Examples:
   ocl-edge profile bundle --source frames/
-  ocl-edge profile bundle --frame-size 1920x1080 --fps 15
+  ocl-edge profile bundle --frame-size 1920x1080 --fps 15 --frames 20
   ocl-edge profile bundle --source frames/ --norm-every 4 --adapt-every 8 --opening auto
   ocl-edge profile bundle --frames 200 --trace trace.json --html profile.html
   ocl-edge profile bundle --source frames/ --mode paper --head engine
