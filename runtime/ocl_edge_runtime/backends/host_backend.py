@@ -75,6 +75,11 @@ class HostBackend(ClosedAtExit):
         check_outputs(graph, spec, sizes, outputs)
         self._run_loaded(graph, sizes, inputs, outputs)
 
+    @property
+    def warm(self) -> set[tuple[GraphName, Sizes | None]]:
+        """Graphs that ran, each with the sizes that it is loaded for and those of the outputs it has."""
+        return self._loaded.keys() | self._outputs.keys()
+
     def load_ahead(self, form: FormName, batch: int) -> None:
         """Load a form on a thread of its own, while the caller does something else; `infer` waits for it."""
         sizes = next(shape_of(t, (batch, *t.shape[1:])) for t in self._graphs[form].inputs if -1 in t.shape)

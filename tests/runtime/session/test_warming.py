@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from ocl_edge.bundle.reading import Bundle
+from ocl_edge_runtime.backends.host_backend import HostBackend
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from tests.doubles.images import random_image
@@ -23,9 +22,9 @@ MODES: dict[str, tuple[SessionOptions, RealtimeOptions | None]] = {
 def test_the_first_frames_run_nothing_for_the_first_time(small_bundle: Bundle, mode: str) -> None:
     with open_session(small_bundle, *MODES[mode]) as session:
         session.warm_up()
-        backend: Any = session.segmenter.backbone
-        warm = set(backend._loaded), set(backend._outputs)
-        assert not backend._loading
+        backend = session.segmenter.backbone
+        assert isinstance(backend, HostBackend)
+        warm = backend.warm
         for index in range(2):
             session.step(random_image(index))
-        assert (set(backend._loaded), set(backend._outputs)) == warm
+        assert backend.warm == warm
