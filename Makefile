@@ -12,7 +12,7 @@ PYTEST_OPTIONS ?=
 PYTHONS ?= python3.10 python3.12 python3.13
 # Tests side by side, each file in one process: its fixtures are made once.
 JOBS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup test fuzz test-fast test-families test-lowest test-pythons test-other test-gpu check demo demo-camvid accuracy home bench clean
 
