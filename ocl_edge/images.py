@@ -159,13 +159,6 @@ class ColourOverlay:
         A map of another size is enlarged or reduced to the image's, each pixel taking the nearest class.
         """
         if mask.shape != image.shape[:2]:
-            mask = _nearest(mask, image.shape[0], image.shape[1])
+            mask = np.array(Image.fromarray(mask).resize(image.shape[1::-1], Image.Resampling.NEAREST))
         blended: NDArray[np.uint8] = self._dimmed[image] + self._colours[mask]
         return blended
-
-
-def _nearest(mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.intp)
-    columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.intp)
-    nearest: NDArray[np.uint8] = mask[rows[:, None], columns]
-    return nearest

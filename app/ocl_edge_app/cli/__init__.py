@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import sys
@@ -36,6 +37,9 @@ Examples:
   ocl-edge run bundle --source frames/ --sink overlay:out/
   ocl-edge profile bundle --source frames/
 """
+
+SHOWN = 60
+"""Letters of a name that the system finds too long."""
 
 EXIT_OF_A_FAULT = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -97,6 +101,9 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except Exception as error:
         _show_traceback(arguments)
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # the system's limit, not ours
+            click.echo(plain_lines(f"error: {str(error.filename)[:SHOWN]}...: {error.strerror}"), err=True)
+            return 2
         if isinstance(error, ImportError) and error.name == "torch":
             verb = next((word for word in arguments if word in VERBS), "this")
             click.echo(f"error: {verb} needs PyTorch: pip install 'ocl-edge[torch]'", err=True)

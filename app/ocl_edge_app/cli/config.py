@@ -18,6 +18,7 @@ from ocl_edge.plain_text import without_secrets_of
 from ocl_edge_app.cli.options import SOURCE_OPTION, harmless
 
 MOST_BYTES = 1 << 20
+MOST_BITS = 64
 NUMBER = re.compile(r"(0|-?[1-9]\d{0,15})(\.\d+)?")
 NOT_IN_A_FILE = ("config", "print_config", "debug", "help")
 
@@ -105,7 +106,7 @@ def _toml(file: Path) -> dict[str, Any]:
         return options
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of thousands of digits
         raise UsageError(f"{file} is no TOML: {error}") from error
 
 
@@ -125,6 +126,8 @@ def _as_typed(parameter: click.Parameter, value: Any, file: Path) -> Any:
 def _text(value: Any, name: str, file: Path) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UsageError(f"{file}: {name} takes a text or a number, got {value!r}")
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise UsageError(f"{file}: {name} has {value.bit_length()} bits, at most {MOST_BITS} are read")
     return str(value)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ocl_edge_app.cli.options import parse_json, quiet_option, require_exporter
+from ocl_edge_app.cli.options import parse_json, quiet_option, require_exporter, two_sides
 
 EXAMPLES = """
 \b
@@ -23,10 +23,10 @@ Examples:
 def parse_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, int] | None:
     if value is None:
         return None
-    height, _, width = value.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+    sides = two_sides(value.lower())
+    if sides is None or 0 in sides:
         raise click.BadParameter(f"expected HEIGHTxWIDTH in pixels, for example 512x1024, got {value!r}")
-    return int(height), int(width)
+    return sides
 
 
 def parse_numbers(

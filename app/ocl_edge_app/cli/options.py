@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ocl_edge_runtime.session.options import MaskSize, OpeningKind
 
 LONGEST_COMMAND = 80
+MOST_DIGITS = 18
 SEEDS = range(2**32)
 QUIET = "ocl_edge.quiet"
 SOURCE_OPTION = "--source-option"
@@ -37,6 +38,18 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
         return command
 
     return decorate
+
+
+def whole_number(text: str) -> int | None:
+    """The number that decimal digits write, none longer than a 64-bit integer's; None where it is not one."""
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else None
+
+
+def two_sides(text: str) -> tuple[int, int] | None:
+    """``AxB`` -> both numbers; None where it is not of that form."""
+    first, _, second = text.partition("x")
+    sides = whole_number(first), whole_number(second)
+    return None if sides[0] is None or sides[1] is None else (sides[0], sides[1])
 
 
 class FiniteRange(click.FloatRange):
@@ -97,10 +110,10 @@ class MaskSizeType(click.ParamType):  # type: ignore[type-arg]
         """The words as they are, a size as height and width."""
         if value == "frame" or value == "network":
             return value  # type: ignore[no-any-return]
-        height, cross, width = str(value).partition("x")
-        if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        sides = two_sides(str(value))
+        if sides is None or 0 in sides:
             self.fail(f"{value} is neither frame nor network nor a size such as 384x512.", param, ctx)
-        return int(height), int(width)
+        return sides
 
 
 mask_size_option = click.option(

@@ -21,6 +21,7 @@ from ocl_edge_app.cli.options import (
     mask_size_option,
     quiet_option,
     threads_option,
+    two_sides,
 )
 from ocl_edge_app.cli.run_options import adapt_every_option, norm_every_option
 
@@ -55,12 +56,13 @@ def parse_frame_size(
 
     if value is None:
         return None
-    width, cross, height = value.partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal()):
+    sides = two_sides(value)
+    if sides is None:
         raise click.BadParameter(f"expected WIDTHxHEIGHT, as in 1920x1080, got {value!r}")
-    if not 1 <= int(width) * int(height) <= MOST_PIXELS:
+    width, height = sides
+    if not 1 <= width * height <= MOST_PIXELS:
         raise click.BadParameter(f"expected 1 to {MOST_PIXELS:,} pixels, got {value}")
-    return int(height), int(width)
+    return height, width
 
 
 @click.command(epilog=EXAMPLES, short_help="Show where each millisecond of a frame goes.")
@@ -165,10 +167,15 @@ def profile(
     use_threads(threads)
     opened = open_bundle(bundle)
     frozen = SessionOptions("frozen", None, backend, threads=threads, head=head, mask_size=mask_size)
-    adapting = SessionOptions(
-        "ocl-head", None, backend, prior, lr, restoration, seed, threads, head=head, mask_size=mask_size
+    adapting = replace(
+        frozen,
+        method="ocl-head",
+        prior=prior,
+        lr=lr,
+        restoration=restoration,
+        seed=seed,
+        opening=opening,
     )
-    adapting = replace(adapting, opening=opening)
     realtime = _realtime(source, norm_every, adapt_every, pace) if mode == "realtime" else None
     wanted = islice(_frames(opened, source, frame_size, frames + warmup), frames + warmup)
     meter, measured = open_meter()

@@ -7,15 +7,16 @@ from typing import Literal
 
 import click
 
-from ocl_edge_app.cli.options import FiniteRange, together
+from ocl_edge_app.cli.options import FiniteRange, together, whole_number
 
 
 def parse_interval(_ctx: click.Context, _param: click.Parameter, value: str) -> int | None:
     if value == "auto":
         return None
-    if not value.isdecimal() or int(value) < 1:
+    every = whole_number(value)
+    if every is None or every < 1:
         raise click.BadParameter(f"expected 'auto' or a whole number from 1, got {value!r}")
-    return int(value)
+    return every
 
 
 def parse_rate(

@@ -77,10 +77,10 @@ class Openness:
             image: uint8 [H, W, 3].
             stream_s: when it was there, seconds of stream time.
         """
-        new = self._glance.looks_new(image)
-        if new or not self._opening.rests or self.followed_at is None:
+        if not self._opening.rests or self.followed_at is None:
+            self._glance.look_at(image)
             return False
-        return 0 <= stream_s - self.followed_at < REST_S
+        return not self._glance.looks_new(image) and 0 <= stream_s - self.followed_at < REST_S
 
     def weight_at(self, opening: float) -> Tensor:
         """``anchor_weight`` of the measured form at an opening, float32 [3, S]."""
@@ -116,7 +116,8 @@ class Openness:
         since = 0.0 if self.followed_at is None else arrived_at - self.followed_at
         self._opening.follow(wanted, since, self._frames)
         self.followed_at, self._frames = arrived_at, 0
-        self._glance.keep()
+        if self._opening.rests:  # away, every frame is measured anyway
+            self._glance.keep()
 
     def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and facts that fit into JSON."""

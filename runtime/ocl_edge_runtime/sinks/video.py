@@ -6,7 +6,6 @@ import io
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from PIL import Image
 from ocl_edge import durable
 from ocl_edge.errors import MissingExtraError, OutputError, UsageError
 from ocl_edge.images import OPACITY, Colour, ColourOverlay
+from ocl_edge_runtime.pyav import import_av
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sinks.base import Sink
 
@@ -123,11 +123,8 @@ class VideoSink(Sink):
             raise OutputError(f"cannot write the video {self.path}: {error.strerror or error}") from error
 
 
-def _pyav() -> ModuleType:
-    try:
-        import av
-    except ImportError as error:
-        raise MissingExtraError("PyAV", "video", "the video sink") from error
+def _pyav() -> Any:
+    av = import_av("the video sink")
     if CODEC not in av.codecs_available:
         raise MissingExtraError(f"PyAV with {CODEC}", "video", "the video sink")
     return av

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ocl_edge.errors import FrameError, MissingExtraError, SourceError
+from ocl_edge.errors import FrameError, SourceError
 from ocl_edge.images import MOST_PIXELS
 from ocl_edge.plain_text import without_secrets, without_secrets_of
 from ocl_edge_runtime.clock import Clock, RealClock
+from ocl_edge_runtime.pyav import import_av
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sources.base import UNTIMED_FRAME_S, Arrival, OnSkip, Reader, Source, keep_quiet
 from ocl_edge_runtime.sources.ffmpeg_limits import recording_options
@@ -56,7 +57,7 @@ class VideoReader:
         options: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> None:
-        av = import_av()
+        av = import_av("reading a video, camera or stream")
         self._library_error: type[Exception] = av.FFmpegError
         self._clock = clock
         self.name = without_secrets_of(location)
@@ -256,19 +257,6 @@ def _problem_of(container: Any) -> str | None:
     if decoder.width * decoder.height > MOST_PIXELS:
         return f"claims {decoder.width}x{decoder.height}, larger than {MOST_PIXELS:,} pixels"
     return None
-
-
-def import_av() -> Any:
-    """PyAV.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import av
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("PyAV", "video", "reading a video, camera or stream") from error
-    return av
 
 
 def reason_of(error: Exception) -> str:

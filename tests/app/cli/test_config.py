@@ -84,6 +84,8 @@ def test_a_printed_config_tells_no_secret(capsys: pytest.CaptureFixture[str]) ->
         ("seed = 1\nseed = 2", "is no TOML"),
         ("a = " + "[" * 5000, "is no TOML"),
         ("seed = -1", "--seed"),
+        (f"limit = {'9' * 5000}", "is no TOML"),
+        (f"limit = 0x{'f' * 9000}", "limit has 36000 bits"),
         ("config = 'x'", "unknown option 'config'"),
     ],
 )

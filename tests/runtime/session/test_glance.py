@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.method.home import SensingNorms
 from ocl_edge_runtime.session.glance import Glance
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
@@ -63,14 +62,6 @@ def test_pictures_of_any_shape_are_looked_at(shape: tuple[int, ...]) -> None:
     glance.looks_new(np.zeros(shape, np.uint8))
     glance.keep()
     assert not glance.looks_new(np.zeros(shape, np.uint8))
-
-
-@pytest.fixture
-def home_is(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """The distance that every session finds, as the test sets it."""
-    told = {"distance": 0.0}
-    monkeypatch.setattr(SensingNorms, "distance", lambda _self, _statistics: told["distance"])
-    return told
 
 
 def play(session: Session, first: int, last: int, change: Callable[[Pixels], Pixels] = np.copy) -> list[bool]:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import StateError, UsageError
-from ocl_edge.method.home import SensingNorms
 from ocl_edge.method.verdict import Reason
 from ocl_edge_app.evaluation.corruption import Corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace
@@ -29,14 +28,6 @@ from tests.doubles.sessions import ANY
 from tests.doubles.workers import HandExecutor
 
 OPTIONS = SessionOptions(backend="onnxruntime", prior=0.5, lr=0.05, restoration=0.0, threads=1)
-
-
-@pytest.fixture
-def home_is(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """The distance that every session finds, as the test sets it."""
-    told = {"distance": 0.0}
-    monkeypatch.setattr(SensingNorms, "distance", lambda _self, _statistics: told["distance"])
-    return told
 
 
 def play(session: Session, first: int, last: int, fps: float = 1.0) -> list[NDArray[np.uint8]]:

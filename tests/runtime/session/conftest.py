@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+import pytest
+
+from ocl_edge.method.home import SensingNorms
+
+
+@pytest.fixture
+def home_is(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """The distance that every session finds, as the test sets it."""
+    told = {"distance": 0.0}
+    monkeypatch.setattr(SensingNorms, "distance", lambda _self, _statistics: told["distance"])
+    return told
