@@ -192,7 +192,7 @@ def play(
 
     for frame in source:
         try:
-            result = session.step(frame.image, frame.captured_at, emit)
+            result = session.step(frame.image, frame.captured_at, emit, frame.stream_s)
         except FrameError as error:
             source.skip(frame.name, str(error))
             continue
