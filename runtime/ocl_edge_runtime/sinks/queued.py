@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ocl_edge_runtime.session.frames import Frame
+from ocl_edge_runtime.session.frames import Frame, FrameResult
 from ocl_edge_runtime.sinks.base import Sink
 
 MOST_WAITING = 8
 LONGEST_CLOSE_S = 10.0
 """The end of a run waits so long for what is still in the queue."""
 
-Waiting = tuple[Frame, NDArray[np.uint8]]
+Waiting = Callable[[], None]
 
 
 class QueuedSink(Sink):
@@ -33,17 +35,22 @@ class QueuedSink(Sink):
         most: frames that may wait.
 
     Attributes:
-        left_out: frames that were.
+        left_out: frames that were, here or by the sink.
     """
 
     def __init__(self, sink: Sink, waits: bool, most: int = MOST_WAITING) -> None:
         self.sink = sink
-        self.left_out = 0
+        self._found_it_full = 0
         self._waits = waits
-        self._waiting: queue.Queue[Waiting | None] = queue.Queue(most)
+        self._hears = type(sink).told is not Sink.told
+        self._waiting: queue.Queue[Waiting | None] = queue.Queue(2 * most if self._hears else most)
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="sink", daemon=True)
         self._thread.start()
+
+    @property
+    def left_out(self) -> int:  # type: ignore[override]
+        return self._found_it_full + self.sink.left_out
 
     def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
         """Queue the mask of a frame.
@@ -53,9 +60,15 @@ class QueuedSink(Sink):
         """
         self._raise_failure()
         try:
-            self._waiting.put((frame, mask), block=self._waits)
+            self._waiting.put(partial(self.sink.emit, frame, mask), block=self._waits)
         except queue.Full:
-            self.left_out += 1
+            self._found_it_full += 1
+
+    def told(self, frame: Frame, result: FrameResult) -> None:
+        """Queue the result of a frame, for a sink that listens; where the queue is full it is left out."""
+        if self._hears:
+            with suppress(queue.Full):
+                self._waiting.put(partial(self.sink.told, frame, result), block=self._waits)
 
     def close(self) -> None:
         """Wait for the queue, at most `LONGEST_CLOSE_S`, and close the sink. Calling it twice is fine.
@@ -68,7 +81,7 @@ class QueuedSink(Sink):
                 self._waiting.put(None, timeout=LONGEST_CLOSE_S)
             self._thread.join(LONGEST_CLOSE_S)
         if self._thread.is_alive():
-            self.left_out += self._waiting.qsize()
+            self._found_it_full += self._waiting.qsize()
             return
         self.sink.close()
         self._raise_failure()
@@ -77,7 +90,7 @@ class QueuedSink(Sink):
         while (item := self._waiting.get()) is not None:
             if self._failure is None:  # after one, the queue is emptied, so that nobody waits for it
                 try:
-                    self.sink.emit(*item)
+                    item()
                 except Exception as error:
                     self._failure = error
 

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,24 @@ class Reader(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A reader whose iteration can be ended while it waits for a frame."""
+
+    def interrupt(self) -> None:
+        """End it soon; from any thread."""
+
+
+class LiveReader(Reader, Protocol):
+    """An open camera or stream.
+
+    Attributes:
+        name: for messages.
+    """
+
+    name: str
 
 
 class RecordedReader(Reader, Protocol):

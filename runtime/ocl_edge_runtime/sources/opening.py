@@ -12,15 +12,18 @@ from typing import Literal
 from ocl_edge.errors import UsageError
 from ocl_edge.images import SUFFIXES
 from ocl_edge_runtime.clock import Clock
+from ocl_edge_runtime.ros.topics import topic_of
 from ocl_edge_runtime.sources.bag import BagReader, bag_of
-from ocl_edge_runtime.sources.base import OnSkip, RecordedReader, Source, keep_quiet
+from ocl_edge_runtime.sources.base import LiveReader, OnSkip, RecordedReader, Source, keep_quiet
 from ocl_edge_runtime.sources.ffmpeg_limits import stream_options
 from ocl_edge_runtime.sources.images import ImageSource
 from ocl_edge_runtime.sources.live import LiveSource
 from ocl_edge_runtime.sources.paced import PacedSource
 from ocl_edge_runtime.sources.recording import PacedReader, RecordingSource
+from ocl_edge_runtime.sources.ros2 import TopicReader
 from ocl_edge_runtime.sources.video import VideoReader, rate_of_times
 
+ROS_TOPIC = "ros2:"
 STREAM_DEFAULTS = {"fflags": "nobuffer", "flags": "low_delay", "rtsp_transport": "tcp"}
 """FFmpeg's options of a network stream: no frames held back, none lost to UDP."""
 
@@ -52,7 +55,7 @@ def open_source(
     on_skip: OnSkip = keep_quiet,
     on_loss: Callable[[str], None] = lambda _: None,
 ) -> Source:
-    """Image files, a video, a recording of ROS 2, a camera (``/dev/video0``, or ``0``), or a stream's URL.
+    """Image files, a video, a recording of ROS 2, one of its topics, a camera, or the URL of a stream.
 
     A camera or stream is read from now on, so that its first frame is a fresh one.
 
@@ -70,6 +73,9 @@ def open_source(
     """
     if text.isdecimal() and not Path(text).exists():
         text = f"/dev/video{int(text)}"
+    if text.startswith(ROS_TOPIC):
+        topic = topic_of(text.removeprefix(ROS_TOPIC), "--source ros2")
+        return _live(partial(TopicReader, topic, clock, options.timeout_s), options, clock, on_skip, on_loss)
     bag = bag_of(text)
     if bag is not None:
         _refuse_input_options(text, options)
@@ -94,7 +100,7 @@ def open_source(
 
 
 def _live(
-    open_reader: Callable[[], VideoReader],
+    open_reader: Callable[[], LiveReader],
     options: SourceOptions,
     clock: Clock,
     on_skip: OnSkip,
