@@ -70,9 +70,11 @@ class LiveReader(Reader, Protocol):
 
     Attributes:
         name: for messages.
+        ends: whether its end is an end, and no loss.
     """
 
     name: str
+    ends: bool
 
 
 class RecordedReader(Reader, Protocol):

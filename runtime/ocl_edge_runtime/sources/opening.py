@@ -16,6 +16,7 @@ from ocl_edge_runtime.ros.topics import topic_of
 from ocl_edge_runtime.sources.bag import BagReader, bag_of
 from ocl_edge_runtime.sources.base import LiveReader, OnSkip, RecordedReader, Source, keep_quiet
 from ocl_edge_runtime.sources.ffmpeg_limits import stream_options
+from ocl_edge_runtime.sources.gstreamer import GstReader, csi_pipeline
 from ocl_edge_runtime.sources.images import ImageSource
 from ocl_edge_runtime.sources.live import LiveSource
 from ocl_edge_runtime.sources.paced import PacedSource
@@ -23,7 +24,7 @@ from ocl_edge_runtime.sources.recording import PacedReader, RecordingSource
 from ocl_edge_runtime.sources.ros2 import TopicReader
 from ocl_edge_runtime.sources.video import VideoReader, rate_of_times
 
-ROS_TOPIC = "ros2:"
+ROS_TOPIC, PIPELINE, CSI = "ros2:", "gst:", "csi://"
 STREAM_DEFAULTS = {"fflags": "nobuffer", "flags": "low_delay", "rtsp_transport": "tcp"}
 """FFmpeg's options of a network stream: no frames held back, none lost to UDP."""
 
@@ -55,7 +56,7 @@ def open_source(
     on_skip: OnSkip = keep_quiet,
     on_loss: Callable[[str], None] = lambda _: None,
 ) -> Source:
-    """Image files, a video, a recording of ROS 2, one of its topics, a camera, or the URL of a stream.
+    """Image files, a video, a recording of ROS 2, one of its topics, a camera, a pipeline, or a stream's URL.
 
     A camera or stream is read from now on, so that its first frame is a fresh one.
 
@@ -76,6 +77,8 @@ def open_source(
     if text.startswith(ROS_TOPIC):
         topic = topic_of(text.removeprefix(ROS_TOPIC), "--source ros2")
         return _live(partial(TopicReader, topic, clock, options.timeout_s), options, clock, on_skip, on_loss)
+    if text.startswith((PIPELINE, CSI)):
+        return _live(partial(_pipeline, text, options, clock), options, clock, on_skip, on_loss)
     bag = bag_of(text)
     if bag is not None:
         _refuse_input_options(text, options)
@@ -115,13 +118,23 @@ def _live(
         clock,
         limit=options.limit,
         timeout_s=options.timeout_s,
-        reopen=open_reader,
+        reopen=None if reader.ends else open_reader,
         reconnect_s=options.reconnect_s,
         on_skip=on_skip,
         on_loss=on_loss,
     )
     source.start()
     return source
+
+
+def _pipeline(text: str, options: SourceOptions, clock: Clock) -> GstReader:
+    if text.startswith(CSI):
+        rate = options.fps if options.fps != "own" else None
+        pipeline = csi_pipeline(text.removeprefix(CSI), rate, options.input_options)
+        return GstReader(pipeline, text, clock, options.timeout_s)
+    if options.fps is not None or options.input_options:
+        raise UsageError("--fps and --source-option are not for gst:, whose pipeline says all that itself")
+    return GstReader(text.removeprefix(PIPELINE), "the GStreamer pipeline", clock, options.timeout_s)
 
 
 def _video(path: Path, options: SourceOptions, clock: Clock, on_skip: OnSkip) -> Source:

@@ -32,6 +32,7 @@ class TopicReader:
     def __init__(self, topic: str, clock: Clock, timeout_s: float, node: Node | None = None) -> None:
         self.name = f"ros2:{topic}"
         self.rate: float | None = None
+        self.ends = False
         self._clock = clock
         self._interrupted = False
         self._node = node or join_graph()

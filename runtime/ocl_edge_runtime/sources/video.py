@@ -80,7 +80,7 @@ class VideoReader:
         self.rate = rate if 0 < rate <= FASTEST_FPS else None
         """Frames a second, as the container says."""
         self.total: int | None = self._stream.frames or None
-        self.tells_times = False
+        self.tells_times = self.ends = False
         self._starts_at = float((self._stream.start_time or 0) * (self._stream.time_base or 0))
 
     def __iter__(self) -> Iterator[Arrival]:
