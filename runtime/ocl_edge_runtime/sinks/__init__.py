@@ -9,6 +9,7 @@ from pathlib import Path
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.errors import UsageError
 from ocl_edge.images import Colour
+from ocl_edge.plain_text import without_secrets_of
 from ocl_edge_runtime.sinks.base import Sink
 from ocl_edge_runtime.sinks.files import MaskSink, OverlaySink
 from ocl_edge_runtime.sinks.queued import QueuedSink
@@ -25,6 +26,8 @@ SINKS: dict[str, Callable[[str, Manifest, float | None], Sink]] = {
     "compare": lambda place, manifest, frame_s: _video(Path(place), manifest, frame_s, beside=True),
     "mcap": lambda place, manifest, frame_s: _mcap(Path(place), manifest, frame_s),
     "ros2": lambda place, manifest, frame_s: _topic(place, manifest, frame_s),
+    "udp": lambda place, manifest, frame_s: _stream(f"udp:{place}", manifest, frame_s),
+    "rtsp": lambda place, manifest, frame_s: _stream(f"rtsp:{place}", manifest, frame_s),
 }
 """Kind -> what opens it at a place, for masks of a bundle that come ``frame_s`` after one another."""
 
@@ -35,6 +38,8 @@ PLACES = {
     "compare": "FILE",
     "mcap": "FILE",
     "ros2": "TOPIC",
+    "udp": "//HOST:PORT",
+    "rtsp": "//HOST/PATH",
 }
 """Kind -> what its place is."""
 
@@ -115,6 +120,13 @@ def _topic(name: str, manifest: Manifest, frame_s: float | None) -> Sink:
     return QueuedSink(sink, waits=frame_s is not None)
 
 
+def _stream(url: str, manifest: Manifest, frame_s: float | None) -> Sink:
+    """Who looks on never holds up anything: not even frames that come when they are asked for."""
+    from ocl_edge_runtime.sinks.stream import StreamSink
+
+    return QueuedSink(StreamSink(url, _palette(manifest), frame_s), waits=False)
+
+
 def _written_to(kind: str, place: str) -> Path | str:
     return Path(place).resolve() if PLACES[kind] in ("DIR", "FILE") else f"{kind}:{place}"
 
@@ -137,5 +149,5 @@ def parse_sink(text: str) -> tuple[str, str]:
     kind, colon, place = text.partition(":")
     if kind not in SINKS or not colon or not place:
         known = [f"{name}:{what}" for name, what in PLACES.items()]
-        raise UsageError(f"--sink {text!r}: expected {' or '.join(known)}")
+        raise UsageError(f"--sink {without_secrets_of(text)!r}: expected {' or '.join(known)}")
     return kind, place

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,16 +56,14 @@ class TopicSink(Sink):
             _publish_pixels(self._masks, header, mask)
             if self._overlays.listeners():
                 _publish_pixels(self._overlays, header, self._overlay.over(frame.image, mask))
-        except OutputError:
-            self.left_out += 1
+        except OutputError as error:
+            self.left_out, self.trouble = self.left_out + 1, str(error)
 
     def told(self, frame: Frame, result: FrameResult) -> None:
         said = "late" if result.late else "in time"
         message = diagnostics_to_cdr(self._headers.of(frame), not result.late, said, values_of(result))
-        try:
+        with suppress(OutputError):  # whoever lost a mask has counted it
             self._diagnostics.publish(message)
-        except OutputError:
-            self.left_out += 1
 
     def close(self) -> None:
         node, self._node = self._node, None
