@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +28,9 @@ def problem() -> str | None:
 
 def element_problem(*elements: str) -> str | None:
     """The first of these elements that is missing, in words."""
+    import gi
+
+    gi.require_version("Gst", "1.0")
     from gi.repository import Gst
 
     Gst.init(None)
@@ -42,9 +46,9 @@ def rtsp_server() -> Iterator[Serve]:
     """Starts the server of `rtsp_server.py`; killed at the end of the test."""
     started = []
 
-    def serve(port: int, width: int = 64, height: int = 48) -> subprocess.Popen[bytes]:
+    def serve(port: int, *others: object) -> subprocess.Popen[bytes]:
         script = Path(__file__).with_name("rtsp_server.py")
-        process = subprocess.Popen([sys.executable, script, str(port), str(width), str(height)])
+        process = subprocess.Popen([sys.executable, script, str(port), *map(str, others or (64, 48))])
         started.append(process)
         wait_for_port(port)
         return process
@@ -55,9 +59,13 @@ def rtsp_server() -> Iterator[Serve]:
         process.wait()
 
 
-def wait_for_port(port: int) -> None:
-    import socket
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
 
+
+def wait_for_port(port: int) -> None:
     give_up_at = time.monotonic() + 30
     while time.monotonic() < give_up_at:
         with socket.socket() as probe:

@@ -13,7 +13,7 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer
 
 
-def serve(port: str, width: str, height: str) -> None:
+def serve(port: str, width: str, height: str, directory: str = "") -> None:
     Gst.init(None)
     server = GstRtspServer.RTSPServer(service=port, address="127.0.0.1")
     factory = GstRtspServer.RTSPMediaFactory(shared=True)
@@ -22,6 +22,13 @@ def serve(port: str, width: str, height: str) -> None:
         "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 ! rtph264pay name=pay0 pt=96 )"
     )
     server.get_mount_points().add_factory("/camera", factory)
+    if directory:
+        live = GstRtspServer.RTSPMediaFactory(transport_mode=GstRtspServer.RTSPTransportMode.RECORD)
+        live.set_launch(
+            "( rtph264depay name=depay0 ! h264parse ! avdec_h264 ! videoconvert ! pngenc ! "
+            f"multifilesink location={directory}/%05d.png )"
+        )
+        server.get_mount_points().add_factory("/live", live)
     server.attach(None)
     GLib.MainLoop().run()
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sources import Source, SourceOptions, open_source
 from ocl_edge_runtime.sources.gstreamer import GstReader, csi_pipeline
 from tests.doubles import gstreamer
-from tests.doubles.gstreamer import rtsp_server  # noqa: F401
+from tests.doubles.gstreamer import free_port, rtsp_server  # noqa: F401
 
 WHY_NOT = gstreamer.problem()
 needs_gstreamer = pytest.mark.skipif(WHY_NOT is not None, reason=f"GStreamer: {WHY_NOT}")
@@ -28,12 +27,6 @@ Serve = Callable[..., "subprocess.Popen[bytes]"]
 def opened(pipeline: str, on_loss: Callable[[str], None] = lambda _: None, **options: Any) -> Source:
     options = {"timeout_s": 20.0, **options}
     return open_source(f"gst:{pipeline}", SourceOptions(**options), RealClock(), on_loss=on_loss)
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @needs_gstreamer
