@@ -28,6 +28,7 @@ LOOPBACK = """
     <AllowMulticast>false</AllowMulticast>
     <MaxMessageSize>65500B</MaxMessageSize><FragmentSize>65000B</FragmentSize>
   </General>
+  <Internal><SocketReceiveBufferSize min="4MB"/></Internal>
   <Discovery>
     <ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>20</MaxAutoParticipantIndex>
     <Peers><Peer address="127.0.0.1"/></Peers>

@@ -10,6 +10,9 @@ from ocl_edge.errors import FrameError
 PATTERNS = ("rggb", "bggr", "gbrg", "grbg")
 """Colours of the first two pixels of the first row, and of the second row."""
 
+BLOCK = 32
+"""Rows at a time, which the processor's caches hold."""
+
 
 def rgb_of(mosaic: NDArray[np.uint8], pattern: str) -> NDArray[np.uint8]:
     """Mosaic uint8 [H, W], one colour a pixel -> uint8 [H, W, 3] RGB.
@@ -28,11 +31,13 @@ def rgb_of(mosaic: NDArray[np.uint8], pattern: str) -> NDArray[np.uint8]:
         raise FrameError(f"is a mosaic of {width}x{height} pixels, at least 2x2 are needed")
     # an odd size is made even by its mirror image, and cut off again
     even = np.pad(mosaic, ((0, height % 2), (0, width % 2)), "reflect")
-    around = np.pad(even, 1, "reflect").astype(np.uint16)
+    around = np.pad(even, 1, "reflect")
     rgb = np.empty((*even.shape, 3), np.uint8)
-    for row in range(2):
-        for column in range(2):
-            _interpolate(rgb[row::2, column::2], around, row, column, pattern)
+    for top in range(0, len(rgb), BLOCK):
+        block, around_it = rgb[top : top + BLOCK], around[top : top + BLOCK + 2].astype(np.uint16)
+        for row in range(2):
+            for column in range(2):
+                _interpolate(block[row::2, column::2], around_it, row, column, pattern)
     return np.ascontiguousarray(rgb[:height, :width])
 
 

@@ -29,7 +29,11 @@ def _as_it_is(kind: T) -> T:
     def deserialize(cls: type[Any], data: bytes, *_: Any, **__: Any) -> Any:
         return cls(data)
 
-    kind.__init__, kind.serialize, kind.deserialize = __init__, serialize, classmethod(deserialize)
+    def deserialize_key(cls: type[Any], *_: Any, **__: Any) -> None:
+        """Of a publisher that leaves there is no message."""
+
+    kind.__init__, kind.serialize = __init__, serialize
+    kind.deserialize, kind.deserialize_key = classmethod(deserialize), classmethod(deserialize_key)
     return kind
 
 

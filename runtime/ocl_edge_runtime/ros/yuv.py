@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 _LEVELS = np.arange(256, dtype=np.float64)
-LUMA = np.round(32 * 255 / 219 * (_LEVELS - 16)).astype(np.int16)
-"""Of every byte, in 32nds of a level, so that a sum of two fits into 16 bits; so are those below."""
 
-RED_OF_V = np.round(32 * 1.596027 * (_LEVELS - 128)).astype(np.int16)
-GREEN_OF_U = np.round(32 * -0.391762 * (_LEVELS - 128)).astype(np.int16)
-GREEN_OF_V = np.round(32 * -0.812968 * (_LEVELS - 128)).astype(np.int16)
-BLUE_OF_U = np.round(32 * 2.017232 * (_LEVELS - 128)).astype(np.int16)
+
+def _table(levels: NDArray[np.float64]) -> bytes:
+    return bytes(np.clip(np.round(levels), 0, 255).astype(np.uint8))
+
+
+FULL_LUMA = _table((_LEVELS - 16) * 255 / 219)
+"""Of every byte in the limited range, that in the full one, in which Pillow reckons; likewise for colours."""
+
+FULL_COLOUR = _table((_LEVELS - 128) * 255 / 224 + 128)
 
 
 def rgb_of_uyvy(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -26,10 +30,11 @@ def rgb_of_yuyv(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _rgb(y: NDArray[np.uint8], u: NDArray[np.uint8], v: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Luma [H, W], colours [H, W / 2] each."""
-    height, width = y.shape
-    luma = LUMA[y].reshape(height, width // 2, 2)
-    rgb = np.empty((height, width // 2, 2, 3), np.uint8)
-    for channel, colour in enumerate((RED_OF_V[v], GREEN_OF_U[u] + GREEN_OF_V[v], BLUE_OF_U[u])):
-        rgb[..., channel] = np.clip((luma + colour[..., None] + 16) >> 5, 0, 255)
-    return rgb.reshape(height, width, 3)
+    """Luma [H, W], colours [H, W / 2] each: two pixels beside each other share theirs."""
+    size = y.shape[::-1]
+    colours = [_full(plane, FULL_COLOUR).resize(size, Image.Resampling.NEAREST) for plane in (u, v)]
+    return np.array(Image.merge("YCbCr", [_full(y, FULL_LUMA), *colours]).convert("RGB"))
+
+
+def _full(plane: NDArray[np.uint8], table: bytes) -> Image.Image:
+    return Image.frombytes("L", plane.shape[::-1], plane.tobytes().translate(table))

@@ -95,6 +95,17 @@ def test_a_publisher_may_go_and_come_back(other: Other) -> None:
     assert len(kinds) == 3
 
 
+def test_a_publisher_may_take_its_leave(other: Other) -> None:
+    """It ends as programs do, and tells so: that is no message."""
+    other("publish", IMAGE, "rgb8", 60)
+    with opened(timeout_s=10.0) as source:
+        frames = iter(source)
+        next(frames)
+        source.timeout_s = 2.0  # type: ignore[attr-defined]
+        with pytest.raises(SourceError, match="no frame for"):
+            list(frames)
+
+
 def test_a_publisher_that_falls_silent_is_a_failure(other: Other) -> None:
     process = other("publish", IMAGE, "rgb8", 1000)
     with opened(timeout_s=6.0) as source:
