@@ -3,7 +3,7 @@
 They pack and unpack through Cyclone, not through our CDR. Run as a program:
 
     python -m tests.doubles.dds publish TOPIC ENCODING COUNT
-    python -m tests.doubles.dds listen TOPIC SECONDS        writes what it heard as JSON lines
+    python -m tests.doubles.dds listen TOPIC SECONDS COUNT  writes what it heard as JSON lines
 """
 
 from dataclasses import dataclass
@@ -157,15 +157,17 @@ def jpeg(index: int) -> bytes:
     return content.getvalue()
 
 
-def listen(topic: str, seconds: float) -> None:
+def listen(topic: str, seconds: float, count: int) -> None:
+    """So many messages, or as long."""
     kind = DiagnosticArray if topic.endswith("diagnostics") else Image
     participant = DomainParticipant(int(environ["ROS_DOMAIN_ID"]))
     reader = DataReader(participant, Topic(participant, "rt" + topic, kind), QOS)
     give_up_at = monotonic() + seconds
-    while monotonic() < give_up_at:
+    while monotonic() < give_up_at and count:
         for sample in reader.take(N=1):
             if hasattr(sample, "header"):
                 print(dumps(_told(sample)), flush=True)
+                count -= 1
         sleep(0.01)
 
 
@@ -188,4 +190,4 @@ if __name__ == "__main__":
     if argv[1] == "publish":
         publish(argv[2], argv[3], int(argv[4]))
     else:
-        listen(argv[2], float(argv[3]))
+        listen(argv[2], float(argv[3]), int(argv[4]))

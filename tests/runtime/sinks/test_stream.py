@@ -95,21 +95,19 @@ def test_masks_are_published_to_an_rtsp_server_that_comes_and_goes(
     check(np.array(Image.open(second[2]).convert("RGB")))
 
 
-def test_an_address_that_does_not_answer_is_tried_less_and_less_often() -> None:
+def test_an_address_that_does_not_answer_is_tried_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = SimulatedClock()
     tried: list[float] = []
+    library_open = av.open
+
+    def counted(*arguments: object, **options: object) -> object:
+        tried.append(clock.now())
+        return library_open(*arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(av, "open", counted)
     with StreamSink(f"rtsp://127.0.0.1:{free_port()}/live", PALETTE, None, clock) as sink:
-        library_open = sink._av.open
-
-        class Library:
-            def __getattr__(self, name: str) -> object:
-                return getattr(av, name)
-
-            def open(self, *arguments: object, **options: object) -> object:
-                tried.append(clock.now())
-                return library_open(*arguments, **options)
-
-        sink._av = Library()
         for _ in range(200):
             send(sink, 1, pause_s=0)
             clock.sleep_until(clock.now() + 0.1)
