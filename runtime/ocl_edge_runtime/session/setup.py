@@ -70,10 +70,6 @@ class Setup:
             return None
         return self.options.frame_s or (1.0 if self.realtime is None else None)
 
-    def stream_time(self, index: int, arrived_at: float) -> float:
-        """When a frame was there, in seconds of stream time."""
-        return arrived_at if self.frame_s is None else index * self.frame_s
-
     @property
     def mask_size(self) -> tuple[int, int] | None:
         """Height and width of every mask; None where it is the frame's."""
