@@ -243,7 +243,7 @@ def _options(
             threads,
         )
         for method in chosen
-        for seed in (numbers if method.loss is not None else numbers[:1])
+        for seed in (numbers if method.learns else numbers[:1])
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ocl_edge_runtime.clock import Clock
-from ocl_edge_runtime.session.segmenter import Segmenter
+from ocl_edge_runtime.session.segmenter import Segments
 from ocl_edge_runtime.session.setup import Setup
 from ocl_edge_runtime.session.update_policy import UpdatePolicy
 from ocl_edge_runtime.session.updates import Updates
@@ -15,7 +15,7 @@ RUNS_WITH_A_CLOCK = 2
 
 
 def run_on_noise(
-    setup: Setup, segmenter: Segmenter, updates: Updates, policy: UpdatePolicy, clock: Clock
+    setup: Setup, segmenter: Segments, updates: Updates, policy: UpdatePolicy, clock: Clock
 ) -> None:
     """Every form that frames go through, and in realtime mode an update.
 
