@@ -78,6 +78,14 @@ ROWS = {
 CALIBRATED = [row for row in ROWS if row.endswith("calibrated")]
 UNCALIBRATED = [row for row in ROWS if row not in CALIBRATED]
 OF_PAPERS = {method.name: SessionOptions(method.name, backend="torch", threads=1) for method in PUBLISHED}
+RATES = {"tent-published": (1e-4, 1e-5), "eata": (5e-4, 5e-5)}
+"""Smaller ones for methods whose own rate costs most."""
+
+OF_PAPERS |= {
+    f"{name}, lr {rate:g}": replace(OF_PAPERS[name], lr=rate)
+    for name, rates in RATES.items()
+    for rate in rates
+}
 FIELD = ["frozen", *OF_PAPERS, "norm, auto", "ocl-head, auto", "ocl-head, auto, calibrated"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ocl_edge.errors import UsageError
 from ocl_edge.method.published.published import Network, Published
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.method.verdict import Reason, Verdict
@@ -41,10 +42,15 @@ class DIGA(Published):
         """Of the frame, as probabilities: their weighted mean is what the paper upsamples."""
         seen = self.network.run(view, self.weight)
         own, features = seen.logits.softmax(1), seen.features.flatten(2)[0].T
+        if own.shape[2:] != seen.features.shape[2:]:
+            raise UsageError(
+                f"diga tells the class of each pixel of the head's input, and this head makes "
+                f"{tuple(own.shape[2:])} pixels of {tuple(seen.features.shape[2:])}: compare other methods"
+            )
         means, there = self._prototypes(own.flatten(2)[0].T, features)
         self._renew(means, there)
         known = self.memory["known"]
-        if not there.any() or own.shape[2:] != seen.features.shape[2:]:
+        if not there.any():
             return own
         past = _by_distance(features, self.memory["past"], known)
         by_prototypes = OF_THE_PAST * past + (1 - OF_THE_PAST) * _by_distance(features, means, there)
