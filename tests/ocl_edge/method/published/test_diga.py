@@ -15,15 +15,15 @@ from ocl_edge.method.settings import AdaptationDefaults
 class Upsampling:
     """A network whose head makes four pixels of one."""
 
-    def __init__(self) -> None:
-        self.parameters: dict[str, torch.nn.Parameter] = {}
-
     affine: tuple[str, ...] = ()
     channels = (2,)
     trained = torch.ones(2, 2)
     image = (3, 8, 8)
     features = 2
     classes = 3
+
+    def __init__(self) -> None:
+        self.parameters: dict[str, torch.nn.Parameter] = {}
 
     def run(self, views: Tensor, *_: object) -> Pass:
         return Pass(torch.randn(1, 3, 8, 8), torch.randn(1, 2, 4, 4), self.trained)
