@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from ocl_edge.bundle.reading import Bundle, load_tail
 from ocl_edge.method.methods import find_method
 from ocl_edge.method.published.published import Published
+from ocl_edge.method.verdict import Verdict
 from ocl_edge.network.preprocess import Preprocessor, mask_of_frame
 from ocl_edge.network.tail import Tail
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.clock import Clock
-from ocl_edge_runtime.session.learners import PairLearner
+from ocl_edge_runtime.session.learners import Lesson, PairLearner
 from ocl_edge_runtime.session.norm_vectors import NormPolicy, TrainedNorms
 from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.session.segmenter import Seen
@@ -49,7 +50,7 @@ class SegmentsAsPublished:
         view = self._preprocessor.single(image)
         self.watch.lap("preprocess")
         logits = self._method.logits(view)
-        self.watch.lap("network")
+        self.watch.lap("backbone")  # head and all
         frame = (image.shape[0], image.shape[1])
         size = self._mask_size or frame
         mask = mask_of_frame(lambda *to: self._tail.mask(logits, *to), self._preprocessor.spec, frame, size)
@@ -68,7 +69,13 @@ def open_as_published(bundle: Bundle, options: SessionOptions, clock: Clock) -> 
     setup = Setup(bundle, options, None, kind.views, "torch", {}, "")
     watch = Stopwatch()
     method = kind(WholeNetwork(bundle, options.method), setup.settings, options.seed)
-    learner = PairLearner(method, lambda _lesson: method.learn(), watch, timed=False)
+
+    def step(_lesson: Lesson) -> Verdict:
+        verdict = method.learn()
+        watch.lap("step")
+        return verdict
+
+    learner = PairLearner(method, step, watch, timed=False)
     segmenter = SegmentsAsPublished(
         Preprocessor(bundle.manifest.input), method, load_tail(bundle), watch, setup.mask_size
     )

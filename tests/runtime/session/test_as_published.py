@@ -123,6 +123,7 @@ def test_tent_goes_down_the_entropy_with_adam(small_bundle: Bundle) -> None:
         result = session.step(image)
         assert result.verdict.loss == pytest.approx(loss.item(), rel=1e-4)
         assert (result.mask != mask_of(logits, image)).mean() < 0.002
+        assert list(result.timings_ms) == ["preprocess", "backbone", "tail", "step"]
     assert_equal_weights(session, trained, atol=1e-4)
 
 
