@@ -81,7 +81,7 @@ class Setup:
     @property
     def trains(self) -> bool:
         """Whether the method has anything to update, and it earns its place."""
-        return self.method.loss is not None and self._found_rate != 0
+        return self.method.learns and self._found_rate != 0
 
     def belongs_to(self) -> dict[str, Any]:
         """What a saved state is bound to."""
