@@ -11,7 +11,7 @@ from ocl_edge_app.cli.output import print_rows, print_table
 
 if TYPE_CHECKING:
     from ocl_edge_export.cuts import PossibleCut
-    from ocl_edge_runtime.calibration.calibrate import Calibration
+    from ocl_edge_runtime.calibration.findings import Calibration
 
 
 def show_bundle(bundle: Bundle) -> None:
@@ -65,7 +65,7 @@ def show_calibration(bundle: Bundle, found: Calibration) -> None:
     """What home frames have told."""
     print_table(
         "corrupted copies: distance and opening; mIoU against the frozen network's sure pixels, %",
-        ["copies", "distance", "opening", "default prior", *found.fitted_names],
+        ["copies", "distance", "opening", *found.tried],
         [
             [name, *_mean_of(found.copies[name]), *(f"{value:.1f}" for value in values)]
             for name, values in found.agreement.items()

@@ -26,7 +26,7 @@ class Pass:
     """What one pass gave; tensors of its own.
 
     Attributes:
-        statistics: float32 [2, S].
+        statistics: float32 [2, S]; S = 0 without norms.
         features: of one view, float32 [1, F, h, w] each.
     """
 
@@ -68,11 +68,13 @@ class Measurer:
     def measure_view(self, view: Tensor, mixing: Mixing, opening: float) -> Pass:
         """As `measure`, of a view float32 [1, C, h, w], normalised."""
         self.passes += 1
-        weight = mixing.at(opening)[: self.bundle.manifest.weight_rows]
-        inputs = {"image": view, "anchor_statistics": self.norms.statistics, "anchor_weight": weight}
+        inputs = {"image": view}
+        if self.channels:
+            weight = mixing.at(opening)[: self.bundle.manifest.weight_rows]
+            inputs |= {"anchor_statistics": self.norms.statistics, "anchor_weight": weight}
         outputs = self._backend.infer("measured", inputs)
-        features = features_among(outputs)
-        return Pass(outputs["statistics"].cpu().clone(), [f.cpu().clone() for f in features])
+        statistics = outputs["statistics"].cpu().clone() if self.channels else self.norms.statistics
+        return Pass(statistics, [f.cpu().clone() for f in features_among(outputs)])
 
     @without_gradients
     def logits(self, features: Sequence[Tensor]) -> Tensor:

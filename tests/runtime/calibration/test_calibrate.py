@@ -180,12 +180,13 @@ def test_a_converted_bundle_learns_home_and_keeps_its_weights(
     open_session(bundle, OPTIONS, ANY, SimulatedClock()).step(random_image(0), 0.0)
 
 
-def test_a_network_without_norms_is_refused_and_told_what_happens(
+def test_a_network_whose_norms_all_stand_behind_others_is_refused_and_told_what_happens(
     small_bundle: Bundle, home_frames: GivenFrames
 ) -> None:
-    bare = replace(small_bundle, manifest=small_bundle.manifest.model_copy(update={"norms": ()}))
+    norms = tuple(norm.model_copy(update={"sensing": False}) for norm in small_bundle.manifest.norms)
+    blind = replace(small_bundle, manifest=small_bundle.manifest.model_copy(update={"norms": norms}))
     with pytest.raises(BundleError, match="stays frozen"):
-        calibrate_bundle(bare, home_frames, "onnxruntime", 1)
+        calibrate_bundle(blind, home_frames, "onnxruntime", 1)
 
 
 @pytest.mark.parametrize("opening", [0.4, 1.0])
