@@ -76,7 +76,8 @@ def show_calibration(bundle: Bundle, found: Calibration) -> None:
     print_rows(
         "",
         {
-            "home frames": "distance {}, opening {}".format(*_mean_of(seen)),
+            "home frames": "distance {}, opening {}, ".format(*_mean_of(seen))
+            + f"confidence {found.home.confidence.median:.2f}, loss {found.home.loss.median:.2f}",
             "home": describe_home(bundle.manifest),
             "bundle": f"{bundle.path}, identity {bundle.identity[:16]}",
             **{f"note {number}": note for number, note in enumerate(found.notes, 1)},

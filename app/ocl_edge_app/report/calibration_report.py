@@ -35,7 +35,7 @@ def calibration_page(bundle: Bundle, found: Calibration, ran: Section) -> Page:
         ],
         sections=[
             Section("What to know", [Text(note) for note in found.notes]),
-            Section("Home and away", _distances(found)),
+            Section("Home and away", [*_distances(found), _at_home(found)]),
             Section("What adaptation gains", [_gains(found)]),
             ran,
         ],
@@ -75,6 +75,22 @@ def _row(name: str, seen: list[tuple[float, float]]) -> DotRow:
     opening = sum(opening for _, opening in seen) / len(seen)
     middle = distances[len(distances) // 2]
     return DotRow(name, [middle, distances[0], distances[-1]], f"opens {opening:.2f}")
+
+
+def _at_home(found: Calibration) -> Table:
+    home = found.home
+    measured = {
+        "distance from home": home.distance,
+        "confidence, mean probability of the strongest class": home.confidence,
+        "loss (OCL) of the view pair": home.loss,
+        "distance of the head's input from its mean, in deviations": home.features_distance,
+    }
+    rows = [
+        [name, *(f"{value:.3f}" for value in (quantiles.low, quantiles.median, quantiles.high))]
+        for name, quantiles in measured.items()
+        if quantiles is not None
+    ]
+    return Table("The home frames, one by one", ["", "10 %", "median", "90 %"], rows)
 
 
 def _gains(found: Calibration) -> Table:
