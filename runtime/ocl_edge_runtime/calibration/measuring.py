@@ -47,8 +47,8 @@ class Measurer:
         self.norms = load_norms(bundle)
         self.channels = [norm.channels for norm in bundle.manifest.norms]
         self.passes = 0
-        self._backend = backend
-        self._preprocessor = Preprocessor(bundle.manifest.input)
+        self.backend = backend
+        self.preprocessor = Preprocessor(bundle.manifest.input)
         self._head = load_head(bundle)
 
     def measure(
@@ -62,7 +62,7 @@ class Measurer:
             opening: that it is seen at.
             flipped: the horizontal flip of the frame.
         """
-        view = self._preprocessor.single(frame)
+        view = self.preprocessor.single(frame)
         return self.measure_view(view.flip(3) if flipped else view, mixing, opening)
 
     def measure_view(self, view: Tensor, mixing: Mixing, opening: float) -> Pass:
@@ -72,7 +72,7 @@ class Measurer:
         if self.channels:
             weight = mixing.at(opening)[: self.bundle.manifest.weight_rows]
             inputs |= {"anchor_statistics": self.norms.statistics, "anchor_weight": weight}
-        outputs = self._backend.infer("measured", inputs)
+        outputs = self.backend.infer("measured", inputs)
         statistics = outputs["statistics"].cpu().clone() if self.channels else self.norms.statistics
         return Pass(statistics, [f.cpu().clone() for f in features_among(outputs)])
 
