@@ -3,9 +3,9 @@
     python bench/home_mixing.py averages BUNDLE --network NAME [--every N]
     python bench/home_mixing.py seeds    BUNDLE --network NAME --home DIR --fullness F [--every N]
 
-*averages*: of the frame's weight, half goes to the running average of the frames before, at three priors of the
-first norm (tuning streams). *seeds*: the weights are fitted three times, on copies and frames of other seeds.
-One view, wide open, norms alone, labelled frames one second apart; each stream is a line of --results.
+*averages*: of the frame's weight, half goes to the running average of the frames before, at three priors of
+the first norm (tuning streams). *seeds*: the weights are fitted three times, on copies and frames of other
+seeds. One view, wide open, norms alone, labelled frames one second apart; each stream is a line of --results.
 """
 
 from __future__ import annotations
