@@ -30,7 +30,7 @@ from ocl_edge_export.capture import refuse_old_pytorch
 from ocl_edge_export.checkpoint import Checkpoint, LoadedNetwork, load_network
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
 from ocl_edge_export.cuts import PossibleCut, nearest_cuts, possible_cuts
-from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
+from ocl_edge_export.head_graphs import check_head_graphs, remove_head_graphs, write_head_graphs
 from ocl_edge_export.learning_rate import scaled_rate, squared_gradient_norm
 from ocl_edge_export.lowering import lower_adaptive_pooling
 from ocl_edge_export.missing import ask_for_what_is_missing, read_or_ask
@@ -159,7 +159,7 @@ def _taken(
     """The network with its weights, the output that is exported, its input, and images to compare on."""
     progress("read checkpoint")
     checkpoint = read_or_ask(
-        request.checkpoint, request.trust_pickle, request.input_size, request.weights_key
+        request.checkpoint, request.trust_pickle, request.input_size, request.weights_key, request.arch
     )
     ask_for_what_is_missing(request.checkpoint, checkpoint, request.arch, request.input_size)
     loaded = load_network(checkpoint, request.arch)
@@ -263,13 +263,14 @@ def _head_graphs(
     settings: AdaptationDefaults,
 ) -> dict[str, Any]:
     """Manifest fields: the head's graphs, written and checked, or why there are none; the parity report."""
-    try:
-        graphs = write_head_graphs(head, split.features[0], directory, settings)
-    except SplitError as error:
-        return {"no_head_graphs": str(error), "parity": parity}
     with torch.no_grad():
         pairs = [split.backbone(torch.stack((image, image.flip(2))))[0] for image in images]
-    report = check_head_graphs(directory, graphs, head, pairs, settings)
+    try:
+        graphs = write_head_graphs(head, split.features[0], directory, settings)
+        report = check_head_graphs(directory, graphs, head, pairs, settings)
+    except SplitError as error:
+        remove_head_graphs(directory)
+        return {"no_head_graphs": str(error), "parity": parity}
     return {"head_graphs": graphs, "parity": {**parity, "head": report}}
 
 

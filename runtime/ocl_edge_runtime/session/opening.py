@@ -83,6 +83,10 @@ def open_session(
     with ExitStack() as opened:  # what was opened is closed where a later part cannot be
         if realtime is not None:
             return _realtime(bundle, options, realtime, clock, executor, opened)
+        if method.published is not None:
+            from ocl_edge_runtime.session.as_published import open_as_published  # of PyTorch alone
+
+            return open_as_published(bundle, options, clock)
         if method.needs_pytorch_backbone:
             return _training_the_backbone(bundle, options, clock, opened)
         return _on_every_frame(bundle, options, clock, opened)
@@ -106,10 +110,12 @@ def _check(bundle: Bundle, method: Method, options: SessionOptions, realtime: Re
             raise UsageError(f"realtime mode runs norm, ocl-head and tent-head, not {method.name}")
     elif method.modulates_norms and options.views == "single":
         raise UsageError(f"{method.name} works on the view pair; --views single goes with frozen")
+    elif method.published is not None and options.views not in (None, method.published.views):
+        raise UsageError(f"{method.name} chooses its views itself; leave out --views")
     if method.needs_pytorch_backbone and (
         options.backend not in ("auto", "torch") or options.head != "torch"
     ):
-        raise UsageError(f"{method.name} trains the backbone, which only --backend torch --head torch can")
+        raise UsageError(f"{method.name} runs the backbone in PyTorch: --backend torch --head torch")
     if options.head == "engine" and method.loss not in (None, ocl):
         raise UsageError(f"--head engine has the OCL as its loss; {method.name} needs --head torch")
 

@@ -58,6 +58,21 @@ class Seen:
     way_home: Tensor | None = None
 
 
+class Segments(Protocol):
+    """What a session needs of a segmenter.
+
+    Attributes:
+        norms: how statistics enter the backbone.
+        watch: receives the laps.
+    """
+
+    norms: NormPolicy
+    watch: Stopwatch
+
+    def see(self, image: NDArray[np.uint8], measured: bool = True, arrived_at: float = 0.0) -> Seen:
+        """See `Segmenter.see`."""
+
+
 class Segmenter:
     """Frame -> view or view pair -> features -> logits -> mask.
 

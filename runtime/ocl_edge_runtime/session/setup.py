@@ -91,10 +91,6 @@ class Setup:
             return None
         return self.options.frame_s or (1.0 if self.realtime is None else None)
 
-    def stream_time(self, index: int, arrived_at: float) -> float:
-        """When a frame was there, in seconds of stream time."""
-        return arrived_at if self.frame_s is None else index * self.frame_s
-
     @property
     def mask_size(self) -> tuple[int, int] | None:
         """Height and width of every mask; None where it is the frame's."""
@@ -106,7 +102,7 @@ class Setup:
     @property
     def trains(self) -> bool:
         """Whether the method has anything to update, and it earns its place."""
-        return self.method.loss is not None and self._found_rate != 0
+        return self.method.learns and self._found_rate != 0
 
     def belongs_to(self) -> dict[str, Any]:
         """What a saved state is bound to."""
