@@ -121,7 +121,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["averages", "seeds"])
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--network", required=True)
+    parser.add_argument("--network", default="cgnet")
     parser.add_argument("--home", type=Path, default=Path("../shared/data/camvid/home"))
     parser.add_argument("--fullness", type=float, default=0.8)
     parser.add_argument("--every", type=int, default=9)
