@@ -74,7 +74,7 @@ def test_masks_are_published_to_an_rtsp_server_that_comes_and_goes(
     tmp_path: Path,
     rtsp_server: Serve,  # noqa: F811
 ) -> None:
-    lacks = gstreamer.element_problem("rtph264depay", "h264parse", "avdec_h264", "pngenc")
+    lacks = gstreamer.problem("rtph264depay", "h264parse", "avdec_h264", "pngenc")
     if lacks:
         pytest.skip(lacks)
     port = free_port()

@@ -124,7 +124,7 @@ def test_a_server_that_is_stopped_and_started_again_is_found_again(
     through: str,
     rtsp_server: Serve,  # noqa: F811
 ) -> None:
-    lacks = gstreamer.element_problem("x264enc", "rtph264pay", "rtspsrc", "avdec_h264")
+    lacks = gstreamer.problem("x264enc", "rtph264pay", "rtspsrc", "avdec_h264")
     if lacks:
         pytest.skip(lacks)
     port = free_port()
@@ -148,6 +148,26 @@ def test_a_server_that_is_stopped_and_started_again_is_found_again(
 def shapes(frames: Iterator[Frame]) -> Iterator[tuple[int, ...]]:
     for frame in frames:
         yield frame.image.shape
+
+
+@needs_gstreamer
+def test_what_throws_exceptions_still_works_beside_a_pipeline() -> None:
+    """Debian's GStreamer brings libunwind, with which OpenVINO ended the process; see `sources.gstreamer`."""
+    script = f"""
+import sys
+sys.path.append({gstreamer.DEBIAN!r})
+from ocl_edge_runtime.clock import RealClock
+from ocl_edge_runtime.sources.gstreamer import GstReader
+GstReader("videotestsrc", "test", RealClock(), 20.0).close()
+import numpy, openvino
+from openvino import opset13 as op
+image = op.parameter([1, 3, 32, 32], numpy.float32)
+weights = op.constant(numpy.ones((8, 3, 3, 3), numpy.float32))
+model = openvino.Model([op.relu(op.convolution(image, weights, [1, 1], [1, 1], [1, 1], [1, 1]))], [image])
+openvino.Core().compile_model(model, "CPU")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @needs_gstreamer
