@@ -23,7 +23,7 @@ from ocl_edge_runtime.session.learned import Learned
 from ocl_edge_runtime.session.learners import State
 from ocl_edge_runtime.session.openness import Openness
 from ocl_edge_runtime.session.screening import Screening
-from ocl_edge_runtime.session.segmenter import Seen, Segmenter
+from ocl_edge_runtime.session.segmenter import Seen, Segments
 from ocl_edge_runtime.session.setup import Setup
 from ocl_edge_runtime.session.stream_time import StreamTime
 from ocl_edge_runtime.session.update_policy import UpdatePolicy
@@ -50,7 +50,7 @@ class Session(ClosedAtExit):
     def __init__(
         self,
         setup: Setup,
-        segmenter: Segmenter,
+        segmenter: Segments,
         updates: Updates,
         policy: UpdatePolicy,
         screening: Screening | None,
