@@ -5,7 +5,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -19,8 +18,8 @@ from ocl_edge_runtime.session.frames import Frame, FrameResult, Header
 from ocl_edge_runtime.sinks.ros2 import TopicSink
 from ocl_edge_runtime.sources import Source, SourceOptions, open_source
 from tests.doubles.dds import HEIGHT, STAMP, WIDTH, pixels
+from tests.doubles.ros_graph import Other
 
-Other = Callable[..., "subprocess.Popen[str]"]
 IMAGE = "/camera/image_raw"
 PALETTE = [(10, 20, 30), (200, 100, 50)]
 

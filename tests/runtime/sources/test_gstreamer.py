@@ -16,12 +16,11 @@ from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sources import Source, SourceOptions, open_source
 from ocl_edge_runtime.sources.gstreamer import GstReader, csi_pipeline
 from tests.doubles import gstreamer
-from tests.doubles.gstreamer import free_port, rtsp_server  # noqa: F401
+from tests.doubles.gstreamer import Serve, free_port
 
 WHY_NOT = gstreamer.problem()
 needs_gstreamer = pytest.mark.skipif(WHY_NOT is not None, reason=f"GStreamer: {WHY_NOT}")
 LIVE = "videotestsrc is-live=true ! video/x-raw,width=33,height=20,framerate=50/1"
-Serve = Callable[..., "subprocess.Popen[bytes]"]
 
 
 def opened(pipeline: str, on_loss: Callable[[str], None] = lambda _: None, **options: Any) -> Source:
@@ -122,7 +121,7 @@ def test_frames_may_change_their_size() -> None:
 @pytest.mark.parametrize("through", ["gst", "ffmpeg"])
 def test_a_server_that_is_stopped_and_started_again_is_found_again(
     through: str,
-    rtsp_server: Serve,  # noqa: F811
+    rtsp_server: Serve,
 ) -> None:
     lacks = gstreamer.problem("x264enc", "rtph264pay", "rtspsrc", "avdec_h264")
     if lacks:
