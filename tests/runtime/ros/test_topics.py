@@ -67,6 +67,17 @@ def test_every_encoding_comes_through_with_its_header(encoding: str, other: Othe
         assert apart.max() <= (1 if encoding.startswith("yuv") else 0)
 
 
+def test_a_topic_tells_its_rate_by_its_first_messages(other: Other) -> None:
+    other("publish", IMAGE, "mono8", 1000)  # twenty a second, less what a busy machine takes
+    with opened() as source:
+        assert source.rate is not None
+        assert 8 < source.rate < 30
+    with opened(fps=7.0) as source:
+        assert source.rate == 7
+    with pytest.raises(UsageError, match="is a topic"):
+        opened(input_options={"video_size": "1x1"})
+
+
 def test_compressed_images_come_through(other: Other) -> None:
     other("publish", f"{IMAGE}/compressed", "jpeg", 1000)
     with opened(f"{IMAGE}/compressed") as source:
