@@ -12,9 +12,14 @@ from ocl_edge.bundle.reading import Bundle
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from tests.doubles import small_network
 from tests.doubles.bundles import export_small
+from tests.doubles.gstreamer import rtsp_server
 from tests.doubles.images import random_image
+from tests.doubles.ros_graph import graph, other
 
 torch.set_num_threads(1)
+
+__all__ = ["graph", "other", "rtsp_server"]
+"""Fixtures that live beside what they start."""
 
 DATA = Path(os.environ.get("OCL_EDGE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -33,8 +38,11 @@ SLOW = (
     "tests/runtime/backends/test_backends.py",
     "tests/runtime/backends/test_tensorrt_backend.py",
     "tests/runtime/records",
+    "tests/runtime/ros/test_topics.py",
     "tests/runtime/session/test_background.py",
     "tests/runtime/session/test_without_norms.py",
+    "tests/runtime/sinks/test_stream.py",
+    "tests/runtime/sources/test_gstreamer.py",
     "tests/scripts",
 )
 """What ``make test-fast`` leaves out: exports of their own, child processes, whole verbs, real footage."""

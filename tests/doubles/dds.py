@@ -21,22 +21,6 @@ from cyclonedds.pub import DataWriter
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 
-LOOPBACK = """
-<CycloneDDS><Domain>
-  <General>
-    <Interfaces><NetworkInterface name="lo" multicast="false"/></Interfaces>
-    <AllowMulticast>false</AllowMulticast>
-    <MaxMessageSize>65500B</MaxMessageSize><FragmentSize>65000B</FragmentSize>
-  </General>
-  <Internal><SocketReceiveBufferSize min="4MB"/></Internal>
-  <Discovery>
-    <ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>20</MaxAutoParticipantIndex>
-    <Peers><Peer address="127.0.0.1"/></Peers>
-    <SPDPInterval>200ms</SPDPInterval>
-  </Discovery>
-</Domain></CycloneDDS>"""
-"""For ``CYCLONEDDS_URI``: everything stays on this machine, without multicast."""
-
 HEIGHT, WIDTH = 12, 16
 STAMP = (1_700_000_000, 123_456_789)
 QOS = Qos(Policy.Reliability.BestEffort, Policy.History.KeepLast(1))

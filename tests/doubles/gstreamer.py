@@ -14,28 +14,24 @@ import pytest
 DEBIAN = "/usr/lib/python3/dist-packages"
 
 
-def problem() -> str | None:
-    """Why there is no GStreamer here; None where there is."""
-    script = "import gi; gi.require_version('GstApp', '1.0'); from gi.repository import GstApp, GstVideo"
-    for added in ("", f"import sys; sys.path.append({DEBIAN!r}); "):
+def problem(*elements: str) -> str | None:
+    """Why there is no GStreamer with these elements here; None where there is.
+
+    Asked in another process: what GStreamer loads stays out of this one until a test needs it.
+    """
+    script = (
+        "import gi; gi.require_version('Gst', '1.0'); gi.require_version('GstApp', '1.0'); "
+        "from gi.repository import Gst, GstApp, GstVideo; Gst.init(None); "
+        f"lacks = [e for e in {list(elements)!r} if Gst.ElementFactory.find(e) is None]; "
+        "sys.exit(f'GStreamer lacks {lacks}' if lacks else 0)"
+    )
+    for added in ("import sys; ", f"import sys; sys.path.append({DEBIAN!r}); "):
         tried = subprocess.run([sys.executable, "-c", added + script], capture_output=True, text=True)
         if tried.returncode == 0:
-            if added and DEBIAN not in sys.path:
+            if DEBIAN in added and DEBIAN not in sys.path:
                 sys.path.append(DEBIAN)
             return None
     return tried.stderr.strip().splitlines()[-1]
-
-
-def element_problem(*elements: str) -> str | None:
-    """The first of these elements that is missing, in words."""
-    import gi
-
-    gi.require_version("Gst", "1.0")
-    from gi.repository import Gst
-
-    Gst.init(None)
-    missing = [name for name in elements if Gst.ElementFactory.find(name) is None]
-    return f"GStreamer lacks {missing[0]}" if missing else None
 
 
 Serve = Callable[..., "subprocess.Popen[bytes]"]

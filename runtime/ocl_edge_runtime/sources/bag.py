@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from ocl_edge.errors import SourceError, UsageError
-from ocl_edge.images import in_natural_order
+from ocl_edge.images import image_files, in_natural_order
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.ros.messages import IMAGES, NS
 from ocl_edge_runtime.sources.bag_topics import BagFile, Message, Topic
@@ -30,9 +30,20 @@ def bag_of(text: str) -> tuple[Path, str | None] | None:
     """Path and topic of ``PATH`` or ``PATH#TOPIC``, if that is a recording; else None."""
     path, mark, topic = text.rpartition("#")
     for place, chosen in ((Path(text), None), (Path(path), topic)) if mark else ((Path(text), None),):
-        if (place.is_file() and place.suffix.lower() in SUFFIXES) or (place / DESCRIPTION).is_file():
+        if (place.is_file() and place.suffix.lower() in SUFFIXES) or _is_a_bags(place):
             return place, chosen
     return None
+
+
+def _is_a_bags(directory: Path) -> bool:
+    """Whether ``ros2 bag`` made it; one that was killed leaves no description, and no images either."""
+    if (directory / DESCRIPTION).is_file():
+        return True
+    return directory.is_dir() and bool(_bag_files(directory)) and not image_files(directory)
+
+
+def _bag_files(directory: Path) -> list[Path]:
+    return in_natural_order(file for file in directory.iterdir() if file.suffix.lower() in SUFFIXES)
 
 
 class BagReader:
@@ -109,7 +120,7 @@ class BagReader:
 def _open(path: Path) -> list[BagFile]:
     paths = [path]
     if path.is_dir():
-        paths = in_natural_order(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        paths = _bag_files(path)
         packed = [file.name for file in path.iterdir() if file.suffix == ".zstd"]
         if not paths:
             how = f": unpack {packed[0]} first (zstd -d)" if packed else f" ({', '.join(SUFFIXES)})"

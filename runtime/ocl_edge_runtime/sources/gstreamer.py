@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -159,8 +161,19 @@ def csi_pipeline(sensor: str, rate: float | None, options: Mapping[str, str]) ->
     )
 
 
+def _keep_exceptions_with_gcc() -> None:
+    """Make libgcc the first that unwinds C++ exceptions.
+
+    Debian's GStreamer brings libunwind, which offers the same functions to every library that is loaded
+    later. With them, OpenVINO ends the process at its first exception.
+    """
+    with suppress(OSError):  # another C library than GNU's
+        ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
+
+
 def _library() -> tuple[Any, Any, Any]:
     """Gst, GstVideo, and what GLib raises."""
+    _keep_exceptions_with_gcc()
     try:
         import gi
 

@@ -75,8 +75,7 @@ def open_source(
     if text.isdecimal() and not Path(text).exists():
         text = f"/dev/video{int(text)}"
     if text.startswith(ROS_TOPIC):
-        topic = topic_of(text.removeprefix(ROS_TOPIC), "--source ros2")
-        return _live(partial(TopicReader, topic, clock, options.timeout_s), options, clock, on_skip, on_loss)
+        return _live(partial(_topic, text, options, clock), options, clock, on_skip, on_loss)
     if text.startswith((PIPELINE, CSI)):
         return _live(partial(_pipeline, text, options, clock), options, clock, on_skip, on_loss)
     bag = bag_of(text)
@@ -125,6 +124,14 @@ def _live(
     )
     source.start()
     return source
+
+
+def _topic(text: str, options: SourceOptions, clock: Clock) -> TopicReader:
+    if options.input_options:
+        raise UsageError(f"--source-option is for cameras and streams, {text} is a topic")
+    topic = topic_of(text.removeprefix(ROS_TOPIC), "--source ros2")
+    rate = options.fps if options.fps != "own" else None
+    return TopicReader(topic, clock, options.timeout_s, rate)
 
 
 def _pipeline(text: str, options: SourceOptions, clock: Clock) -> GstReader:

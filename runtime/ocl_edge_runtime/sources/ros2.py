@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
+from statistics import median
 
 from ocl_edge.errors import SourceError, UsageError
 from ocl_edge_runtime.clock import Clock
@@ -13,6 +15,8 @@ from ocl_edge_runtime.sources.base import Arrival
 from ocl_edge_runtime.sources.ros_arrival import arrival_of
 
 POLL_S = 0.1
+TIMED, FEWEST_STEPS, LONGEST_TIMING_S = 8, 3, 2.0
+"""So many messages tell how fast a topic is, in so many seconds at most."""
 
 
 class TopicReader:
@@ -22,6 +26,7 @@ class TopicReader:
         topic: its full name.
         clock: of ``captured_at``.
         timeout_s: how long to wait for a first publisher.
+        rate: frames a second; None: by the first messages.
         node: that listens; None joins ROS's graph.
 
     Raises:
@@ -29,9 +34,15 @@ class TopicReader:
         UsageError: what is published there are no images.
     """
 
-    def __init__(self, topic: str, clock: Clock, timeout_s: float, node: Node | None = None) -> None:
+    def __init__(
+        self,
+        topic: str,
+        clock: Clock,
+        timeout_s: float,
+        rate: float | None = None,
+        node: Node | None = None,
+    ) -> None:
         self.name = f"ros2:{topic}"
-        self.rate: float | None = None
         self.ends = False
         self._clock = clock
         self._interrupted = False
@@ -39,6 +50,7 @@ class TopicReader:
         try:
             self._type = self._published_type(topic, timeout_s)
             self._heard = self._node.subscribe(topic, self._type)
+            self.rate = rate or self._measured_rate()
         except BaseException:
             self._node.close()
             raise
@@ -57,6 +69,15 @@ class TopicReader:
         self._interrupted = True
         del self._heard
         self._node.close()
+
+    def _measured_rate(self) -> float | None:
+        """Frames a second, without which nobody could tell whether an update fits before the next one."""
+        began, times = time.monotonic(), list[float]()
+        while len(times) < TIMED and time.monotonic() < began + LONGEST_TIMING_S:
+            if self._heard.take(POLL_S) is not None:
+                times.append(time.monotonic())
+        steps = [later - earlier for earlier, later in pairwise(times)]
+        return 1 / median(steps) if len(steps) >= FEWEST_STEPS else None
 
     def _published_type(self, topic: str, timeout_s: float) -> str:
         give_up_at = time.monotonic() + timeout_s

@@ -13,6 +13,8 @@ from ocl_edge_app.cli import run
 from ocl_edge_runtime.clock import RealClock
 from ocl_edge_runtime.sources import SourceOptions, open_source
 from tests.doubles import gstreamer
+from tests.doubles.dds import STAMP
+from tests.doubles.ros_graph import Other
 from tests.doubles.ros_messages import IMAGE, START_NS, STEP_NS, pictures, write_mcap
 
 CAMERA = "/camera/image_raw"
@@ -88,3 +90,31 @@ def test_a_recorded_schedule_is_replayed_from_the_same_recording(
     assert run([*common, "--record-schedule", schedule]) == 0
     assert run([*common, "--replay-schedule", schedule]) == 0
     assert "bit for bit" in capsys.readouterr().err
+
+
+def test_a_topic_is_segmented_and_masks_are_published_with_its_headers(
+    small_bundle: Bundle,
+    tmp_path: Path,
+    other: Other,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other("publish", CAMERA, "bgr8", 10_000)
+    listener = other("listen", "/ocl_edge/mask", 120, 3)
+    recorded = tmp_path / "out.mcap"
+    arguments = ["run", str(small_bundle.path), "--source", f"ros2:{CAMERA}", "--source-timeout", "30"]
+    arguments += ["--sink", "ros2:/ocl_edge/mask", "--sink", f"mcap:{recorded}", "--limit", "80"]
+    assert run([*arguments, "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["frames"], report["skipped"]) == (80, 0)
+    heard = [json.loads(line) for line in listener.communicate(timeout=130)[0].splitlines()]
+    assert len(heard) == 3
+    masks = {
+        frame.header.stamp_ns: frame.image[..., 0]
+        for frame in open_source(f"{recorded}#/ocl_edge/mask", SourceOptions(), RealClock())
+        if frame.header is not None and frame.header.frame_id == "front"
+    }
+    for message in heard:
+        seconds, nanoseconds = message["stamp"]
+        assert seconds == STAMP[0]
+        assert message["frame_id"] == "front"
+        assert message["data"] == masks[seconds * 10**9 + nanoseconds].ravel().tolist()

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -19,8 +18,8 @@ from ocl_edge_runtime.session.frames import Frame, FrameResult, Header
 from ocl_edge_runtime.sinks.ros2 import TopicSink
 from ocl_edge_runtime.sources import Source, SourceOptions, open_source
 from tests.doubles.dds import HEIGHT, STAMP, WIDTH, pixels
+from tests.doubles.ros_graph import Other
 
-Other = Callable[..., "subprocess.Popen[str]"]
 IMAGE = "/camera/image_raw"
 PALETTE = [(10, 20, 30), (200, 100, 50)]
 
@@ -66,6 +65,17 @@ def test_every_encoding_comes_through_with_its_header(encoding: str, other: Othe
         assert apart[0::2, 0::2, 0].max() == 0
     else:
         assert apart.max() <= (1 if encoding.startswith("yuv") else 0)
+
+
+def test_a_topic_tells_its_rate_by_its_first_messages(other: Other) -> None:
+    other("publish", IMAGE, "mono8", 1000)  # twenty a second, less what a busy machine takes
+    with opened() as source:
+        assert source.rate is not None
+        assert 8 < source.rate < 30
+    with opened(fps=7.0) as source:
+        assert source.rate == 7
+    with pytest.raises(UsageError, match="is a topic"):
+        opened(input_options={"video_size": "1x1"})
 
 
 def test_compressed_images_come_through(other: Other) -> None:

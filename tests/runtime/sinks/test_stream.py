@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import subprocess
+import signal
 import threading
 import time
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -14,20 +13,19 @@ from PIL import Image
 
 from ocl_edge.errors import UsageError
 from ocl_edge_runtime.session.frames import Frame
-from ocl_edge_runtime.sinks import open_sink, parse_sink
+from ocl_edge_runtime.sinks import Sink, open_sink, parse_sink, queued
 from ocl_edge_runtime.sinks.stream import StreamSink
 from tests.doubles import gstreamer
 from tests.doubles.bundles import Bundle
 from tests.doubles.clock import SimulatedClock
-from tests.doubles.gstreamer import free_port, rtsp_server  # noqa: F401
+from tests.doubles.gstreamer import Serve, free_port
 
 PALETTE = [(0, 0, 0), (255, 0, 0)]
 HEIGHT, WIDTH = 48, 65
-Serve = Callable[..., "subprocess.Popen[bytes]"]
 WHY_NOT = gstreamer.problem()
 
 
-def send(sink: StreamSink, count: int, pause_s: float = 0.02) -> None:
+def send(sink: Sink, count: int, pause_s: float = 0.02) -> None:
     """Grey frames with a red right half."""
     for index in range(count):
         image = np.full((HEIGHT, WIDTH, 3), 100, np.uint8)
@@ -72,9 +70,9 @@ def test_nobody_listens_to_udp_and_the_run_goes_on() -> None:
 @pytest.mark.skipif(WHY_NOT is not None, reason=f"GStreamer: {WHY_NOT}")
 def test_masks_are_published_to_an_rtsp_server_that_comes_and_goes(
     tmp_path: Path,
-    rtsp_server: Serve,  # noqa: F811
+    rtsp_server: Serve,
 ) -> None:
-    lacks = gstreamer.element_problem("rtph264depay", "h264parse", "avdec_h264", "pngenc")
+    lacks = gstreamer.problem("rtph264depay", "h264parse", "avdec_h264", "pngenc")
     if lacks:
         pytest.skip(lacks)
     port = free_port()
@@ -93,6 +91,36 @@ def test_masks_are_published_to_an_rtsp_server_that_comes_and_goes(
     first, second = (sorted((tmp_path / name).iterdir()) for name in ("first", "second"))
     check(np.array(Image.open(first[2]).convert("RGB")))
     check(np.array(Image.open(second[2]).convert("RGB")))
+
+
+@pytest.mark.skipif(WHY_NOT is not None, reason=f"GStreamer: {WHY_NOT}")
+def test_a_server_that_hangs_delays_no_mask(
+    tmp_path: Path,
+    rtsp_server: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queued, "LONGEST_CLOSE_S", 1.0)
+    port = free_port()
+    server = rtsp_server(port, 64, 48, tmp_path)
+    sink = queued.QueuedSink(StreamSink(f"rtsp://127.0.0.1:{port}/live", PALETTE, None), waits=False)
+    give_up_at = time.monotonic() + 40
+    while len(list(tmp_path.iterdir())) < 3 and time.monotonic() < give_up_at:
+        send(sink, 5)
+    server.send_signal(signal.SIGSTOP)
+    try:
+        noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+        slowest = 0.0
+        for index in range(3000):  # more than the sockets' buffers hold
+            began = time.perf_counter()
+            sink.emit(Frame(noise, index, f"{index:06d}", time.monotonic()), noise[..., 0])
+            slowest = max(slowest, time.perf_counter() - began)
+        assert slowest < 0.5
+        assert sink.left_out > 0
+        began = time.perf_counter()
+        sink.close()
+        assert time.perf_counter() - began < 10
+    finally:
+        server.send_signal(signal.SIGCONT)
 
 
 def test_an_address_that_does_not_answer_is_tried_less_and_less_often(

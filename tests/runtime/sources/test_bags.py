@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mcap.writer import CompressionType
+from PIL import Image
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2 import Writer as DirectoryWriter
 
@@ -86,6 +87,14 @@ def test_messages_that_were_compressed_one_by_one_are_read(plugin: StoragePlugin
     images, skipped = skips_of(tmp_path / "bag")
     assert (len(images), skipped) == (2, {})
     assert np.array_equal(images[1], picture(1))
+
+
+def test_a_recorder_that_was_killed_leaves_a_directory_without_description(tmp_path: Path) -> None:
+    path = write_directory(tmp_path / "bag", {CAMERA: (IMAGE, pictures(3))})
+    (path / "metadata.yaml").unlink()
+    assert len(skips_of(path)[0]) == 3
+    Image.fromarray(picture(0)).save(path / "picture.png")  # a directory of images, and a bag that lies there
+    assert len(skips_of(path)[0]) == 1
 
 
 def test_files_that_were_compressed_whole_are_to_be_unpacked_first(tmp_path: Path) -> None:

@@ -16,12 +16,11 @@ from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sources import Source, SourceOptions, open_source
 from ocl_edge_runtime.sources.gstreamer import GstReader, csi_pipeline
 from tests.doubles import gstreamer
-from tests.doubles.gstreamer import free_port, rtsp_server  # noqa: F401
+from tests.doubles.gstreamer import Serve, free_port
 
 WHY_NOT = gstreamer.problem()
 needs_gstreamer = pytest.mark.skipif(WHY_NOT is not None, reason=f"GStreamer: {WHY_NOT}")
 LIVE = "videotestsrc is-live=true ! video/x-raw,width=33,height=20,framerate=50/1"
-Serve = Callable[..., "subprocess.Popen[bytes]"]
 
 
 def opened(pipeline: str, on_loss: Callable[[str], None] = lambda _: None, **options: Any) -> Source:
@@ -122,9 +121,9 @@ def test_frames_may_change_their_size() -> None:
 @pytest.mark.parametrize("through", ["gst", "ffmpeg"])
 def test_a_server_that_is_stopped_and_started_again_is_found_again(
     through: str,
-    rtsp_server: Serve,  # noqa: F811
+    rtsp_server: Serve,
 ) -> None:
-    lacks = gstreamer.element_problem("x264enc", "rtph264pay", "rtspsrc", "avdec_h264")
+    lacks = gstreamer.problem("x264enc", "rtph264pay", "rtspsrc", "avdec_h264")
     if lacks:
         pytest.skip(lacks)
     port = free_port()
@@ -148,6 +147,26 @@ def test_a_server_that_is_stopped_and_started_again_is_found_again(
 def shapes(frames: Iterator[Frame]) -> Iterator[tuple[int, ...]]:
     for frame in frames:
         yield frame.image.shape
+
+
+@needs_gstreamer
+def test_what_throws_exceptions_still_works_beside_a_pipeline() -> None:
+    """Debian's GStreamer brings libunwind, with which OpenVINO ended the process; see `sources.gstreamer`."""
+    script = f"""
+import sys
+sys.path.append({gstreamer.DEBIAN!r})
+from ocl_edge_runtime.clock import RealClock
+from ocl_edge_runtime.sources.gstreamer import GstReader
+GstReader("videotestsrc", "test", RealClock(), 20.0).close()
+import numpy, openvino
+from openvino import opset13 as op
+image = op.parameter([1, 3, 32, 32], numpy.float32)
+weights = op.constant(numpy.ones((8, 3, 3, 3), numpy.float32))
+model = openvino.Model([op.relu(op.convolution(image, weights, [1, 1], [1, 1], [1, 1], [1, 1]))], [image])
+openvino.Core().compile_model(model, "CPU")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @needs_gstreamer

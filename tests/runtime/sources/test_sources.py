@@ -40,7 +40,7 @@ class FakeReader:
     def __init__(self, clock: SimulatedClock, rate: float | None = None) -> None:
         self.clock = clock
         self.rate = rate
-        self.closed = False
+        self.closed = self.ends = False
         self.decoded: list[int] = []
         self._queue: queue.Queue[int | Exception | None] = queue.Queue()
 

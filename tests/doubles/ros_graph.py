@@ -1,3 +1,5 @@
+"""A graph of ROS 2 of a test's own, and other processes in it."""
+
 from __future__ import annotations
 
 import itertools
@@ -9,9 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.dds import LOOPBACK
+LOOPBACK = """
+<CycloneDDS><Domain>
+  <General>
+    <Interfaces><NetworkInterface name="lo" multicast="false"/></Interfaces>
+    <AllowMulticast>false</AllowMulticast>
+    <MaxMessageSize>65500B</MaxMessageSize><FragmentSize>65000B</FragmentSize>
+  </General>
+  <Internal><SocketReceiveBufferSize min="4MB"/></Internal>
+  <Discovery>
+    <ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>20</MaxAutoParticipantIndex>
+    <Peers><Peer address="127.0.0.1"/></Peers>
+    <SPDPInterval>200ms</SPDPInterval>
+  </Discovery>
+</Domain></CycloneDDS>"""
+"""For ``CYCLONEDDS_URI``: everything stays on this machine, without multicast."""
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 DOMAINS = itertools.count(20 + os.getpid() % 150)
 
 
