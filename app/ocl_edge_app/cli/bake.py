@@ -18,7 +18,7 @@ EXAMPLES = """
 \b
 Examples:
   ocl-edge bake bundle --state state/ --out adapted.pth
-  ocl-edge bake bundle --state state/ --arch net.py:build:classes=11,width=32 --out adapted.pth
+  ocl-edge bake bundle --state state/ --arch net.py:build:classes=11,width=32 --out own.pth
   ocl-edge bake bundle --state state/ --norms trained --frames frames/ --out adapted.ocl
 """
 
