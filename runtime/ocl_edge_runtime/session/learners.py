@@ -59,7 +59,7 @@ class Learner(Protocol):
         """What the update needs of a frame, before the backend overwrites its outputs."""
 
     def learn(self, lesson: Lesson, trusted: bool = False) -> Verdict:
-        """One update; the watch runs. ``trusted`` takes any statistics: for warming up on noise."""
+        """One update; the watch runs. ``trusted`` takes any statistics: for warming up."""
 
     def go_home(self, at_once: bool) -> None:
         """Back to the trained weights, half of the way or ``at_once``; the momentum is forgotten."""

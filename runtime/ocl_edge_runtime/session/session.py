@@ -27,7 +27,7 @@ from ocl_edge_runtime.session.segmenter import Seen, Segmenter
 from ocl_edge_runtime.session.setup import Setup
 from ocl_edge_runtime.session.update_policy import UpdatePolicy
 from ocl_edge_runtime.session.updates import Updates
-from ocl_edge_runtime.session.warming import run_on_noise
+from ocl_edge_runtime.session.warming import run_once
 
 
 class Session(ClosedAtExit):
@@ -174,12 +174,12 @@ class Session(ClosedAtExit):
         return self.updates.take_in(self.index + 1)
 
     def warm_up(self) -> None:
-        """Run everything on noise: the first frame is fast, and updates have a history.
+        """Run everything once: the first frame is fast, and updates have a history.
 
         Nothing that was learned changes.
         """
         state, moments = self.export_state(), self.learned.moments
-        run_on_noise(self.setup, self.segmenter, self.updates, self.policy, self.clock)
+        run_once(self.setup, self.segmenter, self.updates, self.policy, self.clock)
         self.import_state(*state)
         self.learned.moments = moments  # same process, same clock
 

@@ -1,39 +1,50 @@
-"""Before the first frame: everything that it will need runs once on noise."""
+"""Before the first frame: everything that it will need runs once on a made-up picture."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ocl_edge_runtime.clock import Clock
-from ocl_edge_runtime.session.segmenter import Segmenter
+from ocl_edge_runtime.session.segmenter import Seen, Segmenter
 from ocl_edge_runtime.session.setup import Setup
 from ocl_edge_runtime.session.update_policy import UpdatePolicy
 from ocl_edge_runtime.session.updates import Updates
 
-RUNS_WITH_A_CLOCK = 2
-"""The first one loads; how long the second one takes is the history that realtime mode predicts from."""
+PATCH = 32
+"""Side of a patch in pixels; on noise a mask has edges everywhere and takes longer than a frame's."""
 
 
-def run_on_noise(
+def run_once(
     setup: Setup, segmenter: Segmenter, updates: Updates, policy: UpdatePolicy, clock: Clock
 ) -> None:
     """Every form that frames go through, and in realtime mode an update.
 
+    What realtime mode predicts from runs twice: the first time loads, the second is its history.
     What learns and follows has changed afterwards: the caller brings its state back.
     """
-    frame = setup.bundle.manifest.input
-    image = np.random.default_rng(0).integers(0, 256, (frame.height, frame.width, 3), dtype=np.uint8)
+    image = patches(setup.bundle.manifest.input.height, setup.bundle.manifest.input.width)
     if setup.realtime is None:
         segmenter.see(image)
         return
-    for run in range(RUNS_WITH_A_CLOCK):
-        started = clock.now()
-        segmenter.see(image, measured=True)
-        measured_s = clock.now() - started
-        seen = segmenter.see(image, measured=False)
-        started = clock.now()
-        if setup.trains:
-            updates.try_out(seen)
-        if run:
-            segmenter.norms.took(measured_s)
-            policy.took(clock.now() - started)
+    segmenter.see(image, measured=True)
+    try_out(setup, updates, segmenter.see(image, measured=False))
+    started = clock.now()
+    seen = segmenter.see(image, measured=True)
+    segmenter.norms.took(clock.now() - started)
+    started = clock.now()
+    try_out(setup, updates, seen)
+    policy.took(clock.now() - started)
+
+
+def try_out(setup: Setup, updates: Updates, seen: Seen) -> None:
+    """An update, where the method makes any."""
+    if setup.trains:
+        updates.try_out(seen)
+
+
+def patches(height: int, width: int) -> NDArray[np.uint8]:
+    """uint8 [height, width, 3]: patches of random colours, always the same."""
+    rows, columns = -(-height // PATCH), -(-width // PATCH)
+    colours = np.random.default_rng(0).integers(0, 256, (rows, columns, 3), dtype=np.uint8)
+    return colours.repeat(PATCH, axis=0).repeat(PATCH, axis=1)[:height, :width]
