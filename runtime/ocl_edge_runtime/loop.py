@@ -198,7 +198,10 @@ def play(
             continue
         late = deadline_s is not None and emitted_at > frame.captured_at + deadline_s
         timings = {**result.timings_ms, "decode": frame.decode_ms}
-        yield frame, replace(result, late=late, timings_ms=timings)
+        result = replace(result, late=late, timings_ms=timings)
+        for sink in sinks:
+            sink.told(frame, result)
+        yield frame, result
 
 
 @contextmanager

@@ -43,6 +43,7 @@ from ocl_edge_runtime.session.screening import Screening
 from ocl_edge_runtime.session.segmenter import Backbone, Segmenter
 from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.session.setup import Setup
+from ocl_edge_runtime.session.shared_head import SharedHead
 from ocl_edge_runtime.session.update_policy import (
     EveryFrame,
     UpdatePolicy,
@@ -58,6 +59,8 @@ def open_session(
     realtime: RealtimeOptions | None = None,
     clock: Clock | None = None,
     executor: Executor | None = None,
+    engine: Choice | None = None,
+    shared_head: SharedHead | None = None,
 ) -> Session:
     """A session of a bundle. Close it, or use it in a ``with``.
 
@@ -69,6 +72,8 @@ def open_session(
             ``frozen`` none at all.
         clock: of the frames' arrival, by default `time.monotonic`.
         executor: runs updates in the background, by default on a thread of its own.
+        engine: an open backend that the session only uses; None: it opens one, and closes it.
+        shared_head: that learns from other sessions, too; inline updates only.
 
     Raises:
         UsageError: options that contradict each other.
@@ -80,10 +85,10 @@ def open_session(
     _check(bundle, method, options, realtime)
     with ExitStack() as opened:  # what was opened is closed where a later part cannot be
         if realtime is not None:
-            return _realtime(bundle, options, realtime, clock, executor, opened)
+            return _realtime(bundle, options, realtime, clock, executor, opened, engine, shared_head)
         if method.needs_pytorch_backbone:
             return _training_the_backbone(bundle, options, clock, opened)
-        return _on_every_frame(bundle, options, clock, opened)
+        return _on_every_frame(bundle, options, clock, opened, engine)
 
 
 def _check(bundle: Bundle, method: Method, options: SessionOptions, realtime: RealtimeOptions | None) -> None:
@@ -112,11 +117,11 @@ def _check(bundle: Bundle, method: Method, options: SessionOptions, realtime: Re
         raise UsageError(f"--head engine has the OCL as its loss; {method.name} needs --head torch")
 
 
-def _on_every_frame(bundle: Bundle, options: SessionOptions, clock: Clock, opened: ExitStack) -> Session:
+def _on_every_frame(
+    bundle: Bundle, options: SessionOptions, clock: Clock, opened: ExitStack, engine: Choice | None
+) -> Session:
     """Frozen, or as published: an update of the head on the view pair that made the mask."""
-    form: FormName = "measured" if find_method(options.method).modulates_norms else "plain"
-    batch = 2 if _views(options, None) == "pair" else 1
-    choice = _open_backend(bundle, options, opened, soon=[(form, batch)])
+    choice = engine or _open_backend(bundle, options, opened, soon=forms_soon(options, None))
     setup = _setup(bundle, options, None, choice)
     head, watch = _open_head(setup, choice.backend), Stopwatch()
 
@@ -177,10 +182,16 @@ def _realtime(
     clock: Clock,
     executor: Executor | None,
     opened: ExitStack,
+    engine: Choice | None,
+    shared: SharedHead | None,
 ) -> Session:
-    choice = _open_backend(bundle, options, opened, soon=[("measured", 1), ("modulated", 1)])
-    setup = _setup(bundle, options, realtime, choice)
-    head, watch = _open_head(setup, choice.backend), Stopwatch()
+    choice = engine or _open_backend(bundle, options, opened, soon=forms_soon(options, realtime))
+    setup, watch = _setup(bundle, options, realtime, choice), Stopwatch()
+    head = (
+        shared.head(lambda: _open_head(setup, choice.backend))
+        if shared
+        else _open_head(setup, choice.backend)
+    )
     openness = _openness(setup)
     norms = NormVectors(openness, realtime, clock)
     segmenter = Segmenter(
@@ -211,10 +222,19 @@ def _realtime(
         updates = WorkerUpdates(learner, head, own.update_stream, executor)
         policy = WhenTheWorkerIsFree(realtime.adapt_every)
     else:
-        updates = InlineUpdates(HeadLearner(head, choice.backend, rules, watch))
+        ours = head, choice.backend, rules, watch
+        updates = InlineUpdates(shared.learner(*ours, openness) if shared else HeadLearner(*ours))
         policy = WhenThereIsTime(realtime.adapt_every, realtime.period_s, clock)
     opened.callback(updates.close)
     return Session(setup, segmenter, updates, policy, Screening(), clock, opened.pop_all())
+
+
+def forms_soon(options: SessionOptions, realtime: RealtimeOptions | None) -> list[tuple[FormName, int]]:
+    """The forms that the first frames go through, and in batches of how many views."""
+    if realtime is not None:
+        return [("measured", 1), ("modulated", 1)]
+    form: FormName = "measured" if find_method(options.method).modulates_norms else "plain"
+    return [(form, 2 if _views(options, None) == "pair" else 1)]
 
 
 def _setup(

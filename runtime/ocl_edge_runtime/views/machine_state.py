@@ -1,10 +1,11 @@
-"""Temperatures and clocks, where the machine tells: Linux's thermal zones and clocks, a Jetson's GPU, NVML."""
+"""Temperatures and clocks, where the machine tells: thermal zones, clocks of CPUs and GPU, NVML."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,10 @@ class MachineState:
 
 def _open_nvml(nvml: Any) -> tuple[Any, list[Any]]:
     """The module and a handle for each GPU; none without the package or without a driver."""
-    if nvml is None:
-        try:
-            import pynvml as nvml
-        except ImportError:
-            return None, []
+    try:
+        nvml = nvml or import_module("pynvml")
+    except ImportError:
+        return None, []
     try:
         nvml.nvmlInit()
         return nvml, [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
