@@ -23,10 +23,11 @@ SINKS: dict[str, Callable[[Path, Manifest, float | None], Sink]] = {
     "overlay": lambda directory, manifest, _frame_s: OverlaySink(directory, _palette(manifest)),
     "video": lambda file, manifest, frame_s: _video(file, manifest, frame_s, beside=False),
     "compare": lambda file, manifest, frame_s: _video(file, manifest, frame_s, beside=True),
+    "rerun": lambda file, manifest, frame_s: _rerun(file, manifest, frame_s),
 }
 """Kind -> what opens it at a place, for masks of a bundle that come ``frame_s`` after one another."""
 
-FILES = ("video", "compare")
+FILES = ("video", "compare", "rerun")
 """Kinds whose place is a file; the others' is a directory."""
 
 
@@ -90,6 +91,12 @@ def _video(file: Path, manifest: Manifest, frame_s: float | None, beside: bool) 
     from ocl_edge_runtime.sinks.video import VideoSink
 
     return QueuedSink(VideoSink(file, _palette(manifest), frame_s, beside), waits=frame_s is not None)
+
+
+def _rerun(file: Path, manifest: Manifest, frame_s: float | None) -> Sink:
+    from ocl_edge_runtime.views.rerun_log import RerunSink, into_file
+
+    return QueuedSink(RerunSink("camera", manifest, into_file(file)), waits=frame_s is not None)
 
 
 def _places_of(file: Path) -> Iterator[Path]:

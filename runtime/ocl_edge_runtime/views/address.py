@@ -31,7 +31,9 @@ class Address:
             UsageError: neither.
         """
         host, colon, port = text.rpartition(":")
-        if not (port.isdecimal() and len(port) <= 5 and int(port) in PORTS) or (colon and host.endswith(":")):
+        if not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) in PORTS) or (
+            colon and host.endswith(":")
+        ):
             raise UsageError(f"{option} {text!r}: expected :PORT, or HOST:PORT for other machines")
         return cls(host.strip("[]") or LOOPBACK, int(port))
 
