@@ -103,6 +103,14 @@ def bake(words: Words) -> None:
     run_ocl_edge([*words, *([] if "--arch" in words else ["--arch", ARCH])])
 
 
+def run_watched(words: Words) -> None:
+    """A run that is looked at, at ports that are free."""
+    command = re.sub(
+        r"--view web(:\S+)?", "--view web:0", re.sub(r"--metrics \S+", "--metrics :0", shlex.join(words))
+    )
+    run_ocl_edge(shlex.split(command))
+
+
 def plan_build(words: Words) -> None:
     """``--dry-run``; where there is no TensorRT-RTX (it has no wheels but for x86-64) the arguments only."""
     if is_installed("tensorrt-rtx"):
@@ -203,6 +211,8 @@ RULES = (
         "needs data that nobody may pass on",
     ),
     Rule(r"^ocl-edge export ", export),
+    Rule(r"^ocl-edge run .*--view rerun", parse_ocl_edge, "needs a screen"),
+    Rule(r"^ocl-edge run .*--(view|metrics) ", run_watched),
     Rule(r"^ocl-edge bake ", bake),
     Rule(r"^ocl-edge ", run_ocl_edge),
     Rule(r"^openssl (genpkey|pkey|pkeyutl) ", run_program),

@@ -57,10 +57,10 @@ class RerunSink(Sink):
     def told(self, frame: Frame, result: FrameResult) -> None:
         self._set_time(frame)
         numbers = {
-            "mask latency, ms": mask_latency_ms(result.timings_ms),
-            "update, ms": update_ms(result.timings_ms) or math.nan,
+            "mask_latency_ms": mask_latency_ms(result.timings_ms),
+            "update_ms": update_ms(result.timings_ms) or math.nan,
             "opening": result.opening,
-            "distance from home": math.nan if result.distance is None else result.distance,
+            "distance_from_home": math.nan if result.distance is None else result.distance,
         }
         verdicts = [result.verdict, *([result.background.verdict] if result.background else [])]
         for verdict in verdicts:
@@ -160,4 +160,5 @@ def _import_rerun() -> Any:
         import rerun
     except ImportError as error:
         raise MissingExtraError("rerun-sdk", "rerun", "the Rerun viewer") from error
+    rerun.unregister_shutdown()  # at exit it would wait for ever for a viewer that stalls; `close` flushes
     return rerun
