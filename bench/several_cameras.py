@@ -92,7 +92,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     for _ in range(arguments.rounds):
         for count in arguments.streams:
             for way, shape in (("one engine", (1, count)), ("processes", (count, 1))):
-                found[way].setdefault(str(count), []).append(in_processes(arguments, *shape))
+                ran = in_processes(arguments, *shape)
+                print(way, count, ran, file=sys.stderr, flush=True)
+                found[way].setdefault(str(count), []).append(ran)
     for way in found.values():
         for count, rounds in way.items():
             way[count] = {name: median(each[name] for each in rounds) for name in rounds[0]}

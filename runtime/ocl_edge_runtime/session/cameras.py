@@ -22,7 +22,7 @@ from ocl_edge_runtime.session.frames import FrameResult
 from ocl_edge_runtime.session.opening import forms_soon, open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from ocl_edge_runtime.session.session import Session
-from ocl_edge_runtime.session.shared_head import SharedHead
+from ocl_edge_runtime.session.shared_head import Shared, SharedHead
 
 Share = Literal["nothing", "head"]
 
@@ -119,15 +119,16 @@ def open_cameras(
         raise UsageError(f"every camera needs a name of its own, got {', '.join(names) or 'none'}")
     chosen = options if isinstance(options, Mapping) else dict.fromkeys(names, options or SessionOptions())
     rules = realtime if isinstance(realtime, Mapping) else dict.fromkeys(names, realtime)
-    shared_head = SharedHead() if share == "head" else None
-    if shared_head and any(each is None or each.update == "background" for each in rules.values()):
+    head = SharedHead() if share == "head" else None
+    if head and any(each is None or each.update == "background" for each in rules.values()):
         raise UsageError("a shared head learns in realtime mode with inline updates")
     with ExitStack() as opened:
         engine = _open_engine(bundle, chosen[names[0]], rules[names[0]], opened)
         sessions = {}
         for name in names:
             ours = bundle, chosen[name], rules[name], clock
-            own = open_session(*ours, engine=_for_one_camera(engine), shared_head=shared_head)
+            shared = Shared(_for_one_camera(engine), head or SharedHead())
+            own = open_session(*ours, shared=shared)
             sessions[name] = opened.enter_context(own)
         return Cameras(sessions, opened.pop_all())
 

@@ -43,7 +43,7 @@ from ocl_edge_runtime.session.screening import Screening
 from ocl_edge_runtime.session.segmenter import Backbone, Segmenter
 from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.session.setup import Setup
-from ocl_edge_runtime.session.shared_head import SharedHead
+from ocl_edge_runtime.session.shared_head import Shared
 from ocl_edge_runtime.session.update_policy import (
     EveryFrame,
     UpdatePolicy,
@@ -59,8 +59,7 @@ def open_session(
     realtime: RealtimeOptions | None = None,
     clock: Clock | None = None,
     executor: Executor | None = None,
-    engine: Choice | None = None,
-    shared_head: SharedHead | None = None,
+    shared: Shared | None = None,
 ) -> Session:
     """A session of a bundle. Close it, or use it in a ``with``.
 
@@ -72,23 +71,22 @@ def open_session(
             ``frozen`` none at all.
         clock: of the frames' arrival, by default `time.monotonic`.
         executor: runs updates in the background, by default on a thread of its own.
-        engine: an open backend that the session only uses; None: it opens one, and closes it.
-        shared_head: that learns from other sessions, too; inline updates only.
+        shared: what other sessions use, too (`ocl_edge_runtime.session.cameras`).
 
     Raises:
         UsageError: options that contradict each other.
         BundleError: a file of the bundle cannot be loaded.
         BackendError: the backend cannot run here.
     """
-    options, clock = options or SessionOptions(), clock or RealClock()
+    options, clock, shared = options or SessionOptions(), clock or RealClock(), shared or Shared()
     method = find_method(options.method)
     _check(bundle, method, options, realtime)
     with ExitStack() as opened:  # what was opened is closed where a later part cannot be
         if realtime is not None:
-            return _realtime(bundle, options, realtime, clock, executor, opened, engine, shared_head)
+            return _realtime(bundle, options, realtime, clock, executor, opened, shared)
         if method.needs_pytorch_backbone:
             return _training_the_backbone(bundle, options, clock, opened)
-        return _on_every_frame(bundle, options, clock, opened, engine)
+        return _on_every_frame(bundle, options, clock, opened, shared.engine)
 
 
 def _check(bundle: Bundle, method: Method, options: SessionOptions, realtime: RealtimeOptions | None) -> None:
@@ -182,16 +180,11 @@ def _realtime(
     clock: Clock,
     executor: Executor | None,
     opened: ExitStack,
-    engine: Choice | None,
-    shared: SharedHead | None,
+    shared: Shared,
 ) -> Session:
-    choice = engine or _open_backend(bundle, options, opened, soon=forms_soon(options, realtime))
+    choice = shared.engine or _open_backend(bundle, options, opened, soon=forms_soon(options, realtime))
     setup, watch = _setup(bundle, options, realtime, choice), Stopwatch()
-    head = (
-        shared.head(lambda: _open_head(setup, choice.backend))
-        if shared
-        else _open_head(setup, choice.backend)
-    )
+    head = shared.head.take(lambda: _open_head(setup, choice.backend))
     openness = _openness(setup)
     norms = NormVectors(openness, realtime, clock)
     segmenter = Segmenter(
@@ -222,8 +215,7 @@ def _realtime(
         updates = WorkerUpdates(learner, head, own.update_stream, executor)
         policy = WhenTheWorkerIsFree(realtime.adapt_every)
     else:
-        ours = head, choice.backend, rules, watch
-        updates = InlineUpdates(shared.learner(*ours, openness) if shared else HeadLearner(*ours))
+        updates = InlineUpdates(shared.head.learner(head, choice.backend, rules, watch, openness))
         policy = WhenThereIsTime(realtime.adapt_every, realtime.period_s, clock)
     opened.callback(updates.close)
     return Session(setup, segmenter, updates, policy, Screening(), clock, opened.pop_all())

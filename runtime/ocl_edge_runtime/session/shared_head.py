@@ -1,18 +1,20 @@
-"""One head that learns from several cameras."""
+"""What the sessions of several cameras share: a backend, and perhaps a head."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from ocl_edge.method.head import Head
 from ocl_edge.timings import Stopwatch
+from ocl_edge_runtime.backends import Choice
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.session.learners import HeadLearner, UpdateRules
 from ocl_edge_runtime.session.openness import Openness
 
 
 class SharedHead:
-    """Head, guard and pace of several sessions on one thread. They share what the first of them brings.
+    """Head, guard and pace of a session, or of several on one thread, which share what the first brings.
 
     What was learned goes home where all cameras are there: what one learns away is not another's to undo.
     """
@@ -21,7 +23,7 @@ class SharedHead:
         self._first: HeadLearner | None = None
         self._opennesses: list[Openness] = []
 
-    def head(self, make: Callable[[], Head]) -> Head:
+    def take(self, make: Callable[[], Head]) -> Head:
         """The head that is there, or the first one."""
         return make() if self._first is None else self._first.head
 
@@ -53,3 +55,16 @@ class _LearnerOfSeveral(HeadLearner):
     def go_home(self, at_once: bool) -> None:
         if all(openness.at_home for openness in self._opennesses):
             super().go_home(at_once and all(openness.value == 0 for openness in self._opennesses))
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a session does not open for itself.
+
+    Attributes:
+        engine: an open backend, which the session only uses; None: it opens one, and closes it.
+        head: that learns, perhaps from other sessions, too; inline updates only.
+    """
+
+    engine: Choice | None = None
+    head: SharedHead = field(default_factory=SharedHead)

@@ -10,7 +10,7 @@ import pytest
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import UsageError
 from ocl_edge.method.verdict import Reason
-from ocl_edge_runtime.backends import host_backend
+from ocl_edge_runtime.backends import Choice, open_backend
 from ocl_edge_runtime.session.cameras import Cameras, open_cameras
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
@@ -65,21 +65,19 @@ def test_frozen_and_paper_share_the_backend_too(small_bundle: Bundle) -> None:
                 assert np.array_equal(results["b"].mask, alone.step(seen["b"]).mask)
 
 
-def test_every_graph_is_loaded_once(small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded: list[object] = []
-    load = host_backend.HostBackend._load_once
+def test_the_backend_is_opened_once(small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
 
-    def counted(self: host_backend.HostBackend, graph: str, sizes: object) -> object:
-        before = len(self.warm)
-        found = load(self, graph, sizes)
-        loaded.extend([graph] * (len(self.warm) - before))
-        return found
+    def counted(*arguments: object, **named: object) -> Choice:
+        opened.append(str(arguments[1]))
+        return open_backend(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(host_backend.HostBackend, "_load_once", counted)
+    monkeypatch.setattr("ocl_edge_runtime.session.cameras.open_backend", counted)
+    monkeypatch.setattr("ocl_edge_runtime.session.opening.open_backend", counted)
     with open_cameras(small_bundle, list(SIZES), options(), LEARNS) as cameras:
         cameras.warm_up()
         cameras.step({name: image(name, 0) for name in SIZES})
-    assert sorted(loaded) == sorted(set(loaded))
+    assert opened == ["onnxruntime"]
 
 
 def test_masks_come_before_any_update(cameras: Cameras) -> None:
