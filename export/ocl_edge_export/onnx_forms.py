@@ -16,6 +16,7 @@ from ocl_edge.network.form_tensors import input_shapes, output_shapes
 from ocl_edge.network.forms import build_form, distinct_form, list_norms
 from ocl_edge.network.weight_file import bytes_of, sha256, write_weights
 from ocl_edge_export.capture import LARGEST_BATCH, quiet_exporter
+from ocl_edge_export.prelu import replace_prelus
 
 OPSET = 20
 """Newest that ONNX Runtime 1.20 and TensorRT 10.3 both read."""
@@ -87,6 +88,7 @@ def _simplified(model: object) -> onnx.ModelProto:
     proto = onnx_ir.serde.serialize_model(model)
     proto.producer_name = "ocl-edge"
     proto.producer_version = ""
+    replace_prelus(proto)
     return proto
 
 
