@@ -16,10 +16,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ocl_edge.bundle.manifest import NormSpec
-from ocl_edge.bundle.reading import Bundle
+from ocl_edge.bundle.reading import Bundle, load_tail
 from ocl_edge.errors import ParityError, StateError, UsageError
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.preprocess import Preprocessor
+from ocl_edge.network.tail import Tail
 from ocl_edge_export.baking import (
     OriginalNetwork,
     change_tensors,
@@ -120,7 +121,7 @@ def bake(bundle: Bundle, request: BakeRequest, progress: Callable[[str], None] =
         preprocessor = Preprocessor(spec)
         tensors = torch.cat([preprocessor.single(image).clone() for image in images])
         masks = masks_of(loaded.network, bundle.manifest.output, tensors)
-        disagreement = _disagreement(session, images, masks)
+        disagreement = _disagreement(session, load_tail(bundle), images, masks)
         distance = session.weights.distance_from_trained()
         opening = session.norms.openness.value if session.norms.openness else 0.0
     most = Tolerances().class_disagreement
@@ -151,6 +152,8 @@ def open_saved(bundle: Bundle, saved: Saved, opening: OpeningKind | None) -> Ses
         raise StateError(
             "the state was saved by a run with --opening NUMBER, which it does not hold: name that number"
         )
+    if not bundle.manifest.norms:
+        opening = 0.0  # what moves the head's input frame by frame is no part of the network
     options = SessionOptions(
         str(method),
         prior=None if prior == default else prior,
@@ -203,18 +206,15 @@ def _by_norm(statistics: Tensor, norms: Sequence[NormSpec]) -> dict[str, Tensor]
     return found
 
 
-def _disagreement(session: Session, images: list[NDArray[np.uint8]], masks: NDArray[np.uint8]) -> float:
+def _disagreement(
+    session: Session, tail: Tail, images: list[NDArray[np.uint8]], masks: NDArray[np.uint8]
+) -> float:
     """Share of pixels with another class than the session gives with its statistics as they are."""
-    segmenter = session.segmenter
-    differing = [
-        np.mean(segmenter.tail.mask(_logits(session, image), *mask.shape) != mask)
-        for image, mask in zip(images, masks, strict=True)
-    ]
+    differing = []
+    for image, mask in zip(images, masks, strict=True):
+        logits = session.segmenter.see(image, measured=False).logits.detach()
+        differing.append(np.mean(tail.mask(logits, *mask.shape) != mask))
     return float(np.mean(differing))
-
-
-def _logits(session: Session, image: NDArray[np.uint8]) -> Tensor:
-    return session.segmenter.see(image, measured=False).logits.detach()
 
 
 def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

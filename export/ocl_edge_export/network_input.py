@@ -8,6 +8,7 @@ from torch import nn
 from ocl_edge.errors import UsageError
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.plain_text import first_problem
+from ocl_edge_export.onnx_network.network import OnnxNetwork
 
 USUAL_MEAN = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
 USUAL_STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
@@ -61,5 +62,7 @@ def describe_input(
 
 
 def _channels_of(network: nn.Module) -> int:
+    if isinstance(network, OnnxNetwork):
+        return network.channels
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
     return first.in_channels if first is not None else 3

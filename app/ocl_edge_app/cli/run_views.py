@@ -93,7 +93,9 @@ class Watched:
 
     def _journal_left_out(self, name: str, sink: Sink) -> None:
         if self.records is not None:
-            self.records.event("sink", sink=name, left_out=sink.left_out, reason="it is too slow")
+            self.records.event(
+                "sink", sink=name, left_out=sink.left_out, reason=sink.trouble or "it is too slow"
+            )
 
 
 def open_views(

@@ -15,10 +15,12 @@ class Sink(ClosedAtExit):
     """Where masks go.
 
     Attributes:
-        left_out: masks that it did not take, because it was too slow.
+        left_out: masks that it did not take, because it was too slow or what it sends to was not there.
+        trouble: what went wrong last, in words; None: nothing but that it was too slow.
     """
 
     left_out = 0
+    trouble: str | None = None
 
     @abstractmethod
     def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:

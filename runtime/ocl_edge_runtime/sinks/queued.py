@@ -38,7 +38,7 @@ class QueuedSink(Sink):
         on_failure: of a viewer: told once, on its thread, what it failed with; None: it is raised.
 
     Attributes:
-        left_out: frames that were.
+        left_out: frames that were, here or by the sink.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class QueuedSink(Sink):
         on_failure: Callable[[str], None] | None = None,
     ) -> None:
         self.sink = sink
-        self.left_out = 0
+        self._missed = 0
         self._waits = waits
         self._on_failure = on_failure
         self._waiting: queue.Queue[Waiting | None] = queue.Queue(most)
@@ -58,6 +58,14 @@ class QueuedSink(Sink):
         self._thread = threading.Thread(target=self._work, name="sink", daemon=True)
         self._thread.start()
 
+    @property
+    def left_out(self) -> int:  # type: ignore[override]
+        return self._missed + self.sink.left_out
+
+    @property
+    def trouble(self) -> str | None:  # type: ignore[override]
+        return self.sink.trouble
+
     def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
         """Queue the mask of a frame.
 
@@ -65,13 +73,13 @@ class QueuedSink(Sink):
             Exception: what the sink has failed with, an `OutputError` for example.
         """
         if self._failure is not None:
-            self.left_out += 1
+            self._missed += 1
             self._raise_failure()
             return
         try:
             self._waiting.put((frame, mask), block=self._waits)
         except queue.Full:
-            self.left_out += 1
+            self._missed += 1
 
     def told(self, frame: Frame, result: FrameResult) -> None:
         """Queue what became of a frame; where the queue is full, it is lost without being counted."""
@@ -91,7 +99,7 @@ class QueuedSink(Sink):
                 self._waiting.put(None, timeout=patience_s)
             self._thread.join(patience_s)
         if self._thread.is_alive():
-            self.left_out += self._masks_left()
+            self._missed += self._masks_left()
             return
         if self._on_failure is None:
             self.sink.close()
