@@ -27,12 +27,12 @@ from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.sinks.base import Sink
 from ocl_edge_runtime.sinks.queued import QueuedSink
+from ocl_edge_runtime.sinks.rerun_log import RerunSink, into_viewer
 from ocl_edge_runtime.sources import NoiseSource, Source
 from ocl_edge_runtime.views.address import Address
 from ocl_edge_runtime.views.controls import Controls
 from ocl_edge_runtime.views.metrics import MetricsServer
 from ocl_edge_runtime.views.picture import NewestPicture
-from ocl_edge_runtime.views.rerun_log import RerunSink, into_viewer
 from ocl_edge_runtime.views.stream_state import StreamState
 from ocl_edge_runtime.views.web import ShownCamera, WebView
 

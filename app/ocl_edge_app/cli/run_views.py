@@ -156,7 +156,7 @@ def _picture(manifest: Manifest) -> NewestPicture:
 def _rerun_view(name: str, manifest: Manifest, url: str | None) -> Sink:
     from ocl_edge_app.cli.output import note
     from ocl_edge_runtime.sinks.queued import QueuedSink
-    from ocl_edge_runtime.views.rerun_log import RerunSink, into_viewer
+    from ocl_edge_runtime.sinks.rerun_log import RerunSink, into_viewer
 
     viewer = RerunSink(name, manifest, into_viewer(url))
     return QueuedSink(viewer, waits=False, on_failure=_told(note, "--view rerun"))

@@ -109,7 +109,7 @@ def _video(file: Path, manifest: Manifest, frame_s: float | None, beside: bool) 
 
 
 def _rerun(file: Path, manifest: Manifest, frame_s: float | None) -> Sink:
-    from ocl_edge_runtime.views.rerun_log import RerunSink, into_file
+    from ocl_edge_runtime.sinks.rerun_log import RerunSink, into_file
 
     return QueuedSink(RerunSink("camera", manifest, into_file(file)), waits=frame_s is not None)
 

@@ -19,7 +19,7 @@ from ocl_edge.errors import OutputError
 from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sinks import open_sink
-from ocl_edge_runtime.views.rerun_log import RerunSink, into_file
+from ocl_edge_runtime.sinks.rerun_log import RerunSink, into_file
 from tests.doubles.images import random_image
 from tests.doubles.streams import LEARNED, UNDONE, result
 
@@ -125,7 +125,7 @@ import json, socket, sys, time
 import numpy as np
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_runtime.sinks.queued import QueuedSink
-from ocl_edge_runtime.views.rerun_log import RerunSink, into_viewer
+from ocl_edge_runtime.sinks.rerun_log import RerunSink, into_viewer
 from tests.doubles.streams import frame, result
 
 server = socket.create_server(("127.0.0.1", 0))
