@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -63,8 +64,6 @@ class Watched:
 
     def after_frame(self, _frame: Frame, result: FrameResult) -> None:
         """Count the frame, do what the page asks for, journal what a sink has missed."""
-        import time
-
         self.state.add(result)
         if self.controls is not None:
             self.controls.carry_out()

@@ -67,8 +67,7 @@ class Session(ClosedAtExit):
         self.updates = updates
         self.policy = policy
         self.clock = clock
-        self.index = -1
-        self.paused = False
+        self.index, self.paused = -1, False
         self.seen: Seen | None = None
         self._screening = screening
         self._decisions: Decisions = ByTheClock(clock, self.norms, policy, updates)
@@ -131,10 +130,8 @@ class Session(ClosedAtExit):
     def adapt(self, others_wait: bool = False) -> Verdict:
         """Update on the frame of the last `predict`, if one is due and there is time; then judge it.
 
-        In the background the update only starts here; a later `predict` takes it in.
-
-        Args:
-            others_wait: another camera's frame is there, whose mask comes first: no update begins.
+        In the background the update only starts here; a later `predict` takes it in. No update begins where
+        ``others_wait``: another camera's frame is there, whose mask comes first.
         """
         seen, self.seen = self.seen, None
         if not self.setup.trains:
