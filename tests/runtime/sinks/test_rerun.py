@@ -151,7 +151,7 @@ print(json.dumps({"slowest_s": slowest_s, "close_s": close_s, "left_out": sink.l
 def test_a_viewer_that_stalls_or_is_gone_delays_no_mask_and_no_end(viewer: str, small_bundle: Bundle) -> None:
     """A socket that takes connections and never reads; and one that is closed."""
     command = [sys.executable, "-c", SHOWING, str(small_bundle.path), viewer]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=120, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["slowest_s"] < 0.3
     assert found["left_out"] > 0

@@ -120,7 +120,7 @@ def _dumped(url: str, width: int, theme: str, directory: Path) -> dict[str, Any]
         url,
     ]
     for _ in range(2):  # on a busy machine the virtual time may be over before the page has answered
-        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=180, check=True)
         found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
         if found is not None:
             answer: dict[str, Any] = json.loads(html.unescape(found[1]))
