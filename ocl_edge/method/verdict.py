@@ -24,6 +24,8 @@ class Reason(Enum):
     NOT_DUE = "not due"
     NO_TIME = "no time"
     WORKER_BUSY = "the worker is busy"
+    OTHERS_WAIT = "another camera's frame is waiting"
+    PAUSED = "paused by hand"
     NOT_ON_TAPE = "not in the schedule"
 
     BLANK = "the frame is blank"

@@ -96,6 +96,21 @@ def export(words: Words) -> None:
     shutil.copytree(EXPORTED[command], out, dirs_exist_ok=True)
 
 
+def bake(words: Words) -> None:
+    """A run learns first; the network is the sandbox's own."""
+    state = words[words.index("--state") + 1]
+    run_ocl_edge(shlex.split(f"ocl-edge run bundle --source frames/ --state {state} --resume auto"))
+    run_ocl_edge([*words, *([] if "--arch" in words else ["--arch", ARCH])])
+
+
+def run_watched(words: Words) -> None:
+    """A run that is looked at, at ports that are free."""
+    command = re.sub(
+        r"--view web(:\S+)?", "--view web:0", re.sub(r"--metrics \S+", "--metrics :0", shlex.join(words))
+    )
+    run_ocl_edge(shlex.split(command))
+
+
 def plan_build(words: Words) -> None:
     """``--dry-run``; where there is no TensorRT-RTX (it has no wheels but for x86-64) the arguments only."""
     if is_installed("tensorrt-rtx"):
@@ -201,6 +216,9 @@ RULES = (
         "needs data that nobody may pass on",
     ),
     Rule(r"^ocl-edge export ", export),
+    Rule(r"^ocl-edge run .*--view rerun", parse_ocl_edge, "needs a screen"),
+    Rule(r"^ocl-edge run .*--(view|metrics) ", run_watched),
+    Rule(r"^ocl-edge bake ", bake),
     Rule(r"^ocl-edge ", run_ocl_edge),
     Rule(r"^openssl (genpkey|pkey|pkeyutl) ", run_program),
     Rule(r"^python examples/minimal_loop", run_script),

@@ -18,6 +18,7 @@ from ocl_edge_app.cli import VERBS, cli
 from tests.docs import docs_world
 from tests.docs.command_rules import (
     RULES,
+    bake,
     check,
     export,
     parse_ocl_edge,
@@ -27,6 +28,7 @@ from tests.docs.command_rules import (
     run_ocl_edge,
     run_program,
     run_script,
+    run_watched,
 )
 from tests.docs.docs_pages import (
     PAGES,
@@ -176,7 +178,7 @@ def test_a_wrong_command_is_found(sandbox: Path) -> None:
         mention(["ocl-edge", "profile", "--sorce"])
 
 
-RUN = (export, run_ocl_edge, run_program, run_script)
+RUN = (bake, export, run_ocl_edge, run_program, run_script, run_watched)
 
 
 def test_what_is_not_run_says_why() -> None:

@@ -24,6 +24,7 @@ VERBS = {
     "evaluate": "Measure what adaptation gains on labelled footage.",
     "inspect": "Print a bundle and verify every file.",
     "sign": "Sign a bundle with a key of yours.",
+    "bake": "Take what was learned out, as a checkpoint of your network.",
     "convert": "Rewrite a bundle of an older ocl-edge for this one.",
     "doctor": "List what this machine can run, and why not the rest.",
 }

@@ -22,6 +22,7 @@ from ocl_edge_app.cli.options import (
     threads_option,
 )
 from ocl_edge_app.cli.run_options import realtime_options, record_options, stream_options
+from ocl_edge_app.cli.run_views import view_options
 
 if TYPE_CHECKING:
     from ocl_edge.method.norms import Prior
@@ -45,6 +46,8 @@ Examples:
   ocl-edge run bundle --source frames/ --mode paper --prior 0.7 --lr 0.05 --json -
   ocl-edge run bundle --source frames/ --fps 10 --html report.html --quiet
   ocl-edge run --config drive.toml --limit 100
+  ocl-edge run bundle --source drive.mp4 --view web --metrics :9464
+  ocl-edge run bundle --source front=frames/ --source rear=images/ --sink 'masks:masks/{camera}'
 """
 
 
@@ -52,11 +55,21 @@ Examples:
 @bundle_argument
 @click.option(
     "--source",
+    "sources",
     required=True,
-    metavar="DIR|IMAGE|GLOB|VIDEO|BAG|CAMERA|URL|ros2:TOPIC|gst:PIPELINE",
+    multiple=True,
+    metavar="[NAME=]DIR|IMAGE|GLOB|VIDEO|BAG|CAMERA|URL|ros2:TOPIC|gst:PIPELINE",
     help="Image files (read in order of name), a video, a recording of ROS 2 (drive.mcap, "
     "drive.mcap#/topic), a camera (/dev/video0, or 0), a stream (rtsp://...), a topic of ROS 2 or a pipeline "
-    "of GStreamer. A camera or stream never waits: the newest frame wins.",
+    "of GStreamer. A camera or stream never waits: the newest frame wins. Repeatable: "
+    "several cameras run on one engine.",
+)
+@click.option(
+    "--share",
+    type=click.Choice(["nothing", "head"]),
+    default="nothing",
+    show_default=True,
+    help="Of several cameras: each learns for itself, or all of them teach one head.",
 )
 @click.option(
     "--mode",
@@ -98,9 +111,11 @@ Examples:
     multiple=True,
     metavar="KIND:PLACE",
     help="masks:DIR writes class indices as PNGs, overlay:DIR pictures, video:FILE.mp4 these as a video, "
-    "compare:FILE.mp4 beside the frames, mcap:FILE.mcap all of it as a recording; ros2:TOPIC publishes it, "
-    "udp://HOST:PORT and rtsp://HOST/PATH send it. Repeatable.",
+    "compare:FILE.mp4 beside the frames, rerun:FILE.rrd and mcap:FILE.mcap all of it as a recording; "
+    "ros2:TOPIC publishes it, udp://HOST:PORT and rtsp://HOST/PATH send it. Repeatable; with several cameras "
+    "{camera} in PLACE is their name.",
 )
+@view_options
 @realtime_options
 @stream_options
 @record_options
@@ -110,7 +125,8 @@ Examples:
 @quiet_option
 def run(
     bundle: Path,
-    source: str,
+    sources: tuple[str, ...],
+    share: Literal["nothing", "head"],
     mode: Literal["realtime", "paper", "frozen"],
     method: str | None,
     views: Literal["single", "pair"] | None,
@@ -125,6 +141,8 @@ def run(
     opening: OpeningKind | None,
     mask_size: MaskSize,
     sinks: tuple[str, ...],
+    viewers: tuple[str, ...],
+    metrics: str | None,
     limit: int | None,
     norm_every: int | None,
     adapt_every: int | None,
@@ -155,25 +173,27 @@ def run(
     from ocl_edge_app.cli import run_summary as summary
     from ocl_edge_app.cli.engines import ensure_engines, graphs_of
     from ocl_edge_app.cli.options import use_threads
-    from ocl_edge_app.cli.output import emit_json, frame_progress, note
+    from ocl_edge_app.cli.output import emit_json, frame_progress
+    from ocl_edge_app.cli.run_several import Chosen, Kept, name_cameras, refuse_with_several, run_several
+    from ocl_edge_app.cli.run_views import Watched, open_views
     from ocl_edge_runtime.loop import run_stream
     from ocl_edge_runtime.records.tape import Tape
     from ocl_edge_runtime.service import Service
     from ocl_edge_runtime.session.opening import open_session
     from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
-    from ocl_edge_runtime.session.setup import notes_on
     from ocl_edge_runtime.sinks import open_sinks
-    from ocl_edge_runtime.sources import SourceOptions
+    from ocl_edge_runtime.sources import Source, SourceOptions
 
     _check(mode, method, state, resume, update, record_schedule, replay_schedule, fps)
+    named = name_cameras(sources)
     recorder = hooks.recorder(html_path)
     tape = Tape.read(replay_schedule) if replay_schedule else None
     opened = open_bundle(bundle)
     name = "frozen" if mode == "frozen" else method or "ocl-head"
-    chosen = SourceOptions(limit, fps, source_timeout, reconnect, source_options)
-    with ExitStack() as everything:
-        frames = everything.enter_context(hooks.open_frames(source, chosen, tape, recorder))
-        opening, frame_s = hooks.opening_and_pace(opening, frames, tape)
+    how = SourceOptions(limit, fps, source_timeout, reconnect, source_options)
+
+    def choose(frames: Source) -> Chosen:
+        wide, frame_s = hooks.opening_and_pace(opening, frames, tape)
         options = SessionOptions(
             name,
             views,
@@ -185,38 +205,51 @@ def run(
             threads,
             precision,
             head,
-            opening,
+            wide,
             frame_s,
             mask_size,
         )
-        ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
         deadline_s = deadline_ms / 1000 if deadline_ms else (1 / frames.rate if frames.rate else None)
         realtime = RealtimeOptions(
             norm_every, adapt_every, deadline_s, statistics_limit=statistics_limit, update=update
         )
-        session = everything.enter_context(
-            open_session(opened, options, realtime if mode == "realtime" else None)
-        )
+        return Chosen(options, realtime if mode == "realtime" else None, deadline_s)
+
+    with ExitStack() as everything:
+        if len(named) > 1 or share != "nothing":
+            refuse_with_several(named, record_schedule, replay_schedule, html_path)
+            kept = Kept(sinks, journal, state, save_every, resume, viewers, metrics, json_path)
+            ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
+            run_several(opened, named, how, choose, share, kept, everything)
+            return
+        ((camera, source),) = named.items()
+        frames = everything.enter_context(hooks.open_frames(source, how, tape, recorder))
+        chosen = choose(frames)
+        ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
+        session = everything.enter_context(open_session(opened, chosen.options, chosen.realtime))
         use_threads(threads)  # of PyTorch, which comes with the session, while graphs load
         session.warm_up()
-        for words in notes_on(opened, options):
-            note(words)
-        for backend_name, reason in session.setup.passed_over.items():
-            note(f"backend {backend_name} passed over: {reason}")
+        hooks.tell(opened, chosen.options, session)
         wanted = open_sinks(sinks, opened.manifest, frames.files, frames.frame_s)
-        outlets = [everything.enter_context(sink) for sink in wanted]
         with ExitStack() as running:
+            outlets = [running.enter_context(sink) for sink in wanted]
+            watched = Watched(session, frames, dict(zip(sinks, outlets, strict=True)))
+            open_views(viewers, metrics, opened.manifest, {camera: watched}, running)
             records = running.enter_context(hooks.records(session, journal, state, save_every, resume))
+            watched.keep_in(records)
             taped = running.enter_context(hooks.taped(session, record_schedule, tape))
             progress = running.enter_context(frame_progress(frames.total))
             service = running.enter_context(Service())
-            each = hooks.each_frame(records, taped, progress, recorder, service)
+            each = hooks.each_frame(records, taped, progress, recorder, service, watched.after_frame)
             service.ready()
-            report = run_stream(session, frames, outlets, each, deadline_s, records.settled)
+            to = list(watched.sinks.values())
+            report = run_stream(session, frames, to, each, chosen.deadline_s, records.settled)
+            watched.at_the_end()
+        report.left_out = sum(sink.left_out for sink in wanted)  # one that hung has missed what was queued
         if json_path:
             emit_json(json_path, {**session.facts(), **report.as_dict()})
         if html_path and recorder:
-            summary.write_html(html_path, session, report, recorder, deadline_s)
+            summary.write_html(html_path, session, report, recorder, chosen.deadline_s)
         if json_path != "-":
             summary.show(session, report)
     if report.source_failure:

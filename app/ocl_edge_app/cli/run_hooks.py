@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.report.recorder import RunRecorder
     from ocl_edge_runtime.records.run_records import RunRecords
     from ocl_edge_runtime.records.tape import Tape
     from ocl_edge_runtime.service import Service
     from ocl_edge_runtime.session.frames import Frame, FrameResult
-    from ocl_edge_runtime.session.options import OpeningKind
+    from ocl_edge_runtime.session.options import OpeningKind, SessionOptions
     from ocl_edge_runtime.session.session import Session
     from ocl_edge_runtime.sources import Source, SourceOptions
 
@@ -98,6 +99,17 @@ def taped(
             note(replay.check_end())
 
 
+def tell(bundle: Bundle, options: SessionOptions, session: Session) -> None:
+    """What the user should know before the first frame."""
+    from ocl_edge_app.cli.output import note
+    from ocl_edge_runtime.session.setup import notes_on
+
+    for words in notes_on(bundle, options):
+        note(words)
+    for backend_name, reason in session.setup.passed_over.items():
+        note(f"backend {backend_name} passed over: {reason}")
+
+
 def recorder(html_path: Path | None) -> RunRecorder | None:
     if html_path is None:
         return None
@@ -123,6 +135,7 @@ def each_frame(
     progress: Callable[[str], None],
     recorder: RunRecorder | None,
     service: Service,
+    watched: Callable[[Frame, FrameResult], None],
 ) -> Callable[[Frame, FrameResult], None]:
     from ocl_edge.timings import mask_latency_ms
 
@@ -132,6 +145,7 @@ def each_frame(
         nonlocal frames
         records.after_frame(frame, result)
         taped(frame, result)
+        watched(frame, result)
         if recorder:
             recorder.frame(frame, result)
         frames += 1

@@ -24,7 +24,7 @@ def write_html(
     write_page(run_page(session, report, recorder, ran, deadline_s and 1000 * deadline_s), path)
 
 
-def show(session: Session, report: RunReport) -> None:
+def show(session: Session, report: RunReport, title: str = "run") -> None:
     from ocl_edge_app.cli.output import print_rows
     from ocl_edge_runtime.statistics import Distribution
 
@@ -57,7 +57,7 @@ def show(session: Session, report: RunReport) -> None:
             f"mean {report.mean_loss:.4f}, first {report.losses[0]:.4f}, last {report.losses[-1]:.4f}"
         )
         rows["weights"] = f"{100 * session.weights.distance_from_trained():.1f} % away from the trained ones"
-    print_rows("run", rows)
+    print_rows(title, rows)
 
 
 def opening_in_words(setup: Setup, report: RunReport) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ocl_edge.errors import OutputError
 from ocl_edge_runtime.records.journal import Journal
@@ -56,6 +57,27 @@ class RunRecords:
         if journal and not self._tried("journal", lambda: journal.background(landed)):
             self.lost_lines += 1
 
+    def event(self, event: str, **content: Any) -> None:
+        """Journal something beside the frames."""
+        journal = self._journal
+        if journal and not self._tried("journal", lambda: journal.write(event, **content)):
+            self.lost_lines += 1
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether `save` keeps anything."""
+        return self._store is not None
+
+    def save(self) -> None:
+        """Save the state now.
+
+        Raises:
+            OutputError: it cannot be written; the one before stays.
+        """
+        if self._store:
+            self._store.save()
+            self._saved_at = self._now()
+
     def finish(self) -> None:
         """Save once more.
 
@@ -64,8 +86,7 @@ class RunRecords:
         """
         if self.lost_lines:
             self._on_failure(f"the journal lacks {self.lost_lines} lines that could not be written")
-        if self._store:
-            self._store.save()
+        self.save()
 
     def _tried(self, what: str, write: Callable[[], None]) -> bool:
         try:

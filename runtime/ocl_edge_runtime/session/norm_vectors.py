@@ -231,9 +231,15 @@ class NormVectors:
         """Never farther open than the pass that measured: its statistics hold for its own mixing."""
         if self._current is not None:
             opening = min(self._measured_open, self._openness.value)
-            self._use(self.trained.mixed_with(self._current, self._openness.weight_at(opening)))
+            self.use(self.trained.mixed_with(self._current, self._openness.weight_at(opening)))
 
-    def _use(self, mixed: Tensor) -> None:
+    def use_average(self) -> None:
+        """Normalise with the running average, mixed as far as the session is open."""
+        self._current, self._measured_open = self.running.average, self._openness.value
+        self._mix()
+
+    def use(self, mixed: Tensor) -> None:
+        """Normalise with these statistics, float32 [2, S], until others are measured."""
         self.mixed = mixed
         self.vectors = self.trained.vectors(mixed)
 
@@ -245,7 +251,7 @@ class NormVectors:
         return tensors | opened, facts
 
     def import_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], now_s: float) -> None:
-        self._use(tensors["mixed"])
+        self.use(tensors["mixed"])
         self.running.average = tensors.get("average")
         self._current = None if self._options.norm_every == 1 else self.running.average
         self._openness.import_state(tensors, facts, now_s)

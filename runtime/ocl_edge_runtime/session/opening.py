@@ -45,6 +45,7 @@ from ocl_edge_runtime.session.screening import Screening
 from ocl_edge_runtime.session.segmenter import Backbone, Segmenter
 from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.session.setup import Setup
+from ocl_edge_runtime.session.shared_head import Shared
 from ocl_edge_runtime.session.update_policy import (
     EveryFrame,
     UpdatePolicy,
@@ -60,6 +61,7 @@ def open_session(
     realtime: RealtimeOptions | None = None,
     clock: Clock | None = None,
     executor: Executor | None = None,
+    shared: Shared | None = None,
 ) -> Session:
     """A session of a bundle. Close it, or use it in a ``with``.
 
@@ -71,25 +73,26 @@ def open_session(
             ``frozen`` none at all.
         clock: of the frames' arrival, by default `time.monotonic`.
         executor: runs updates in the background, by default on a thread of its own.
+        shared: what other sessions use, too (`ocl_edge_runtime.session.cameras`).
 
     Raises:
         UsageError: options that contradict each other.
         BundleError: a file of the bundle cannot be loaded.
         BackendError: the backend cannot run here.
     """
-    options, clock = options or SessionOptions(), clock or RealClock()
+    options, clock, shared = options or SessionOptions(), clock or RealClock(), shared or Shared()
     method = find_method(options.method)
     _check(bundle, method, options, realtime)
     with ExitStack() as opened:  # what was opened is closed where a later part cannot be
         if realtime is not None:
-            return _realtime(bundle, options, realtime, clock, executor, opened)
+            return _realtime(bundle, options, realtime, clock, executor, opened, shared)
         if method.published is not None:
             from ocl_edge_runtime.session.as_published import open_as_published  # of PyTorch alone
 
             return open_as_published(bundle, options, clock)
         if method.needs_pytorch_backbone:
             return _training_the_backbone(bundle, options, clock, opened)
-        return _on_every_frame(bundle, options, clock, opened)
+        return _on_every_frame(bundle, options, clock, opened, shared.engine)
 
 
 def _check(bundle: Bundle, method: Method, options: SessionOptions, realtime: RealtimeOptions | None) -> None:
@@ -120,11 +123,11 @@ def _check(bundle: Bundle, method: Method, options: SessionOptions, realtime: Re
         raise UsageError(f"--head engine has the OCL as its loss; {method.name} needs --head torch")
 
 
-def _on_every_frame(bundle: Bundle, options: SessionOptions, clock: Clock, opened: ExitStack) -> Session:
+def _on_every_frame(
+    bundle: Bundle, options: SessionOptions, clock: Clock, opened: ExitStack, engine: Choice | None
+) -> Session:
     """Frozen, or as published: an update of the head on the view pair that made the mask."""
-    form: FormName = "measured" if find_method(options.method).modulates_norms else "plain"
-    batch = 2 if _views(options, None) == "pair" else 1
-    choice = _open_backend(bundle, options, opened, soon=[(form, batch)])
+    choice = engine or _open_backend(bundle, options, opened, soon=forms_soon(options, None))
     setup = _setup(bundle, options, None, choice)
     head, watch = _open_head(setup, choice.backend), Stopwatch()
 
@@ -192,10 +195,11 @@ def _realtime(
     clock: Clock,
     executor: Executor | None,
     opened: ExitStack,
+    shared: Shared,
 ) -> Session:
-    choice = _open_backend(bundle, options, opened, soon=[("measured", 1), ("modulated", 1)])
-    setup = _setup(bundle, options, realtime, choice)
-    head, watch = _open_head(setup, choice.backend), Stopwatch()
+    choice = shared.engine or _open_backend(bundle, options, opened, soon=forms_soon(options, realtime))
+    setup, watch = _setup(bundle, options, realtime, choice), Stopwatch()
+    head = shared.head.take(lambda: _open_head(setup, choice.backend))
     head_input = load_head_input(bundle)
     openness = _openness(setup, head_input)
     norms: NormPolicy = (
@@ -231,10 +235,18 @@ def _realtime(
         updates = WorkerUpdates(learner, head, own.update_stream, executor)
         policy = WhenTheWorkerIsFree(realtime.adapt_every)
     else:
-        updates = InlineUpdates(HeadLearner(head, choice.backend, rules, watch))
+        updates = InlineUpdates(shared.head.learner(head, choice.backend, rules, watch, openness))
         policy = WhenThereIsTime(realtime.adapt_every, realtime.period_s, clock)
     opened.callback(updates.close)
     return Session(setup, segmenter, updates, policy, Screening(), clock, opened.pop_all())
+
+
+def forms_soon(options: SessionOptions, realtime: RealtimeOptions | None) -> list[tuple[FormName, int]]:
+    """The forms that the first frames go through, and in batches of how many views."""
+    if realtime is not None:
+        return [("measured", 1), ("modulated", 1)]
+    form: FormName = "measured" if find_method(options.method).modulates_norms else "plain"
+    return [(form, 2 if _views(options, None) == "pair" else 1)]
 
 
 def _setup(

@@ -45,6 +45,10 @@ class Session(ClosedAtExit):
         screening: which frames they do not learn from; None: from every one.
         clock: of the frames' arrival.
         resources: closed with the session.
+
+    Attributes:
+        index: of the last frame.
+        paused: nothing is learned while it is set; the norms follow their frames.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Session(ClosedAtExit):
         self.updates = updates
         self.policy = policy
         self.clock = clock
-        self.index = -1
+        self.index, self.paused = -1, False
         self.seen: Seen | None = None
         self._screening = screening
         self._decisions: Decisions = ByTheClock(clock, self.norms, policy, updates)
@@ -123,10 +127,11 @@ class Session(ClosedAtExit):
         self._decided = Decided(arrived_at, measured, False, taken_in)
         return seen.mask
 
-    def adapt(self) -> Verdict:
+    def adapt(self, others_wait: bool = False) -> Verdict:
         """Update on the frame of the last `predict`, if one is due and there is time; then judge it.
 
-        In the background the update only starts here; a later `predict` takes it in.
+        In the background the update only starts here; a later `predict` takes it in. No update begins where
+        ``others_wait``: another camera's frame is there, whose mask comes first.
         """
         seen, self.seen = self.seen, None
         if not self.setup.trains:
@@ -135,6 +140,8 @@ class Session(ClosedAtExit):
             return Verdict(Reason.NO_FRAME)
         if _stays_home(self.updates, self.norms.openness, seen):
             return Verdict(Reason.AT_HOME)
+        if self.paused or others_wait:
+            return seen.unfit or Verdict(Reason.PAUSED if self.paused else Reason.OTHERS_WAIT)
         refusal = seen.unfit or self._decisions.refusal(self.index, self._decided.arrived_at)
         if refusal is not None:
             return refusal

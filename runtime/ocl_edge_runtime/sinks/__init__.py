@@ -24,6 +24,7 @@ SINKS: dict[str, Callable[[str, Manifest, float | None], Sink]] = {
     "overlay": lambda place, manifest, _frame_s: OverlaySink(Path(place), _palette(manifest)),
     "video": lambda place, manifest, frame_s: _video(Path(place), manifest, frame_s, beside=False),
     "compare": lambda place, manifest, frame_s: _video(Path(place), manifest, frame_s, beside=True),
+    "rerun": lambda place, manifest, frame_s: _rerun(Path(place), manifest, frame_s),
     "mcap": lambda place, manifest, frame_s: _mcap(Path(place), manifest, frame_s),
     "ros2": lambda place, manifest, frame_s: _topic(place, manifest, frame_s),
     "udp": lambda place, manifest, frame_s: _stream(f"udp:{place}", manifest, frame_s),
@@ -36,6 +37,7 @@ PLACES = {
     "overlay": "DIR",
     "video": "FILE",
     "compare": "FILE",
+    "rerun": "FILE",
     "mcap": "FILE",
     "ros2": "TOPIC",
     "udp": "//HOST:PORT",
@@ -104,6 +106,12 @@ def _video(file: Path, manifest: Manifest, frame_s: float | None, beside: bool) 
     from ocl_edge_runtime.sinks.video import VideoSink
 
     return QueuedSink(VideoSink(file, _palette(manifest), frame_s, beside), waits=frame_s is not None)
+
+
+def _rerun(file: Path, manifest: Manifest, frame_s: float | None) -> Sink:
+    from ocl_edge_runtime.sinks.rerun_log import RerunSink, into_file
+
+    return QueuedSink(RerunSink("camera", manifest, into_file(file)), waits=frame_s is not None)
 
 
 def _mcap(file: Path, manifest: Manifest, frame_s: float | None) -> Sink:

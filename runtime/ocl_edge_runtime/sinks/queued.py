@@ -17,6 +17,9 @@ MOST_WAITING = 8
 LONGEST_CLOSE_S = 10.0
 """The end of a run waits so long for what is still in the queue."""
 
+VIEWER_CLOSE_S = 2.0
+"""And so long for a viewer, whose pictures nobody keeps."""
+
 Waiting = tuple[Frame, "NDArray[np.uint8] | FrameResult"]
 
 
@@ -85,24 +88,22 @@ class QueuedSink(Sink):
                 self._waiting.put((frame, result), block=self._waits)
 
     def close(self) -> None:
-        """Wait for the queue, at most `LONGEST_CLOSE_S`, and close the sink. Calling it twice is fine.
+        """Wait for the queue, at most twice `LONGEST_CLOSE_S`, and close the sink. Calling it twice is fine.
 
         Raises:
             Exception: what the sink has failed with.
         """
+        patience_s = LONGEST_CLOSE_S if self._on_failure is None else VIEWER_CLOSE_S
         if self._thread.is_alive():
             with suppress(queue.Full):  # it hangs; the thread is a daemon
-                self._waiting.put(None, timeout=LONGEST_CLOSE_S)
-            self._thread.join(LONGEST_CLOSE_S)
+                self._waiting.put(None, timeout=patience_s)
+            self._thread.join(patience_s)
         if self._thread.is_alive():
             self._missed += self._masks_left()
             return
         if self._on_failure is None:
             self.sink.close()
             self._raise_failure()
-            return
-        with suppress(Exception):  # a viewer that is gone was told of, or is no loss
-            self.sink.close()
 
     def _work(self) -> None:
         while (item := self._waiting.get()) is not None:
@@ -119,6 +120,10 @@ class QueuedSink(Sink):
                     self._failure = error
                     if self._on_failure is not None:
                         self._on_failure(f"{error}; the run goes on without")
+
+        if self._on_failure is not None:  # here, since a viewer that stalls may keep its closing waiting, too
+            with suppress(Exception):  # it was told of, or is no loss
+                self.sink.close()
 
     def _masks_left(self) -> int:
         """Masks that it will not get: those in the queue, and the one that it hangs on."""

@@ -122,6 +122,11 @@ class Source(ClosedAtExit):
         self.stopped = False
         self.files: list[Path] = []
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a frame is there that nobody has taken; never for frames that come when asked for."""
+        return False
+
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
         """Frames in order.

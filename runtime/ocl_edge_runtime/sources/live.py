@@ -69,6 +69,10 @@ class LiveSource(Source):
         self._heard_at = clock.now()
         self._thread: threading.Thread | None = None
 
+    @property
+    def waiting(self) -> bool:
+        return self._newest is not None
+
     def start(self) -> None:
         """Begin to read; iterating does it too. What comes before the first iteration is no drop."""
         if self._thread is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -30,6 +31,11 @@ class PacedSource(Source):
         self.fps = fps
         self.total, self.rate = len(images), fps
         self._clock = clock
+        self._next_at = math.inf
+
+    @property
+    def waiting(self) -> bool:
+        return self._clock.now() >= self._next_at
 
     def __iter__(self) -> Iterator[Frame]:
         started = self._clock.now()
@@ -40,8 +46,10 @@ class PacedSource(Source):
                 passed_over = min(newest, len(self.images) - 1) - index
                 self.dropped += passed_over
                 index += passed_over
-            arrival = started + index / self.fps
+            arrival, self._next_at = started + index / self.fps, math.inf
             self._clock.sleep_until(arrival)
+            if index + 1 < len(self.images):
+                self._next_at = started + (index + 1) / self.fps
             try:
                 yield replace(self.images.read(index), captured_at=arrival)
             except FrameError as error:

@@ -59,7 +59,7 @@ def test_the_printed_config_is_a_config_that_says_the_same(
     printed = capsys.readouterr().out
     known = tomllib.loads(printed)
     assert known["bundle"] == "my bundle"
-    assert known["source"] == 'a"b'
+    assert known["source"] == ['a"b']
     assert known["sink"] == ["masks:x", "overlay:y"]
     assert (known["fps"], known["no-build"], known["mode"]) == (7.5, True, "realtime")
     assert "lr" not in known

@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from ocl_edge.errors import OutputError
-from ocl_edge_runtime.session.frames import Frame
+from ocl_edge_runtime.session.frames import Frame, FrameResult
 from ocl_edge_runtime.sinks import queued
 from ocl_edge_runtime.sinks.base import Sink
 from ocl_edge_runtime.sinks.queued import QueuedSink
+from tests.doubles.streams import result
 
 MASK = np.zeros((4, 5), np.uint8)
 
@@ -102,5 +103,39 @@ def test_a_sink_that_hangs_does_not_keep_the_run_from_ending(monkeypatch: pytest
         sink.emit(frame(index), MASK)
     sink.close()
     assert held.closed == 0
-    assert sink.left_out >= 4
+    assert sink.left_out == 5, "the one in its hands, two in the queue, two that found it full"
     held.door.set()
+
+
+def test_results_follow_their_masks_and_are_not_counted() -> None:
+    class Listening(Held):
+        def told(self, frame: Frame, result: FrameResult) -> None:
+            self.taken.append(1000 + frame.index)
+
+    listening = Listening()
+    listening.door.set()
+    with QueuedSink(listening, waits=True, most=2) as sink:
+        for index in range(10):
+            sink.emit(frame(index), MASK)
+            sink.told(frame(index), result())
+    assert listening.taken == [number for index in range(10) for number in (index, 1000 + index)]
+    stalled = QueuedSink(Listening(), waits=False, most=2)
+    for index in range(10):
+        stalled.emit(frame(index), MASK)
+        stalled.told(frame(index), result())
+    assert stalled.left_out <= 9
+    stalled.sink.door.set()  # type: ignore[attr-defined]
+
+
+def test_a_viewer_that_fails_ends_the_viewing_alone() -> None:
+    told: list[str] = []
+    held = Held()
+    held.door.set()
+    with QueuedSink(held, waits=False, on_failure=told.append) as sink:
+        sink.emit(frame(99), MASK)
+        while not told:
+            time.sleep(0.001)
+        for index in range(5):
+            sink.emit(frame(index), MASK)
+    assert told == ["the disk is full; the run goes on without"]
+    assert sink.left_out == 5

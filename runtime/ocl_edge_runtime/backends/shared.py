@@ -1,0 +1,49 @@
+"""One backend for several sessions: what it gives one of them survives what the others ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ocl_edge.bundle.manifest import FormSpec
+from ocl_edge.network.form_names import FormName, GraphName
+from ocl_edge.tensors import Tensor
+from ocl_edge_runtime.backends.base import Backend
+from ocl_edge_runtime.lifetime import ClosedAtExit
+
+
+class SharedBackend(ClosedAtExit):
+    """A backend that others use, too, all on one thread.
+
+    Outputs are copies: the backend writes its own anew for each camera, and an update reads those of its
+    frame after the masks of all cameras are out.
+
+    Args:
+        backend: that runs; whoever opened it closes it.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.name = backend.name
+        self.update_stream = backend.update_stream
+        self._backend = backend
+
+    def describe(self) -> Mapping[GraphName, FormSpec]:
+        return self._backend.describe()
+
+    def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: output.clone() for name, output in self._backend.infer(form, inputs).items()}
+
+    def close(self) -> None:
+        """Nothing: the others go on."""
+
+
+class SharedHeadBackend(SharedBackend):
+    """See `SharedBackend`; its head graphs write into tensors of the caller's, so nothing is copied there."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.head_device = backend.head_device  # type: ignore[attr-defined]
+
+    def infer_into(
+        self, graph: GraphName, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+    ) -> None:
+        self._backend.infer_into(graph, inputs, outputs)  # type: ignore[attr-defined]
