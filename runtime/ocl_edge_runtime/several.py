@@ -123,7 +123,7 @@ def _run_round(
 def _show(session: Session, stream: Stream, frame: Frame) -> _Shown | None:
     """Predict and emit; None where the frame cannot be used."""
     try:
-        mask = session.predict(frame.image, frame.captured_at)
+        mask = session.predict(frame.image, frame.captured_at, frame.stream_s)
     except FrameError as error:
         stream.source.skip(frame.name, str(error))
         return None

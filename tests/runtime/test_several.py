@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -85,6 +87,29 @@ def test_masks_of_files_are_those_of_each_source_alone(
             for frame in ImageSource(str(directory)):
                 assert np.array_equal(kept[name].masks[frame.name], alone.step(frame.image).mask)
         assert kept[name].told_of == list(kept[name].masks)
+
+
+class Recording(ImageSource):
+    """Files with times of their own: one every 20 seconds."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, frame in enumerate(super().__iter__()):
+            yield replace(frame, stream_s=20.0 * index)
+
+
+def test_recordings_go_by_their_own_times(small_bundle: Bundle, frames: Path) -> None:
+    with open_cameras(small_bundle, ("front",), OPTIONS, LEARNS) as cameras:
+        run_cameras(cameras, {"front": Stream(Recording(frames))})
+        averages, _ = cameras["front"].norms.export_state()
+    alone = {}
+    for seconds in (20.0, 0.0):
+        with open_session(small_bundle, OPTIONS, LEARNS) as session:
+            for index, frame in enumerate(ImageSource(str(frames))):
+                session.step(frame.image, recorded_s=index * seconds)
+            alone[seconds], _ = session.norms.export_state()
+    for name, tensor in averages.items():
+        assert torch.equal(tensor, alone[20.0][name])
+    assert any(not torch.equal(tensor, alone[0.0][name]) for name, tensor in averages.items())
 
 
 def test_a_camera_that_dies_leaves_the_others_running(small_bundle: Bundle, frames: Path) -> None:
