@@ -110,6 +110,25 @@ def _by_rule(returned: Any, tensors: dict[str, Tensor]) -> str:
     return (like_logits or list(tensors))[0]
 
 
+def refuse_channels_last(output: Tensor, image: Tensor) -> None:
+    """Raise where it is the second and third side that have the image's proportions, not the last two.
+
+    Args:
+        output: of the network, four sides.
+        image: that it is for, [N, C, H, W].
+
+    Raises:
+        CaptureError: with advice.
+    """
+    height, width = image.shape[2:]
+    first, second, third = output.shape[1:]
+    if second * width != third * height and first * width == second * height and height % first == 0:
+        raise CaptureError(
+            f"expected logits [N, classes, H, W] from the network, got {_shape(output)}, which looks like "
+            "[N, H, W, classes]: end forward() with .permute(0, 3, 1, 2)"
+        )
+
+
 def _require_logits(tensor: Tensor, name: str) -> None:
     if not tensor.is_floating_point():
         if tensor.is_complex():

@@ -13,7 +13,7 @@ from ocl_edge.errors import UsageError
 from ocl_edge_export.behaviour import refuse_unsteady
 from ocl_edge_export.capture import capture, run_once
 from ocl_edge_export.class_scores import Values, binary_scores, refuse_class_maps, values_of
-from ocl_edge_export.outputs import SegmentationOutput, choose_output, named_tensors
+from ocl_edge_export.outputs import SegmentationOutput, choose_output, named_tensors, refuse_channels_last
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def take_output(
     image = images[:1]
     returned = run_once(network, image)
     choice = choose_output(returned, wanted)
+    refuse_channels_last(named_tensors(returned)[choice.name], image)
     refuse_unsteady(network, image)
     segmentation = SegmentationOutput(network, choice.name)
     captured = capture(segmentation, image.shape[2], image.shape[3], image.shape[1])
