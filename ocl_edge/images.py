@@ -83,8 +83,8 @@ def decode_image(file: Path | BinaryIO, take: Callable[[Image.Image], Pixels]) -
         raise FrameError(f"cannot be decoded: {type(error).__name__}: {error}") from error
 
 
-def read_image(file: Path) -> NDArray[np.uint8]:
-    """Decode an image to uint8 [H, W, 3] RGB.
+def read_image(file: Path | BinaryIO) -> NDArray[np.uint8]:
+    """Decode an image file, or the content of one, to uint8 [H, W, 3] RGB.
 
     Raises:
         FrameError: unreadable, truncated, empty, too large, or with pixels that are no 8-bit

@@ -50,6 +50,7 @@ def export_form(
     module = build_form(backbone, form, stat_rows)
     channels = sum(norm.channels for norm in list_norms(backbone))
     names = input_shapes(form, (image.shape[1], image.shape[2], image.shape[3]), channels)
+    outputs = list(output_shapes(form, features, channels))
     inputs = (image, *(torch.zeros(shape) for name, shape in names.items() if name != "image"))
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     shapes = ({0: batch}, *({} for _ in inputs[1:]))
@@ -63,15 +64,15 @@ def export_form(
                 optimize=False,
                 verbose=False,
                 input_names=list(names),
-                output_names=list(output_shapes(form, features, channels)),
+                output_names=outputs,
             )
     except Exception as error:
         raise CaptureError(f"the {form} form cannot be written as ONNX: {error}") from error
     assert exported is not None
-    return _simplified(exported.model)
+    return _simplified(exported.model, outputs)
 
 
-def _simplified(model: object) -> onnx.ModelProto:
+def _simplified(model: object, outputs: list[str]) -> onnx.ModelProto:
     """Functions inlined and constants folded; BatchNormalization stays, so that the forms share weights."""
     import onnx_ir
     from onnxscript import optimizer
@@ -80,6 +81,8 @@ def _simplified(model: object) -> onnx.ModelProto:
     optimizer.inline(model)
     optimizer.fold_constants(model)
     optimizer.remove_unused_nodes(model)
+    for output, name in zip(model.graph.outputs, outputs, strict=True):
+        output.name = name  # where the last node was folded away, its input has taken its place
     for node in model.graph:
         node.metadata_props.clear()  # stack traces with paths of the exporting machine
     model.metadata_props.clear()

@@ -39,10 +39,11 @@ from ocl_edge_export.noise import noise_distances
 from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, write_forms
 from ocl_edge_export.parity import Tolerances, check_parity
 from ocl_edge_export.programs import check_programs, write_programs
-from ocl_edge_export.sample_images import noise_images, read_images
+from ocl_edge_export.sample_images import choose_images, noise_images, read_image_as, read_images
 from ocl_edge_export.sensing import which_norms_sense
 from ocl_edge_export.split import SplitNetwork, split_network
 from ocl_edge_export.taken_output import TakenOutput, take_output
+from ocl_edge_export.virtual_norms import MOST_FRAMES, give_virtual_norms
 
 LONGEST_NOTE = 1000
 """Characters of what a manifest says of a checkpoint, whose tensors may have names of any length."""
@@ -121,6 +122,7 @@ def export_bundle(
         checkpoint, loaded, taken, frame, images = _taken(request, progress)
         spec = loaded.spec
         split = _split(taken, request)
+        _remember_home(split, frame, request, progress)
         if split.logits[0] > MOST_CLASSES:
             raise CaptureError(
                 f"the network has {split.logits[0]} classes; a mask has 8 bits, so {MOST_CLASSES} is the most"
@@ -178,6 +180,18 @@ def _split(taken: TakenOutput, request: ExportRequest) -> SplitNetwork:
         nearest = nearest_cuts(taken.captured, request.split)
         hint = f"\nNearest cuts that can be made: {nearest}" if nearest else ""
         raise SplitError(f"{error}{hint}\nAll of them: --split list") from error
+
+
+def _remember_home(
+    split: SplitNetwork, frame: InputSpec, request: ExportRequest, progress: Callable[[str], None]
+) -> None:
+    """Give a network without norms of its own such as home frames fill."""
+    if request.calibration is None:
+        return
+    files = choose_images(request.calibration, MOST_FRAMES)
+    count = give_virtual_norms(split.backbone, [read_image_as(file, frame) for file in files])
+    if count:
+        progress(f"{count} norms that remember home, behind layers that remember nothing")
 
 
 def list_cuts(request: ExportRequest, progress: Callable[[str], None] = lambda _: None) -> list[PossibleCut]:
