@@ -13,6 +13,15 @@ from ocl_edge.errors import CaptureError, UsageError
 USUAL_KEYS = ("out", "logits")
 """Of torchvision and of transformers."""
 
+QUERIES = {"class_queries_logits", "masks_queries_logits"}
+"""What mask transformers of transformers return: Mask2Former, MaskFormer, EoMT."""
+
+OF_QUERIES = (
+    "the network is a mask transformer: it returns a class and a mask for each query, and no scores of the "
+    "classes at a pixel, which adaptation and mask need. Return them from a forward() of your own, for example "
+    "torch.einsum('nqc,nqhw->nchw', classes.softmax(-1)[..., :-1], masks.sigmoid()).clamp(min=1e-6).log()"
+)
+
 CLASS_MAP = (
     "the network returns a class map (argmax inside forward()): return the logits that it is taken of; "
     "a mask has no gradient, and nothing could adapt"
@@ -68,6 +77,8 @@ def choose_output(returned: Any, wanted: str | None = None) -> OutputChoice:
     if not tensors:
         found = "nothing" if not isinstance(returned, Tensor) else str(returned.dtype)
         raise CaptureError(f"the network returns {found} ({type(returned).__name__}), expected logits")
+    if QUERIES <= tensors.keys():
+        raise CaptureError(OF_QUERIES)
     name = _by_name(tensors, wanted) if wanted is not None else _by_rule(returned, tensors)
     _require_logits(tensors[name], name)
     shapes = {n: tuple(int(s) for s in t.shape[1:]) for n, t in tensors.items() if n != name}

@@ -472,6 +472,15 @@ def test_outputs_that_cannot_be_taken_are_explained(after: After, wanted: str | 
         parts_of(Body(after), wanted)
 
 
+@pytest.mark.parametrize("wanted", [None, "masks_queries_logits"])
+def test_classes_and_masks_of_queries_are_no_scores(wanted: str | None) -> None:
+    def queries(z: Tensor, _: Tensor) -> dict[str, Tensor]:
+        return {"class_queries_logits": z.mean((2, 3))[:, None], "masks_queries_logits": z}
+
+    with pytest.raises(CaptureError, match=r"is a mask transformer.*torch\.einsum"):
+        parts_of(Body(queries), wanted)
+
+
 def test_a_threshold_for_several_classes_is_refused() -> None:
     with pytest.raises(UsageError, match="--threshold belongs to networks with one channel; this one has 5"):
         parts_of(Body(), threshold=0.3)
