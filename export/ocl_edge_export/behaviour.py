@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ocl_edge.errors import CaptureError
+from ocl_edge.network.zoo.own_code import where_in_user_code
 
 SAME = 1e-3
 """Relative difference that is rounding: convolutions sum in another order for another batch size."""
@@ -45,6 +46,13 @@ def refuse_unsteady(network: nn.Module, image: Tensor) -> None:
             "in evaluation mode, for example F.dropout(x) without training=self.training",
         )
     pair = torch.cat((image, image.flip(3)))
+    try:
+        network(pair)
+    except (Exception, SystemExit) as error:
+        raise CaptureError(
+            f"the network runs on one image, and not on two in a batch: {error}{where_in_user_code(error)}\n"
+            "Cameras give one image at a time, view pairs two: let forward() take both"
+        ) from error
     _refuse(
         network,
         lambda: network(image),

@@ -34,6 +34,7 @@ CHECKS = (
 )
 """Operators that compute nothing."""
 COPY, INDEX_PUT, RRELU = ATEN.copy.default, ATEN.index_put.default, ATEN.rrelu.default
+RRELU_SLOPES = (1 / 8, 1 / 3)
 READS_LAYOUT = {ATEN.as_strided.default}
 EVALUATED_NORM = ATEN._native_batch_norm_legit_no_training.default
 
@@ -61,7 +62,7 @@ def as_functional(program: ExportedProgram) -> fx.GraphModule:
         elif node.target is INDEX_PUT and _chooses_by_mask(node):
             _assign_where(node)
         elif node.target is RRELU:
-            low, high = (float(slope) for slope in node.args[1:3])
+            low, high = (*map(float, node.args[1:3]), *RRELU_SLOPES[len(node.args) - 1 :])[:2]
             node.target, node.args = ATEN.leaky_relu.default, (node.args[0], (low + high) / 2)
         elif _is_idle(node, copies_matter):
             node.replace_all_uses_with(node.args[0])

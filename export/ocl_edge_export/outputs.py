@@ -18,7 +18,7 @@ QUERIES = {"class_queries_logits", "masks_queries_logits"}
 
 OF_QUERIES = (
     "the network is a mask transformer: it returns a class and a mask for each query, and no scores of the "
-    "classes at a pixel, which adaptation and mask need. Return them from a forward() of your own, for example "
+    "classes at a pixel, which adaptation and mask need. Return them from a forward() of your own, such as "
     "torch.einsum('nqc,nqhw->nchw', classes.softmax(-1)[..., :-1], masks.sigmoid()).clamp(min=1e-6).log()"
 )
 
@@ -77,7 +77,7 @@ def choose_output(returned: Any, wanted: str | None = None) -> OutputChoice:
     if not tensors:
         found = "nothing" if not isinstance(returned, Tensor) else str(returned.dtype)
         raise CaptureError(f"the network returns {found} ({type(returned).__name__}), expected logits")
-    if QUERIES <= tensors.keys():
+    if tensors.keys() >= QUERIES:
         raise CaptureError(OF_QUERIES)
     name = _by_name(tensors, wanted) if wanted is not None else _by_rule(returned, tensors)
     _require_logits(tensors[name], name)

@@ -464,6 +464,12 @@ def test_an_output_is_chosen_and_the_others_are_named(wanted: str | None, name: 
         (lambda z, _: z.flatten(1), None, "expected logits"),
         (lambda z, _: z.permute(0, 2, 3, 1), None, r"looks like \[N, H, W, classes\]: end forward\(\)"),
         (lambda z, _: None, None, "the network returns nothing"),
+        (lambda z, _: z * torch.nan, None, "the network gives NaN for these images"),
+        (
+            lambda z, _: z.view(1, 5, 16, 24),
+            None,
+            r"two in a batch: .*\n  in .*test_kinds_of",
+        ),
         (lambda z, _: exit(), None, r"it ends the program"),
     ],
 )
