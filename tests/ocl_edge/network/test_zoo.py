@@ -31,6 +31,11 @@ from ocl_edge_app.demo.world.measure import SHIPPED
         ),
         ("package.nets:build:width=3", "package.nets:build", {"width": 3}),
         ("torchvision:fcn_resnet50:num_classes=4", "torchvision:fcn_resnet50", {"num_classes": 4}),
+        (
+            "timm:resnet18:classes=5,head=my/net.py:head",
+            "timm:resnet18",
+            {"classes": 5, "head": "my/net.py:head"},
+        ),
     ],
 )
 def test_specs_are_read_and_written_alike(text: str, factory: str, arguments: dict[str, object]) -> None:
