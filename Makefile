@@ -31,12 +31,15 @@ test-fast: setup
 	$(PYTEST) -m 'not slow' $(PYTEST_OPTIONS)
 
 # Published families of networks, in an environment of their own: torchvision brings a PyTorch of several GB.
+# Ends with the table of docs/families.md.
 test-families:
 	$(PYTHON) -m venv $(VENV)-families
 	$(VENV)-families/bin/python -m pip install --quiet -c constraints-families.txt torch torchvision
 	$(VENV)-families/bin/python -m pip install --quiet -c constraints-families.txt -e '.[cpu,openvino]' pytest \
 		segmentation-models-pytorch timm transformers
-	$(VENV)-families/bin/python -m pytest -m families tests/families $(PYTEST_OPTIONS)
+	mkdir -p $(OUT) && rm -f $(OUT)/families.jsonl
+	OCL_EDGE_FAMILIES=$(OUT)/families.jsonl $(VENV)-families/bin/python -m pytest -m families tests/families $(PYTEST_OPTIONS)
+	$(VENV)-families/bin/python -m tests.families.table $(OUT)/families.jsonl
 
 # The lowest versions that pyproject.toml allows, together. PyTorch's wheel brings several GB of CUDA.
 test-lowest:

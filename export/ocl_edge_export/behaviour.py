@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ocl_edge.errors import CaptureError
+from ocl_edge.network.zoo.own_code import where_in_user_code
 
 SAME = 1e-3
 """Relative difference that is rounding: convolutions sum in another order for another batch size."""
+
+TRIES_OF_RANDOM = 5
+"""Comparisons of a network that draws numbers: what it drops may be the same twice."""
+
+OUTSIDE = "the network itself, outside of its modules"
 
 Values = list[tuple[str, str, Tensor]]
 """Name and type of a module, and what it gave for the first image; in the order in which they ended."""
@@ -27,14 +35,24 @@ def refuse_unsteady(network: nn.Module, image: Tensor) -> None:
     Raises:
         CaptureError: the results differ; the first module where they do is named.
     """
-    _refuse(
-        network,
-        lambda: network(image),
-        lambda: network(image),
-        "the network gives another result when it sees the same image twice: something random stays on in "
-        "evaluation mode, for example F.dropout(x) without training=self.training",
-    )
+    drawn = _random_states()
+    network(image)
+    for _ in range(1 if drawn == _random_states() else TRIES_OF_RANDOM):
+        _refuse(
+            network,
+            lambda: network(image),
+            lambda: network(image),
+            "the network gives another result when it sees the same image twice: something random stays on "
+            "in evaluation mode, for example F.dropout(x) without training=self.training",
+        )
     pair = torch.cat((image, image.flip(3)))
+    try:
+        network(pair)
+    except (Exception, SystemExit) as error:
+        raise CaptureError(
+            f"the network runs on one image, and not on two in a batch: {error}{where_in_user_code(error)}\n"
+            "Cameras give one image at a time, view pairs two: let forward() take both"
+        ) from error
     _refuse(
         network,
         lambda: network(image),
@@ -44,10 +62,19 @@ def refuse_unsteady(network: nn.Module, image: Tensor) -> None:
     )
 
 
+def _random_states() -> tuple[bytes, str, str]:
+    """Of the generators that a network may draw from; drawing changes them."""
+    torch_state = torch.get_rng_state().numpy().tobytes()
+    return torch_state, str(random.getstate()), str(np.random.get_state())
+
+
 def _refuse(network: nn.Module, first: Callable[[], Any], second: Callable[[], Any], what: str) -> None:
     if _differ(_first_image(first()), _first_image(second())) is None:
         return
-    module = _where_they_part(_values(network, first), _values(network, second))
+    tries = (
+        _where_they_part(_values(network, first), _values(network, second)) for _ in range(TRIES_OF_RANDOM)
+    )
+    module = next((found for found in tries if found != OUTSIDE), OUTSIDE)
     raise CaptureError(f"{what}.\n  first module that differs: {module}")
 
 
@@ -56,7 +83,7 @@ def _where_they_part(ours: Values, theirs: Values) -> str:
         difference = _differ([value], [expected]) if name == other else "it is called in another order"
         if difference is not None:
             return f"{name or 'the network itself'} ({kind}): {difference}"
-    return "the network itself, outside of its modules"
+    return OUTSIDE
 
 
 def _values(network: nn.Module, run: Callable[[], Any]) -> Values:

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from ocl_edge.errors import CaptureError, OclEdgeError
 from ocl_edge.network.programs import place
 from ocl_edge.network.zoo.own_code import where_in_user_code
+from ocl_edge_export.foreign_weights import fold_foreign_weights
 from ocl_edge_export.functional import as_functional
 from ocl_edge_export.outputs import SegmentationOutput, choose_output
 
@@ -63,12 +64,14 @@ def capture(network: nn.Module, height: int, width: int, channels: int = 3) -> f
             module = as_functional(program)
     except OclEdgeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CaptureError(
             f"torch.export cannot capture the network: {_first_line(error)}{where_in_user_code(error)}\n"
             "Usual causes: control flow that depends on pixel values, or a fixed batch size inside forward()."
         ) from error
-    return _unwrapped(module)
+    unwrapped = _unwrapped(module)
+    fold_foreign_weights(unwrapped)
+    return unwrapped
 
 
 @contextlib.contextmanager
@@ -98,14 +101,18 @@ def run_once(network: nn.Module, image: Tensor) -> Any:
         return network(image)
     except OclEdgeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         size = f"{image.shape[2]}x{image.shape[3]}"
         raise CaptureError(
-            f"the network does not run on a {size} image: {error}{where_in_user_code(error)}"
+            f"the network does not run on a {size} image: {_said(error)}{where_in_user_code(error)}"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def _said(error: BaseException) -> str:
+    return f"it ends the program ({error})" if isinstance(error, SystemExit) else str(error)
+
+
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -118,7 +125,8 @@ def _unwrapped(module: fx.GraphModule) -> fx.GraphModule:
             node.target = node.target.removeprefix(WRAPPER)
             place(root, node.target, tensor)
         for name, (path, kind) in (node.meta.get("nn_module_stack") or {}).items():
-            node.meta["nn_module_stack"][name] = (path.removeprefix(WRAPPER), kind)
+            path = f"{path}.".removeprefix(WRAPPER).removesuffix(".")
+            node.meta["nn_module_stack"][name] = (path, kind)
     return fx.GraphModule(root, module.graph)
 
 

@@ -8,6 +8,7 @@ apart. Here every operator gives a new value.
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -32,6 +33,8 @@ CHECKS = (
     torch.ops.aten.sym_constrain_range_for_size,
 )
 """Operators that compute nothing."""
+COPY, INDEX_PUT, RRELU = ATEN.copy.default, ATEN.index_put.default, ATEN.rrelu.default
+RRELU_SLOPES = (1 / 8, 1 / 3)
 READS_LAYOUT = {ATEN.as_strided.default}
 EVALUATED_NORM = ATEN._native_batch_norm_legit_no_training.default
 
@@ -54,6 +57,13 @@ def as_functional(program: ExportedProgram) -> fx.GraphModule:
             node.target = ATEN.reshape.default
         elif node.target is EVALUATED_NORM:
             _restore_batch_norm(node)
+        elif node.target is COPY:
+            node.target, node.args = ATEN.expand_as.default, (node.args[1], node.args[0])
+        elif node.target is INDEX_PUT and _chooses_by_mask(node):
+            _assign_where(node)
+        elif node.target is RRELU:
+            low, high = (*map(float, node.args[1:3]), *RRELU_SLOPES[len(node.args) - 1 :])[:2]
+            node.target, node.args = ATEN.leaky_relu.default, (node.args[0], (low + high) / 2)
         elif _is_idle(node, copies_matter):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
@@ -96,6 +106,26 @@ def _restore_batch_norm(node: fx.Node) -> None:
             user.replace_all_uses_with(norm)
         user.graph.erase_node(user)
     node.graph.erase_node(node)
+
+
+def _chooses_by_mask(node: fx.Node) -> bool:
+    """Whether it is ``x[mask] = number``."""
+    arguments: tuple[Any, ...] = node.args
+    _, indices, value, *accumulate = arguments
+    masks = [index.meta["val"] for index in indices if isinstance(index, fx.Node)]
+    one = len(indices) == len(masks) == 1 and masks[0].dtype is torch.bool
+    return one and value.meta["val"].numel() == 1 and not any(accumulate)
+
+
+def _assign_where(node: fx.Node) -> None:
+    arguments: tuple[Any, ...] = node.args
+    source, (mask,), value = arguments[:3]
+    with node.graph.inserting_before(node):
+        for _ in range(source.meta["val"].dim() - mask.meta["val"].dim()):
+            shape = mask.meta["val"]
+            mask = node.graph.call_function(ATEN.unsqueeze.default, (mask, -1))
+            mask.meta = {**node.meta, "val": shape.unsqueeze(-1)}
+    node.target, node.args = ATEN.where.self, (mask, value, source)
 
 
 def _refuse_sixteen_bits(node: fx.Node) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ocl_edge.errors import MissingExtraError
+from ocl_edge.errors import MissingExtraError, ParityError
 from ocl_edge.openvino_core import openvino_core
 
 Runner = Callable[[Path, Mapping[str, Tensor]], dict[str, Tensor]]
@@ -36,6 +36,7 @@ def run_onnx(path: Path, inputs: Mapping[str, Tensor], model: bytes | None = Non
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
+        ParityError: ONNX Runtime cannot run it.
     """
     try:
         import onnxruntime
@@ -47,9 +48,13 @@ def run_onnx(path: Path, inputs: Mapping[str, Tensor], model: bytes | None = Non
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(path.parent)
         )
-    session = onnxruntime.InferenceSession(model or str(path), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    values = session.run(names, {name: tensor.numpy() for name, tensor in inputs.items()})
+    try:
+        providers = ["CPUExecutionProvider"]
+        session = onnxruntime.InferenceSession(model or str(path), options, providers=providers)
+        names = [output.name for output in session.get_outputs()]
+        values = session.run(names, {name: tensor.numpy() for name, tensor in inputs.items()})
+    except Exception as error:  # a class of its own for every kind of failure, with no common one
+        raise ParityError(f"ONNX Runtime cannot run {path.name}: {str(error).strip()[:500]}") from error
     return {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
 
 

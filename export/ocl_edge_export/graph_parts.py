@@ -72,8 +72,9 @@ class GraphParts:
         for source in node.all_input_nodes:
             while self.free(source) and source.op != "get_attr" and source.all_input_nodes:
                 source = source.all_input_nodes[0]
-            if self.free(source) and source.op == "get_attr" and "." in str(source.target):
-                return str(source.target).split(".parametrizations.")[0].rpartition(".")[0] or owner(node)
+            if self.free(source) and source.op == "get_attr":
+                target = str(source.target)
+                return target.split(".parametrizations.")[0].rpartition(".")[0] or owner(node) or target
         return owner(node)
 
     def descendants(self, start: Iterable[fx.Node]) -> set[fx.Node]:

@@ -130,16 +130,25 @@ def check_head_graphs(
     if not (logits <= tolerances.relative and loss <= tolerances.relative and weights <= tolerances.relative):
         rounding = _rounding(head, pairs, settings)
         if loss <= tolerances.relative and max(logits, weights) <= ROUNDINGS * rounding:
-            raise SplitError(
-                f"steps of this head are lost in rounding ({rounding:.0e} of their movement, in PyTorch "
-                "itself), as of a network that was not trained: nothing tells whether its graphs are right"
-            )
-        raise ParityError(
-            "the head's graphs differ from PyTorch; no bundle was written.\n"
-            f"  logits: {logits:.2e} relative, loss: {loss:.2e}, weights after {report['steps']} steps: "
-            f"{weights:.2e} of their movement (each at most {tolerances.relative:.0e})"
-        )
+            raise _lost_in_rounding(rounding)
+        raise _differs(report, tolerances)
     return report
+
+
+def _lost_in_rounding(rounding: float) -> SplitError:
+    return SplitError(
+        f"steps of this head are lost in rounding ({rounding:.0e} of their movement, in PyTorch itself), "
+        "as of a network that was not trained: nothing tells whether its graphs are right"
+    )
+
+
+def _differs(report: dict[str, Any], tolerances: Tolerances) -> ParityError:
+    return ParityError(
+        "the head's graphs differ from PyTorch; no bundle was written.\n"
+        f"  logits: {report['logits_relative']:.2e} relative, loss: {report['loss_absolute']:.2e}, "
+        f"weights after {report['steps']} steps: {report['weights_over_movement']:.2e} of their movement "
+        f"(each at most {tolerances.relative:.0e})"
+    )
 
 
 def _rounding(head: fx.GraphModule, pairs: list[Tensor], settings: AdaptationDefaults) -> float:

@@ -25,7 +25,8 @@ ONLY_IN_ONNX = "onnx:"
 """Begins no name of a network's tensor."""
 
 SHARED_FROM_BYTES = 64
-"""Smaller tensors stay in the ONNX files: scalars and shapes, which parsers want to see."""
+INTEGERS_FROM_BYTES = 1024
+"""Smaller tensors stay in the ONNX files: scalars, shapes and paddings, which parsers want to see."""
 
 
 def export_form(
@@ -110,7 +111,7 @@ def write_forms(models: dict[FormName, onnx.ModelProto], tensors: dict[str, Tens
         for tensor in model.graph.initializer:
             values = torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
             digest = sha256(bytes_of(values))
-            if values.nbytes >= SHARED_FROM_BYTES and digest not in known:
+            if _lies_outside(values) and digest not in known:
                 known.add(digest)
                 stored[f"{ONLY_IN_ONNX}{len(stored) - len(tensors)}"] = values
     offsets = write_weights(stored, directory / WEIGHT_FILE)
@@ -124,10 +125,15 @@ def form_file(form: FormName) -> str:
     return f"backbone.{form}.onnx"
 
 
+def _lies_outside(values: Tensor) -> bool:
+    return values.nbytes >= (SHARED_FROM_BYTES if values.is_floating_point() else INTEGERS_FROM_BYTES)
+
+
 def _move_outside(tensor: TensorProto, offsets: dict[str, int]) -> None:
-    data = onnx.numpy_helper.to_array(tensor).tobytes()
-    if len(data) < SHARED_FROM_BYTES:
+    values = onnx.numpy_helper.to_array(tensor)
+    if not _lies_outside(torch.from_numpy(values.copy())):
         return
+    data = values.tobytes()
     tensor.raw_data = data  # set_external_data insists on it
     set_external_data(tensor, WEIGHT_FILE, offset=offsets[sha256(data)], length=len(data))
     tensor.ClearField("raw_data")

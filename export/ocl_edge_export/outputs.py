@@ -13,6 +13,15 @@ from ocl_edge.errors import CaptureError, UsageError
 USUAL_KEYS = ("out", "logits")
 """Of torchvision and of transformers."""
 
+QUERIES = {"class_queries_logits", "masks_queries_logits"}
+"""What mask transformers of transformers return: Mask2Former, MaskFormer, EoMT."""
+
+OF_QUERIES = (
+    "the network is a mask transformer: it returns a class and a mask for each query, and no scores of the "
+    "classes at a pixel, which adaptation and mask need. Return them from a forward() of your own, such as "
+    "torch.einsum('nqc,nqhw->nchw', classes.softmax(-1)[..., :-1], masks.sigmoid()).clamp(min=1e-6).log()"
+)
+
 CLASS_MAP = (
     "the network returns a class map (argmax inside forward()): return the logits that it is taken of; "
     "a mask has no gradient, and nothing could adapt"
@@ -68,6 +77,8 @@ def choose_output(returned: Any, wanted: str | None = None) -> OutputChoice:
     if not tensors:
         found = "nothing" if not isinstance(returned, Tensor) else str(returned.dtype)
         raise CaptureError(f"the network returns {found} ({type(returned).__name__}), expected logits")
+    if tensors.keys() >= QUERIES:
+        raise CaptureError(OF_QUERIES)
     name = _by_name(tensors, wanted) if wanted is not None else _by_rule(returned, tensors)
     _require_logits(tensors[name], name)
     shapes = {n: tuple(int(s) for s in t.shape[1:]) for n, t in tensors.items() if n != name}
@@ -108,6 +119,25 @@ def _by_rule(returned: Any, tensors: dict[str, Tensor]) -> str:
             f"Say which it is with --output NAME: {_listed(tensors)}"
         )
     return (like_logits or list(tensors))[0]
+
+
+def refuse_channels_last(output: Tensor, image: Tensor) -> None:
+    """Raise where it is the second and third side that have the image's proportions, not the last two.
+
+    Args:
+        output: of the network, four sides.
+        image: that it is for, [N, C, H, W].
+
+    Raises:
+        CaptureError: with advice.
+    """
+    height, width = image.shape[2:]
+    first, second, third = output.shape[1:]
+    if second * width != third * height and first * width == second * height and height % first == 0:
+        raise CaptureError(
+            f"expected logits [N, classes, H, W] from the network, got {_shape(output)}, which looks like "
+            "[N, H, W, classes]: end forward() with .permute(0, 3, 1, 2)"
+        )
 
 
 def _require_logits(tensor: Tensor, name: str) -> None:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from ocl_edge.bundle.manifest import OutputSpec
-from ocl_edge.errors import UsageError
+from ocl_edge.errors import CaptureError, UsageError
 from ocl_edge_export.behaviour import refuse_unsteady
 from ocl_edge_export.capture import capture, run_once
 from ocl_edge_export.class_scores import Values, binary_scores, refuse_class_maps, values_of
-from ocl_edge_export.outputs import SegmentationOutput, choose_output, named_tensors
+from ocl_edge_export.outputs import SegmentationOutput, choose_output, named_tensors, refuse_channels_last
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,17 @@ def take_output(
     image = images[:1]
     returned = run_once(network, image)
     choice = choose_output(returned, wanted)
+    refuse_channels_last(named_tensors(returned)[choice.name], image)
     refuse_unsteady(network, image)
     segmentation = SegmentationOutput(network, choice.name)
     captured = capture(segmentation, image.shape[2], image.shape[3], image.shape[1])
     refuse_class_maps(captured)
     output = named_tensors(returned)[choice.name]
+    if bool(output.isnan().any()):
+        raise CaptureError(
+            "the network gives NaN for these images: its weights, or the mean and deviation of its input, "
+            "are not what it was trained with"
+        )
     values, binary = values_of(captured, output), output.shape[1] == 1
     if threshold != 0.5 and not binary:
         raise UsageError(f"--threshold belongs to networks with one channel; this one has {output.shape[1]}")

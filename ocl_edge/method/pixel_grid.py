@@ -22,6 +22,8 @@ class PixelGrid:
             flip: they are of the flipped view; its grid is mirrored, so that pixels correspond.
         """
         n = self.stride
+        if n == 1:  # of tokens, too, which have no rows
+            return list(features)
         starts = [(f.shape[3] - 1) % n if flip else 0 for f in features]
         return [f[:, :, ::n, start::n] for f, start in zip(features, starts, strict=True)]
 

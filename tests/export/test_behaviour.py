@@ -43,6 +43,15 @@ def test_randomness_is_found_with_its_module(what: Callable[[Tensor], Tensor]) -
         refuse_unsteady(network(what), IMAGE)
 
 
+def test_what_is_dropped_now_and_then_is_random_not_a_matter_of_the_batch() -> None:
+    """Two runs in a row drop the same half of the time."""
+    layer = network(lambda x: x * (torch.rand(len(x), 1, 1, 1) > 0.5))
+    for seed in range(8):
+        torch.manual_seed(seed)
+        with pytest.raises(CaptureError, match=r"same image twice: .*random"):
+            refuse_unsteady(layer, IMAGE)
+
+
 @pytest.mark.parametrize(
     "what",
     [

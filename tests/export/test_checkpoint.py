@@ -106,7 +106,7 @@ def test_the_architecture_comes_from_metadata_or_is_recognised(
     assert str(spec) == "demo:classes=5,width=4"
     spec = load_network(Checkpoint(ESPNetv2(1.0, 7).state_dict()), None).spec
     assert str(spec) == "espnetv2:scale=1.0,classes=7"
-    with pytest.raises(CheckpointError, match="tried: espnetv2, demo"):
+    with pytest.raises(CheckpointError, match="tried: espnetv2, deeplabv2, demo"):
         load_network(Checkpoint(state), None)
     torch.save({"state_dict": state, "ocl_edge": {"input_size": "large"}}, tmp_path / "wrong.pth")
     with pytest.raises(CheckpointError, match="input_size"):

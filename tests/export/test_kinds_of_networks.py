@@ -177,6 +177,67 @@ def without_gradients(x: Tensor) -> Tensor:
         return x * x.mean((2, 3), keepdim=True)
 
 
+def slices_assigned(logits: Tensor, image: Tensor) -> Tensor:
+    logits = enlarged(logits, image)
+    logits[:, 0] = logits[:, 0] - 3
+    logits[:, 1:3] *= 2
+    return logits
+
+
+def chosen_by_mask(logits: Tensor, image: Tensor) -> Tensor:
+    logits = enlarged(logits, image)
+    logits[logits < -1] = -1.0
+    return logits
+
+
+def largest_channel_marked(x: Tensor) -> Tensor:
+    return x + F.one_hot(x.argmax(1), CHANNELS).permute(0, 3, 1, 2)
+
+
+class NegativeRegions(nn.Module):
+    """A mask with fewer dimensions than what it is laid on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clone()
+        x[x.mean((2, 3)) < 0] = 0.5
+        return x
+
+
+class TestAugmented(Body):
+    """Averages the image and its mirror image inside."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        both = self.head(self.stem(image)) + self.head(self.stem(image.flip(3))).flip(3)
+        return enlarged(both / 2, image)
+
+
+class Unpooled(nn.Module):
+    """Pooling whose places are used again, as in ENet and SegNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.between = nn.Conv2d(CHANNELS, CHANNELS, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled, places = F.max_pool2d(x, 2, return_indices=True)
+        return F.max_unpool2d(self.between(pooled), places, 2, output_size=x.shape[2:])
+
+
+class Queries(Body):
+    """A mask transformer's end: classes of queries times masks of queries, composed for each pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(7, CHANNELS))
+        self.classes = nn.Linear(CHANNELS, CLASSES + 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.stem(image)
+        masks = torch.einsum("qc,nchw->nqhw", self.queries, features).sigmoid()
+        classes = self.classes(self.queries + features.mean((2, 3))[:, None]).softmax(-1)[..., :-1]
+        return enlarged(torch.einsum("nqk,nqhw->nkhw", classes, masks) * 20, image)
+
+
 def conv() -> nn.Module:
     return nn.Conv2d(CHANNELS, CLASSES, 1)
 
@@ -220,6 +281,21 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, str]] = {
     "temperature": (lambda: Body(lambda z, x: enlarged(z / 0.1, x)), 5, "head"),
     "gated by the image": (lambda: Body(lambda z, x: enlarged(z * x.mean((1, 2, 3), True), x)), 5, "head"),
     "odd scale": (lambda: Body(lambda z, _: F.interpolate(z, scale_factor=1.7, mode="bilinear")), 5, "head"),
+    "orthogonal": (lambda: Body(middle=parametrizations.orthogonal(nn.Conv2d(8, 8, 1))), 5, "head"),
+    "older spectral norm": (lambda: Body(head=nn.utils.spectral_norm(conv())), 5, "head"),
+    "slices assigned": (lambda: Body(slices_assigned), 5, "head"),
+    "chosen by mask": (lambda: Body(chosen_by_mask), 5, "head"),
+    "mask of channels": (lambda: Body(middle=NegativeRegions()), 5, "head"),
+    "random slope": (lambda: Body(middle=nn.RReLU()), 5, "head"),
+    "sorted": (lambda: Body(middle=Step(lambda x: x.sort(1)[0])), 5, "head"),
+    "one-hot": (
+        lambda: Body(middle=Step(lambda x: x + F.one_hot(x.argmax(1), 8).permute(0, 3, 1, 2))),
+        5,
+        "head",
+    ),
+    "unpooled": (lambda: Body(middle=Unpooled()), 5, "head"),
+    "mirror image inside": (TestAugmented, 5, "head"),
+    "queries": (Queries, 5, "queries + classes"),
     "resized, then cropped": (
         lambda: Body(lambda z, x: F.interpolate(z, (40, 48), mode="bilinear")[:, :, 4:36]),
         5,
@@ -386,11 +462,29 @@ def test_an_output_is_chosen_and_the_others_are_named(wanted: str | None, name: 
         (lambda z, _: z.double(), None, "float64, expected float32"),
         (lambda z, _: z.bfloat16().float(), None, "computes in bfloat16"),
         (lambda z, _: z.flatten(1), None, "expected logits"),
+        (lambda z, _: z.permute(0, 2, 3, 1), None, r"looks like \[N, H, W, classes\]: end forward\(\)"),
+        (lambda z, _: None, None, "the network returns nothing"),
+        (lambda z, _: z * torch.nan, None, "the network gives NaN for these images"),
+        (
+            lambda z, _: z.view(1, 5, 16, 24),
+            None,
+            r"two in a batch: .*\n  in .*test_kinds_of",
+        ),
+        (lambda z, _: exit(), None, r"it ends the program"),
     ],
 )
 def test_outputs_that_cannot_be_taken_are_explained(after: After, wanted: str | None, message: str) -> None:
     with pytest.raises(OclEdgeError, match=message):
         parts_of(Body(after), wanted)
+
+
+@pytest.mark.parametrize("wanted", [None, "masks_queries_logits"])
+def test_classes_and_masks_of_queries_are_no_scores(wanted: str | None) -> None:
+    def queries(z: Tensor, _: Tensor) -> dict[str, Tensor]:
+        return {"class_queries_logits": z.mean((2, 3))[:, None], "masks_queries_logits": z}
+
+    with pytest.raises(CaptureError, match=r"is a mask transformer.*torch\.einsum"):
+        parts_of(Body(queries), wanted)
 
 
 def test_a_threshold_for_several_classes_is_refused() -> None:

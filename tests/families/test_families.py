@@ -1,77 +1,60 @@
-"""Published families with random weights: exported, run on every backend, adapted. `make test-families`."""
+"""Published families with random weights: exported, run on every backend, adapted. `make test-families`.
+
+One at a time, each in a process of its own, so that its peak of memory is its own.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
-from ocl_edge.bundle.reading import Bundle
-from ocl_edge.network.zoo import parse_spec
-from ocl_edge_export.pipeline import ExportRequest, export_bundle
-from ocl_edge_runtime.session.opening import open_session
-from ocl_edge_runtime.session.options import SessionOptions
-from tests.doubles.images import random_image
+from tests.families.families import OWN_CODE, SMP, TIMM, TORCHVISION, TRANSFORMERS, write_config
 
 pytestmark = pytest.mark.families
 pytest.importorskip("torchvision", reason="make test-families installs it")
 
-TORCHVISION = [
-    f"torchvision:{name},num_classes=5"
-    for name in (
-        "lraspp_mobilenet_v3_large",
-        "fcn_resnet50",
-        "deeplabv3_mobilenet_v3_large",
-        "deeplabv3_resnet50",
+MOST_DIFFERENT = 1e-3
+SLOWEST = 1.3
+"""A mask while the network adapts, over one of the frozen network."""
+
+RESULTS = os.environ.get("OCL_EDGE_FAMILIES", "")
+"""File that gets one JSON object a family, for `tests.families.table`."""
+
+
+def measured(spec: str) -> dict[str, Any]:
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.families.measure", spec],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-]
-SMP = [
-    f"smp:{decoder},encoder_name={encoder},classes=5"
-    for decoder, encoder in (
-        ("Unet", "resnet18"),
-        ("UnetPlusPlus", "resnet18"),
-        ("MAnet", "resnet18"),
-        ("Linknet", "resnet18"),
-        ("FPN", "timm-regnetx_002"),
-        ("PSPNet", "resnet18"),
-        ("PAN", "resnet18"),
-        ("DeepLabV3", "resnet18"),
-        ("DeepLabV3Plus", "mobilenet_v2"),
-        ("UPerNet", "resnet18"),
-        ("Segformer", "mit_b0"),
-        ("Unet", "efficientnet-b0"),
-    )
-]
-HEIGHT, WIDTH = 64, 96
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    if RESULTS:
+        with Path(RESULTS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(found) + "\n")
+    return found
 
 
-@pytest.mark.parametrize("arch", TORCHVISION + SMP)
-def test_a_family_goes_in_and_gives_pytorchs_masks(arch: str, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    network = parse_spec(arch).build().eval()
-    torch.save(network.state_dict(), tmp_path / "net.pth")
-    request = ExportRequest(tmp_path / "net.pth", tmp_path / "out", arch=arch, input_size=(HEIGHT, WIDTH))
-    bundle = export_bundle(request)
-    image = random_image(0, HEIGHT, WIDTH)
-    expected = mask_of(network, image, bundle)
-    fit = [
-        name for name in ("openvino", "onnxruntime", "torch") if name not in bundle.manifest.unfit_backends
-    ]
-    assert {"onnxruntime", "torch"} <= set(fit)
-    for backend in fit:
-        with open_session(bundle, SessionOptions(method="frozen", backend=backend, threads=1)) as session:
-            assert (session.step(image).mask != expected).mean() <= 1e-3, backend
-    with open_session(bundle, SessionOptions(method="ocl-head", threads=1)) as session:
-        assert all(session.step(random_image(seed, HEIGHT, WIDTH)).adapted for seed in range(2))
+def check(spec: str) -> None:
+    found = measured(spec)
+    assert {"onnxruntime", "torch"} <= set(found["differs"])
+    assert max(found["differs"].values()) <= MOST_DIFFERENT, found["differs"]
+    assert found["learned"] == 2
+    assert found["realtime_ms"] <= SLOWEST * found["frozen_ms"]
 
 
-@torch.no_grad()
-def mask_of(network: torch.nn.Module, image: np.ndarray, bundle: Bundle) -> np.ndarray:
-    mean, std = (
-        torch.tensor(v).view(1, 3, 1, 1) for v in (bundle.manifest.input.mean, bundle.manifest.input.std)
-    )
-    output = network((torch.from_numpy(image).permute(2, 0, 1)[None] / 255 - mean) / std)
-    logits = output["out"] if isinstance(output, dict) else output
-    return logits.argmax(1)[0].numpy()
+@pytest.mark.parametrize("spec", TORCHVISION + SMP + TIMM + OWN_CODE)
+def test_a_family_goes_in_and_gives_pytorchs_masks(spec: str) -> None:
+    check(spec)
+
+
+@pytest.mark.parametrize("kind", TRANSFORMERS)
+def test_a_directory_of_transformers_goes_in(kind: str, tmp_path: Path) -> None:
+    check(write_config(kind, tmp_path / kind))

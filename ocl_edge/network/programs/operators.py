@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 CONVOLUTIONS_AND_PRODUCTS = """
-    conv1d.default conv2d.default conv2d.padding conv_transpose2d.input convolution.default linear.default
+    conv1d.default conv2d.default conv2d.padding conv3d.default conv_transpose2d.input
+    convolution.default linear.default
     matmul.default mm.default mv.default dot.default vdot.default bmm.default addmm.default
     baddbmm.default einsum.default scaled_dot_product_attention.default
 """
@@ -56,6 +57,7 @@ REDUCTIONS = """
     mean.default mean.dim sum.default sum.dim_IntList amax.default amin.default max.default max.dim
     min.default min.dim max.other min.other argmax.default var.dim var.correction std.dim std.correction
     var_mean.correction logsumexp.default prod.dim_int cumsum.default topk.default
+    sort.default sort.stable argsort.default
 """
 SHAPES = """
     view.default reshape.default view_as.default reshape_as.default flatten.using_ints unflatten.int
@@ -66,7 +68,8 @@ SHAPES = """
     index_select.default gather.default flip.default roll.default unfold.default tril.default triu.default
     meshgrid.indexing meshgrid.default contiguous.default clone.default alias.default detach.default
     detach_.default lift_fresh_copy.default to.dtype to.dtype_layout to.device type_as.default
-    select_scatter.default slice_scatter.default fill.Scalar fill.Tensor logit.default
+    scatter.value scatter.src one_hot.default select_scatter.default slice_scatter.default fill.Scalar
+    fill.Tensor logit.default
     _to_copy.default dropout.default feature_dropout.default sym_size.int sym_numel.default
 """
 CREATION = """

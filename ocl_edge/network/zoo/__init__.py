@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from ocl_edge.errors import CheckpointError, UsageError
-from ocl_edge.network.zoo import demo, espnetv2
+from ocl_edge.network.zoo import deeplabv2, demo, espnetv2
 from ocl_edge.network.zoo.own_code import build_own, split_factory
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -71,6 +71,12 @@ ARCHITECTURES: dict[str, Architecture] = {
         (512, 1024),
         # fewer than two classes leave the last decoder block without channels
         {"scale": Range(0.1, 8, whole=False), "classes": Range(2, CLASSES.most)},
+    ),
+    "deeplabv2": Architecture(
+        deeplabv2.DeepLabV2,
+        deeplabv2.recognise,
+        (512, 1024),
+        {"classes": CLASSES, "branches": Range(1, len(deeplabv2.RATES))},
     ),
     "demo": Architecture(
         demo.build, demo.recognise, (192, 320), {"classes": CLASSES, "width": Range(1, 512)}

@@ -48,16 +48,12 @@ def timm(name: str) -> Factory:
     """An encoder of timm with a head: `EncoderWithHead`."""
     library = _library("timm", "timm")
 
-    def build(classes: int = USUAL_CLASSES, head: str | None = None, **more: Any) -> EncoderWithHead:
+    def build(classes: int = USUAL_CLASSES, head: Factory | None = None, **more: Any) -> EncoderWithHead:
         encoder = library.create_model(name, pretrained=False, features_only=True, **more)
         channels = list(encoder.feature_info.channels())
         if head is None:
             return EncoderWithHead(encoder, LastFeature(channels[-1], classes))
-        from ocl_edge.network.zoo.own_code import build_own, split_factory
-
-        return EncoderWithHead(
-            encoder, build_own(split_factory(head)[0], {"channels": channels, "classes": classes})
-        )
+        return EncoderWithHead(encoder, head(channels=channels, classes=classes))
 
     return build
 

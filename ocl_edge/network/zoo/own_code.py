@@ -14,11 +14,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,15 +44,15 @@ def is_own_code(factory: str) -> bool:
 
 def split_factory(text: str) -> tuple[str, str]:
     """A spec -> its factory, and what follows: arguments, after ``:`` or, of a library's network, ``,``."""
+    place, colon, rest = text.partition(":")
+    if place in LIBRARIES:
+        name, mark = re.split("[:,]", rest, maxsplit=1)[0], len(f"{place}:")
+        return f"{place}:{name}", text[mark + len(name) + 1 :]
     if ".py:" in text:
         file, _, rest = text.partition(".py:")
         name, _, arguments = rest.partition(":")
         return f"{file}.py:{name}", arguments
-    place, colon, rest = text.partition(":")
-    if place in LIBRARIES:
-        name, _, arguments = rest.replace(":", ",", 1).partition(",")
-    else:
-        name, _, arguments = rest.partition(":")
+    name, _, arguments = rest.partition(":")
     return f"{place}{colon}{name}", arguments
 
 
@@ -65,6 +67,8 @@ def build_own(factory: str, arguments: dict[str, Any]) -> nn.Module:
     try:
         with _importable(Path(place)):
             function = library(name) if library else _function(place, name)
+            if place == "timm" and isinstance(head := arguments.get("head"), str):
+                arguments = {**arguments, "head": partial(_own_head, split_factory(head)[0])}
             network = function(**arguments)
     except UsageError:
         raise
@@ -75,6 +79,10 @@ def build_own(factory: str, arguments: dict[str, Any]) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise UsageError(f"--arch {factory} returned a {type(network).__name__}, expected a torch.nn.Module")
     return network
+
+
+def _own_head(factory: str, **arguments: Any) -> nn.Module:
+    return build_own(factory, arguments)
 
 
 def _function(place: str, name: str) -> Factory:

@@ -8,6 +8,7 @@ import torch
 
 from ocl_edge.errors import CheckpointError, UsageError
 from ocl_edge.network.zoo import Spec, demo, parse_spec, recognise
+from ocl_edge.network.zoo.deeplabv2 import DeepLabV2, DilatedClassifiers
 from ocl_edge.network.zoo.espnetv2 import ESPNetv2, channel_plan
 from ocl_edge_app.demo.world.measure import SHIPPED
 
@@ -30,6 +31,11 @@ from ocl_edge_app.demo.world.measure import SHIPPED
         ),
         ("package.nets:build:width=3", "package.nets:build", {"width": 3}),
         ("torchvision:fcn_resnet50:num_classes=4", "torchvision:fcn_resnet50", {"num_classes": 4}),
+        (
+            "timm:resnet18:classes=5,head=my/net.py:head",
+            "timm:resnet18",
+            {"classes": 5, "head": "my/net.py:head"},
+        ),
     ],
 )
 def test_specs_are_read_and_written_alike(text: str, factory: str, arguments: dict[str, object]) -> None:
@@ -38,10 +44,36 @@ def test_specs_are_read_and_written_alike(text: str, factory: str, arguments: di
     assert str(spec) == text
 
 
+def test_deeplabv2_has_the_published_layout() -> None:
+    """Counts of AdaptSegNet's ``ResNetMulti`` with 19 classes: 104 convolutions, 8 classifiers, 104 norms."""
+    with torch.device("meta"):
+        network = DeepLabV2()
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    kinds = [type(module).__name__ for module in network.modules()]
+    assert (kinds.count("Conv2d"), kinds.count("BatchNorm2d")) == (104 + 8, 104)
+    assert len(shapes) == 104 + 8 * 2 + 104 * 5
+    assert shapes["layer5.conv2d_list.3.weight"] == (19, 1024, 3, 3)
+    assert shapes["layer4.0.downsample.0.weight"] == (2048, 1024, 1, 1)
+    assert recognise(shapes) == Spec("deeplabv2", {"classes": 19})
+    blocks = network.get_submodule("layer2.0")
+    assert (blocks.conv1.stride, blocks.conv2.stride) == ((2, 2), (1, 1))
+    assert network.get_submodule("layer4.2").conv2.dilation == (4, 4)
+
+
+def test_deeplabv2_adds_as_many_classifiers_as_its_weights_were_trained_with() -> None:
+    head = DilatedClassifiers(3, 2, added=2)
+    x = torch.randn(1, 3, 40, 40)
+    both = head.conv2d_list[0](x) + head.conv2d_list[1](x)
+    assert torch.allclose(head(x), both, atol=1e-6)
+    with torch.device("meta"):
+        logits = DeepLabV2(19)(torch.zeros(2, 3, 65, 97))
+    assert logits.shape == (2, 19, 65, 97)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("unet", "unknown architecture 'unet'; known: espnetv2, demo, torchvision:NAME"),
+        ("unet", "unknown architecture 'unet'; known: espnetv2, deeplabv2, demo, torchvision:NAME"),
         ("espnetv2:scale", "expected key=value, got 'scale'"),
     ],
 )
@@ -136,7 +168,7 @@ def test_a_size_that_does_not_fit_is_explained() -> None:
 
 
 def test_foreign_tensors_are_not_recognised() -> None:
-    with pytest.raises(CheckpointError, match="tried: espnetv2, demo"):
+    with pytest.raises(CheckpointError, match="tried: espnetv2, deeplabv2, demo"):
         recognise({"layer.weight": (3, 3)})
 
 
