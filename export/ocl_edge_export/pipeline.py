@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from safetensors.torch import save
 from torch import Tensor, fx
@@ -36,7 +37,8 @@ from ocl_edge_export.lowering import lower_adaptive_pooling
 from ocl_edge_export.missing import ask_for_what_is_missing, read_or_ask
 from ocl_edge_export.network_input import describe_input
 from ocl_edge_export.noise import noise_distances
-from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, write_forms
+from ocl_edge_export.onnx_forms import OPSET, export_plain, form_file, write_forms
+from ocl_edge_export.onnx_norms import measured_graph, modulated_graph
 from ocl_edge_export.parity import Tolerances, check_parity
 from ocl_edge_export.programs import check_programs, write_programs
 from ocl_edge_export.sample_images import noise_images, read_images
@@ -231,10 +233,12 @@ def _write_graphs(
     """The forms, the programs, and the one file that holds the tensors of both."""
     lowered = lower_adaptive_pooling(split.backbone)
     image = torch.zeros(2, frame.channels, frame.height, frame.width)
-    models = {}
-    for form in FORMS:
-        progress(f"write {form} form")
-        models[form] = export_form(lowered, form, image, split.features, stat_rows)
+    progress("write forms")
+    plain = export_plain(lowered, image, split.features)
+    models: dict[FormName, onnx.ModelProto] = dict.fromkeys(FORMS, plain)
+    if list_norms(lowered):
+        models["modulated"] = modulated_graph(plain, lowered)
+        models["measured"] = measured_graph(plain, lowered, stat_rows)
     write_forms(models, write_programs(split, directory), directory)
     # not save_file, which does not raise OSError where the disk is full
     (directory / "norms.safetensors").write_bytes(save(trained_tensors(split.backbone)))
