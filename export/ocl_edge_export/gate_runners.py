@@ -26,6 +26,25 @@ def installed_runners() -> dict[str, Runner]:
     return {"openvino": OpenVinoRunner()} if find_spec("openvino") else {}
 
 
+class OnnxRuntimeRunner:
+    """ONNX Runtime on the CPU. Keeps the last model."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._session: Any = None
+
+    def __call__(self, path: Path, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Runner`.
+
+        Raises:
+            MissingExtraError: ONNX Runtime is not installed.
+        """
+        if path != self._path:
+            self._session = None  # its memory goes before the next one comes
+            self._session, self._path = _onnx_session(path), path
+        return _run_session(self._session, inputs)
+
+
 def run_onnx(path: Path, inputs: Mapping[str, Tensor], model: bytes | None = None) -> dict[str, Tensor]:
     """Run a model once with ONNX Runtime on the CPU.
 
@@ -37,6 +56,10 @@ def run_onnx(path: Path, inputs: Mapping[str, Tensor], model: bytes | None = Non
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
     """
+    return _run_session(_onnx_session(path, model), inputs)
+
+
+def _onnx_session(path: Path, model: bytes | None = None) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -47,7 +70,10 @@ def run_onnx(path: Path, inputs: Mapping[str, Tensor], model: bytes | None = Non
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(path.parent)
         )
-    session = onnxruntime.InferenceSession(model or str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model or str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _run_session(session: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     names = [output.name for output in session.get_outputs()]
     values = session.run(names, {name: tensor.numpy() for name, tensor in inputs.items()})
     return {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
@@ -68,6 +94,7 @@ class OpenVinoRunner:
         """
         key = path, tuple(tensor.shape for tensor in inputs.values())
         if key != self._key:
+            self._compiled = None  # its memory goes before the next one comes
             core = openvino_core()
             model = core.read_model(str(path))
             model.reshape({name: list(tensor.shape) for name, tensor in inputs.items()})

@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 import torch
 from safetensors.torch import save
-from torch import Tensor, fx
+from torch import fx
 
 from ocl_edge import __version__
 from ocl_edge.bundle.manifest import ClassSpec, FormSpec, Manifest, NormSpec, TensorSpec, file_sha256
@@ -40,6 +40,7 @@ from ocl_edge_export.noise import noise_distances
 from ocl_edge_export.onnx_forms import OPSET, export_plain, form_file, write_forms
 from ocl_edge_export.onnx_norms import measured_graph, modulated_graph
 from ocl_edge_export.parity import Tolerances, check_parity
+from ocl_edge_export.parity_cases import Features, features_of
 from ocl_edge_export.programs import check_programs, write_programs
 from ocl_edge_export.sample_images import noise_images, read_images
 from ocl_edge_export.sensing import which_norms_sense
@@ -120,7 +121,7 @@ def export_bundle(
     """
     refuse_old_pytorch(torch.__version__)
     with new_bundle_directory(request.out, request.force) as directory:
-        checkpoint, loaded, taken, frame, images = _taken(request, progress)
+        checkpoint, loaded, taken, frame = _taken(request, progress)
         spec = loaded.spec
         split = _split(taken, request)
         if split.logits[0] > MOST_CLASSES:
@@ -129,34 +130,35 @@ def export_bundle(
             )
         classes = _classes(request, checkpoint, split.logits[0], spec)
         _write_graphs(split, frame, request.stat_rows, directory, progress)
+        features = features_of(taken.references, split.backbone)
         parity = check_parity(
-            taken.scores,
+            taken.references,
+            features,
             split,
             directory,
-            images,
             request.stat_rows,
             tolerances,
             lambda c: progress(f"parity: {c}"),
         )
         parity["images_from"] = "calibration" if request.calibration else "noise"
         progress("parity: programs")
-        head = check_programs(split, directory, images)
+        head = check_programs(split, directory, taken.references[1].images, features[1])
         progress("write bundle")
         checked: dict[str, Any] = {
             "checkpoint_notes": [plain(note, LONGEST_NOTE) for note in loaded.notes],
             "output": taken.spec,
             "unfit_backends": {name: plain(why, LONGEST_NOTE) for name, why in parity.pop("unfit").items()},
         }
-        checked["adaptation"] = _adaptation(split, images)
-        checked |= _head_graphs(split, head, directory, images, parity, checked["adaptation"])
+        checked["adaptation"] = _adaptation(split, [features[0], *features[2:]])
+        checked |= _head_graphs(split, head, directory, features[1], parity, checked["adaptation"])
         write_manifest(directory, _manifest(request, spec, split, frame, classes, checked))
     return Bundle.open(request.out)
 
 
 def _taken(
     request: ExportRequest, progress: Callable[[str], None]
-) -> tuple[Checkpoint, LoadedNetwork, TakenOutput, InputSpec, Tensor]:
-    """The network with its weights, the output that is exported, its input, and images to compare on."""
+) -> tuple[Checkpoint, LoadedNetwork, TakenOutput, InputSpec]:
+    """The network with its weights, the output that is exported, and its input."""
     progress("read checkpoint")
     checkpoint = read_or_ask(
         request.checkpoint, request.trust_pickle, request.input_size, request.weights_key
@@ -166,11 +168,11 @@ def _taken(
     for note in loaded.notes:
         progress(f"checkpoint: {note}")
     frame = _input_of(request, checkpoint, loaded)
-    images = read_images(request.calibration, frame) if request.calibration else noise_images(frame)
+    images = read_images(request.calibration, frame) if request.calibration else noise_images(frame, count=1)
     progress("capture and split")
     taken = take_output(loaded.network, images, request.output, request.threshold)
     _require_weights(loaded, taken)
-    return checkpoint, loaded, taken, frame, images
+    return checkpoint, loaded, taken, frame
 
 
 def _split(taken: TakenOutput, request: ExportRequest) -> SplitNetwork:
@@ -188,7 +190,7 @@ def list_cuts(request: ExportRequest, progress: Callable[[str], None] = lambda _
     Raises:
         As `export_bundle`, up to the capture.
     """
-    _, _, taken, _, _ = _taken(request, progress)
+    _, _, taken, _ = _taken(request, progress)
     return possible_cuts(taken.captured)
 
 
@@ -248,7 +250,7 @@ def _head_graphs(
     split: SplitNetwork,
     head: fx.GraphModule,
     directory: Path,
-    images: Tensor,
+    pair: Features,
     parity: dict[str, object],
     settings: AdaptationDefaults,
 ) -> dict[str, Any]:
@@ -257,17 +259,13 @@ def _head_graphs(
         graphs = write_head_graphs(head, split.features[0], directory, settings)
     except SplitError as error:
         return {"no_head_graphs": str(error), "parity": parity}
-    with torch.no_grad():
-        pairs = [split.backbone(torch.stack((image, image.flip(2))))[0] for image in images]
-    report = check_head_graphs(directory, graphs, head, pairs, settings)
+    report = check_head_graphs(directory, graphs, head, [pair[0]], settings)
     return {"head_graphs": graphs, "parity": {**parity, "head": report}}
 
 
-def _adaptation(split: SplitNetwork, images: Tensor) -> AdaptationDefaults:
-    """The defaults, with the learning rate that suits this head."""
-    with torch.no_grad():
-        features = split.backbone(images)
-    norm = squared_gradient_norm(split.head, list(features))
+def _adaptation(split: SplitNetwork, views: list[Features]) -> AdaptationDefaults:
+    """The defaults, with the learning rate that suits this head: for the features of some views."""
+    norm = squared_gradient_norm(split.head, [torch.cat(tensors) for tensors in zip(*views, strict=True)])
     defaults = AdaptationDefaults()
     return defaults.model_copy(update={"lr": scaled_rate(defaults.lr, norm)})
 
