@@ -19,12 +19,12 @@ from ocl_edge.bundle.manifest import ClassSpec, FormSpec, Manifest, NormSpec, Te
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
 from ocl_edge.errors import CaptureError, CheckpointError, SplitError, UsageError
+from ocl_edge.masks import MOST_CLASSES
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.form_names import FORMS, FormName
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
 from ocl_edge.network.forms import distinct_form, list_norms, trained_tensors
 from ocl_edge.network.preprocess import InputSpec
-from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec
 from ocl_edge.plain_text import plain
 from ocl_edge_export.capture import refuse_old_pytorch
@@ -126,7 +126,8 @@ def export_bundle(
         split = _split(taken, request)
         if split.logits[0] > MOST_CLASSES:
             raise CaptureError(
-                f"the network has {split.logits[0]} classes; a mask has 8 bits, so {MOST_CLASSES} is the most"
+                f"the network has {split.logits[0]} classes; a mask has at most 16 bits, so {MOST_CLASSES} "
+                "is the most"
             )
         classes = _classes(request, checkpoint, split.logits[0], spec)
         _write_graphs(split, frame, request.stat_rows, directory, progress)

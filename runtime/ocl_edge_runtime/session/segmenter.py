@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ocl_edge.masks import Mask
 from ocl_edge.method.head import Head
 from ocl_edge.method.step import views_for_the_tail
 from ocl_edge.method.verdict import Verdict
@@ -33,7 +34,8 @@ class Seen:
     """What the segmenter made of a frame; valid until the next one.
 
     Attributes:
-        mask: uint8 [H, W], class indices, at the frame's size or as the session was told; the caller owns it.
+        mask: [H, W], class indices, see `ocl_edge.masks`, at the frame's size or as the session was told;
+            the caller owns it.
         views: float32 [1, 3, h, w], or the view pair [2, 3, h, w].
         features: of the views.
         logits: of the views, with gradients where the segmenter was told so.
@@ -44,7 +46,7 @@ class Seen:
         unfit: why nothing may be learned from the frame; None where it is good.
     """
 
-    mask: NDArray[np.uint8]
+    mask: Mask
     views: Tensor
     features: list[Tensor]
     logits: Tensor

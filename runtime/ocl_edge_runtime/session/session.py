@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.bundle.reading import Bundle
+from ocl_edge.masks import Mask
 from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge.method.weights import AdaptedWeights
 from ocl_edge.network.preprocess import check_image
@@ -86,7 +87,7 @@ class Session(ClosedAtExit):
         """What adapts, as the last update that was taken in left it."""
         return self.updates.weights
 
-    def predict(self, image: NDArray[np.uint8], arrived_at: float | None = None) -> NDArray[np.uint8]:
+    def predict(self, image: NDArray[np.uint8], arrived_at: float | None = None) -> Mask:
         """The mask of an image, before any update on it.
 
         Args:
@@ -94,7 +95,8 @@ class Session(ClosedAtExit):
             arrived_at: when the frame was there, in seconds of the clock; None: now.
 
         Returns:
-            uint8 [H, W], class indices, sized as `SessionOptions.mask_size` says; the caller owns it.
+            [H, W], class indices, uint8 up to 255 classes and else uint16, sized as
+            `SessionOptions.mask_size` says; the caller owns it.
 
         Raises:
             FrameError: the image is of another dtype or shape; the session is as it was.
@@ -115,7 +117,8 @@ class Session(ClosedAtExit):
         self.seen = replace(seen, unfit=unfit or seen.unfit)
         self._opened, taken_in = (seen.opening, seen.distance), self._landed is not None
         self._decided = Decided(arrived_at, measured, False, taken_in)
-        return seen.mask
+        mask: Mask = seen.mask
+        return mask
 
     def adapt(self) -> Verdict:
         """Update on the frame of the last `predict`, if one is due and there is time; then judge it.
@@ -145,7 +148,7 @@ class Session(ClosedAtExit):
         self,
         image: NDArray[np.uint8],
         arrived_at: float | None = None,
-        emit: Callable[[NDArray[np.uint8]], None] | None = None,
+        emit: Callable[[Mask], None] | None = None,
     ) -> FrameResult:
         """Predict, emit, adapt: one frame's way.
 
@@ -160,7 +163,7 @@ class Session(ClosedAtExit):
             self.watch.lap("emit")
         return self.result(mask, self.adapt())
 
-    def result(self, mask: NDArray[np.uint8], verdict: Verdict) -> FrameResult:
+    def result(self, mask: Mask, verdict: Verdict) -> FrameResult:
         """What the last frame gave, where `predict` and `adapt` were called one by one."""
         timings = self.watch.timings_ms()
         return FrameResult(mask, verdict, timings, False, self._landed, self._decided, *self._opened)

@@ -6,9 +6,7 @@ import queue
 import threading
 from contextlib import suppress
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ocl_edge.masks import Mask
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sinks.base import Sink
 
@@ -16,7 +14,7 @@ MOST_WAITING = 8
 LONGEST_CLOSE_S = 10.0
 """The end of a run waits so long for what is still in the queue."""
 
-Waiting = tuple[Frame, NDArray[np.uint8]]
+Waiting = tuple[Frame, Mask]
 
 
 class QueuedSink(Sink):
@@ -45,7 +43,7 @@ class QueuedSink(Sink):
         self._thread = threading.Thread(target=self._work, name="sink", daemon=True)
         self._thread.start()
 
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+    def emit(self, frame: Frame, mask: Mask) -> None:
         """Queue the mask of a frame.
 
         Raises:

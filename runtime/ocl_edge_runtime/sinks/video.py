@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from ocl_edge import durable
 from ocl_edge.errors import MissingExtraError, OutputError, UsageError
 from ocl_edge.images import OPACITY, Colour, ColourOverlay
+from ocl_edge.masks import Mask
 from ocl_edge_runtime.pyav import import_av
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sinks.base import Sink
@@ -74,7 +74,7 @@ class VideoSink(Sink):
         self._stream.pix_fmt, self._stream.thread_count = "yuv420p", 1
         self._stream.time_base = self._stream.codec_context.time_base = MILLISECOND
 
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+    def emit(self, frame: Frame, mask: Mask) -> None:
         """Add a frame.
 
         Raises:

@@ -453,8 +453,8 @@ def test_label_maps_are_read_and_checked(small_bundle: Bundle, tmp_path: Path) -
     ("content", "message"),
     [
         ([], "expected an object"),
-        ({"classes": []}, "1 to 256 names"),
-        ({"classes": ["a"] * 257}, "1 to 256 names"),
+        ({"classes": []}, "1 to 65535 names"),
+        ({"classes": ["a"] * 65536}, "1 to 65535 names"),
         ({"classes": list("abcde"), "ignore_index": None}, "'ignore_index' must be a whole number"),
         ({"classes": list("abcde"), "ignore_index": "x"}, "'ignore_index' must be a whole number"),
     ],
