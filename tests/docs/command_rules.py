@@ -191,7 +191,7 @@ RULES = (
     Rule(r"^ocl-edge demo\b", parse_ocl_edge, "takes minutes; tests/demo runs a short one"),
     Rule(r"^ocl-edge run .*--source (/dev/video|rtsp:|\d+ )", parse_ocl_edge, "needs a camera"),
     Rule(
-        r"^ocl-edge (export deeplab|evaluate .*--dataset )",
+        r"^ocl-edge (export GTA5_source|evaluate .*--dataset )",
         parse_ocl_edge,
         "needs data that nobody may pass on",
     ),

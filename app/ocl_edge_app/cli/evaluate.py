@@ -56,7 +56,7 @@ Examples:
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
-    help="Directory of 8-bit class maps, NAME.png for each frame. A frame without a map is an error; "
+    help="Directory of class maps, NAME.png for each frame. A frame without a map is an error; "
     "a map without a frame is ignored.",
 )
 @label_map_option
