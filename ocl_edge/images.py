@@ -85,14 +85,14 @@ def decode_image(file: Path | BinaryIO, take: Callable[[Image.Image], Pixels]) -
         raise FrameError(f"cannot be decoded: {type(error).__name__}: {error}") from error
 
 
-def read_image(file: Path) -> NDArray[np.uint8]:
-    """Decode an image to uint8 [H, W, 3] RGB.
+def read_image(file: Path, channels: int = 3) -> NDArray[np.uint8]:
+    """Decode an image to uint8 [H, W, 3] RGB, or [H, W, 4] as it is.
 
     Raises:
-        FrameError: unreadable, truncated, empty, too large, or with pixels that are no 8-bit
-            colours (16-bit, float).
+        FrameError: unreadable, truncated, empty, too large, with pixels that are no 8-bit
+            colours (16-bit, float), or without the fourth channel that is asked for.
     """
-    return decode_image(file, _rgb)
+    return decode_image(file, _rgb if channels == 3 else lambda image: _as_it_is(image, channels))
 
 
 def read_class_map(file: Path) -> Mask:
@@ -143,6 +143,15 @@ def class_map(image: Image.Image) -> Mask:
     raise FrameError(f"expected a class map of one channel with 8 or 16 bits, got mode {image.mode!r}")
 
 
+def _as_it_is(image: Image.Image, channels: int) -> NDArray[np.uint8]:
+    if len(image.getbands()) != channels or image.mode != "RGBA":
+        raise FrameError(
+            f"the network takes {channels} channels, this image has mode {image.mode!r}"
+            + ("" if channels == 4 else "; image files have at most 4: hand arrays to `predict`")
+        )
+    return np.array(image)
+
+
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode not in RGB_LIKE_MODES:
         raise FrameError(f"pixels of mode {image.mode!r} are not 8-bit colours")
@@ -181,11 +190,11 @@ class ColourOverlay:
         self._dimmed = (np.arange(256, dtype=np.float32) * (1 - opacity)).astype(np.uint8)
 
     def over(self, image: NDArray[np.uint8], mask: Mask) -> NDArray[np.uint8]:
-        """Image uint8 [H, W, 3] RGB and class map [h, w] -> uint8 [H, W, 3].
+        """Image uint8 [H, W, 3] RGB and class map [h, w] -> uint8 [H, W, 3]. Further channels are not shown.
 
         A map of another size is enlarged or reduced to the image's, each pixel taking the nearest class.
         """
         if mask.shape != image.shape[:2]:
             mask = resized(mask, (image.shape[0], image.shape[1]), Image.Resampling.NEAREST)
-        blended: NDArray[np.uint8] = self._dimmed[image] + self._colours[mask]
+        blended: NDArray[np.uint8] = self._dimmed[image[..., :3]] + self._colours[mask]
         return blended

@@ -19,8 +19,10 @@ MOST_PX = 420
 
 
 def photo_uri(image: NDArray[np.uint8], quality: int = 82) -> str:
-    """JPEG of an image, uint8 [H, W, 3] RGB."""
-    return _uri("image/jpeg", Image.fromarray(shrunk(image)), format="JPEG", quality=quality, optimize=True)
+    """JPEG of an image, uint8 [H, W, 3] RGB; further channels are not shown."""
+    return _uri(
+        "image/jpeg", Image.fromarray(shrunk(image[..., :3])), format="JPEG", quality=quality, optimize=True
+    )
 
 
 def mask_uri(mask: Mask, palette: Sequence[Colour]) -> str:

@@ -81,6 +81,11 @@ class InputSpec(BaseModel):
         """Of the network's input."""
         return len(self.mean)
 
+    @property
+    def frame_channels(self) -> int:
+        """Of the frames that it is made of: grey is made of RGB."""
+        return 3 if self.channels == 1 else self.channels
+
 
 class _Taps:
     """What the bilinear resize of frames of one size reads, and where it works.

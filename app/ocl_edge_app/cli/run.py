@@ -166,7 +166,8 @@ def run(
     tape = Tape.read(replay_schedule) if replay_schedule else None
     opened = open_bundle(bundle)
     name = "frozen" if mode == "frozen" else method or "ocl-head"
-    chosen = SourceOptions(limit, fps, source_timeout, reconnect, source_options)
+    channels = opened.manifest.input.frame_channels
+    chosen = SourceOptions(limit, fps, source_timeout, reconnect, source_options, channels)
     with ExitStack() as everything:
         frames = everything.enter_context(hooks.open_frames(source, chosen, tape, recorder))
         opening, frame_s = hooks.opening_and_pace(opening, frames, tape)

@@ -30,12 +30,14 @@ class LabelledFrames:
     Attributes:
         pairs: of files.
         code: of the label files.
+        channels: of the frames, see `read_image`.
         size: height and width that frames (bicubic) and labels (nearest) are brought to; None: their own.
     """
 
     pairs: tuple[tuple[Path, Path], ...]
     code: LabelCode = AS_THEY_ARE
     size: tuple[int, int] | None = None
+    channels: int = 3
 
     @classmethod
     def find(cls, frames: str, labels: Path, limit: int | None = None) -> LabelledFrames:
@@ -88,7 +90,7 @@ class LabelledFrames:
             FrameError: the image cannot be decoded.
         """
         file, label_file = self.pairs[index]
-        image, labels = read_image(file), self._labels(label_file)
+        image, labels = read_image(file, self.channels), self._labels(label_file)
         if labels.shape != image.shape[:2]:
             raise UsageError(
                 f"{label_file} is {labels.shape[1]}x{labels.shape[0]}, "

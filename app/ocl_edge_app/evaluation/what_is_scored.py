@@ -54,6 +54,7 @@ def find_what_is_scored(named: Named, manifest: Manifest) -> tuple[LabelledFrame
         UsageError: contradictory or missing options, or nothing of what they name.
     """
     found, labelled = _frames(named)
+    labelled = replace(labelled, channels=manifest.input.frame_channels)
     by_names = bool(found and found.names and not (named.label_map or named.label_classes))
     if found and not (named.label_map or named.label_classes):
         space = space_by_names(manifest, found.names)

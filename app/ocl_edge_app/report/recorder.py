@@ -99,7 +99,7 @@ class Shots:
             if turn % self._step:
                 return
         self._kept.append(
-            (turn, Shot(frame.index, frame.name, shrunk(frame.image).copy(), shrunk(mask).copy()))
+            (turn, Shot(frame.index, frame.name, shrunk(frame.image[..., :3]).copy(), shrunk(mask).copy()))
         )
 
     def chosen(self) -> list[Shot]:

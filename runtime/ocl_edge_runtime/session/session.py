@@ -91,7 +91,7 @@ class Session(ClosedAtExit):
         """The mask of an image, before any update on it.
 
         Args:
-            image: uint8 [H, W, 3], RGB.
+            image: uint8 [H, W, 3], RGB; of other channels as many as the network takes.
             arrived_at: when the frame was there, in seconds of the clock; None: now.
 
         Returns:
@@ -101,7 +101,7 @@ class Session(ClosedAtExit):
         Raises:
             FrameError: the image is of another dtype or shape; the session is as it was.
         """
-        check_image(image)
+        check_image(image, self.setup.bundle.manifest.input.channels)
         arrived_at = self._decisions.arrival(arrived_at)
         self.watch.start()
         self.index += 1
