@@ -1,4 +1,4 @@
-# make setup | test | fuzz | test-fast | test-families | test-lowest | test-pythons | test-other | test-gpu | check | demo | demo-camvid | accuracy | home | bench | clean
+# make setup | test | fuzz | test-fast | test-families | test-lowest | test-pythons | test-other | test-gstreamer | test-gpu | check | demo | demo-camvid | accuracy | home | bench | clean
 PYTHON ?= python3
 DATA ?= ../shared/data
 VENV := .venv
@@ -14,7 +14,7 @@ PYTHONS ?= python3.10 python3.12 python3.13
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test fuzz test-fast test-families test-lowest test-pythons test-other test-gpu check demo demo-camvid accuracy home bench clean
+.PHONY: setup test fuzz test-fast test-families test-lowest test-pythons test-other test-gstreamer test-gpu check demo demo-camvid accuracy home bench clean
 
 setup: $(READY)
 
@@ -52,6 +52,11 @@ test-other: setup
 # The demo's bundle without PyTorch under other Pythons.
 test-pythons: setup
 	$(BIN)/python scripts/other_pythons.py $(PYTHONS)
+
+# GStreamer and its RTSP server, from Debian's packages: python3-gi gir1.2-gst-plugins-base-1.0
+# gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good,bad,ugly} gstreamer1.0-libav. PYTHON is the system's.
+test-gstreamer: setup
+	$(BIN)/python -m pytest -rs tests/runtime/sources/test_gstreamer.py tests/runtime/sinks/test_stream.py $(PYTEST_OPTIONS)
 
 # Where there is a GPU and a TensorRT. In PYTHON's environment, because theirs (JetPack's) cannot be
 # installed into a venv: pip install -e '.[cpu]' pytest there first.

@@ -38,7 +38,7 @@ from ocl_edge_app.evaluation.labelled import LabelledFrames, read_label_space
 from ocl_edge_app.evaluation.protocol import evaluate_stream
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
-from ocl_edge_runtime.session.segmenter import Backbone
+from ocl_edge_runtime.session.segmenter import Backbone, Segmenter
 from ocl_edge_runtime.sources import ImageSource
 
 STREAMS = (
@@ -189,6 +189,7 @@ def run_passes(passes: list[Pass], bundle: Bundle, data: Path, results: Path) ->
         frames = replace(frames, pairs=frames.pairs[item.every // 2 :: item.every])
         session = open_session(bundle, item.options())
         if not item.trains_backbone:
+            assert isinstance(session.segmenter, Segmenter)
             if remembered is None or stream != item.stream:
                 remembered = Remembered(session.segmenter.backbone)
             session.segmenter.backbone, stream = remembered, item.stream

@@ -38,7 +38,7 @@ from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace, read_la
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
-from ocl_edge_runtime.session.segmenter import Backbone
+from ocl_edge_runtime.session.segmenter import Backbone, Segmenter
 
 Image = NDArray[np.uint8]
 Counts = NDArray[np.int64]
@@ -225,6 +225,7 @@ class Footage:
 
     def play(self, stream: list[Shot], realtime: RealtimeOptions) -> Played:
         session = open_session(self.bundle, self.options, realtime)
+        assert isinstance(session.segmenter, Segmenter)
         session.segmenter.backbone = backend = BreakableBackbone(session.segmenter.backbone)
         assert isinstance(session.weights, TrainableHead)
         pace, settings = session.updates.learner.pace, session.setup.settings

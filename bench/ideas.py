@@ -40,6 +40,7 @@ from ocl_edge_app.evaluation.corruption import parse_corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
+from ocl_edge_runtime.session.segmenter import Segmenter
 from ocl_edge_runtime.session.session import Session
 
 Image = NDArray[np.uint8]
@@ -211,12 +212,13 @@ def norms_with(priors: Sequence[Prior], bundle: Bundle, space: LabelSpace, frame
         )
         for prior in priors
     ]
-    matrix = space.matrix()
+    matrix, first = space.matrix(), sessions[0].segmenter
+    assert isinstance(first, Segmenter)
     for frame in frames:
         with torch.no_grad():
             logits = [e.segmenter.see(frame.image).logits for e in sessions]
         best = min(logits, key=lambda z: float(output_contrastive_loss(*align_views(z))))
-        matrix.add(sessions[0].segmenter.tail.mask(mean_of_views(best), *frame.image.shape[:2]), frame.labels)
+        matrix.add(first.tail.mask(mean_of_views(best), *frame.image.shape[:2]), frame.labels)
     return 100 * matrix.miou()
 
 
@@ -244,6 +246,7 @@ def affine_at_low_rate(
     session = open_session(bundle, SessionOptions("ocl-norm", threads=1, opening=1.0))
     weights, matrix, watch = session.weights, space.matrix(), session.watch
     assert isinstance(weights, TrainableWeights)
+    assert isinstance(session.segmenter, Segmenter)
     session.segmenter.head = head = TrainableHead(load_head(bundle), bundle.manifest.adaptation)
     for index, frame in enumerate(frames):
         due = index % every == 0

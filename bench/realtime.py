@@ -36,6 +36,7 @@ from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_runtime.records.state import StateStore
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+from ocl_edge_runtime.session.segmenter import Segmenter
 from ocl_edge_runtime.session.session import Session
 
 Image = NDArray[np.uint8]
@@ -73,6 +74,7 @@ def masks_of(session: Session, image: Image, index: int) -> dict[str, Mask]:
     found = {"": mask}
     if session.setup.views == "pair":
         assert session.seen is not None
+        assert isinstance(session.segmenter, Segmenter)
         view = session.seen.logits[:1].detach()
         found[", one view"] = session.segmenter.tail.mask(view, *image.shape[:2])
     session.adapt()

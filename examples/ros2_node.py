@@ -8,10 +8,8 @@ The project's tests run it against a stand-in for rclpy, since ROS 2 is not on P
 import array
 import sys
 
-import numpy as np
-from numpy.typing import NDArray
-
 import ocl_edge
+from ocl_edge_runtime.ros.pixels import pixels_of
 
 try:
     import rclpy
@@ -38,7 +36,7 @@ class Segmenter(Node):  # type: ignore[misc]
     def on_image(self, message: Image) -> None:
         try:
             mask = self.session.predict(pixels_of(message))
-        except (ValueError, ocl_edge.OclEdgeError) as error:  # one bad message never ends the node
+        except ocl_edge.OclEdgeError as error:  # one bad message never ends the node
             self.get_logger().error(f"image left out: {error}")
             return
         encoding = f"mono{8 * mask.itemsize}"  # 16 bits from 256 classes on
@@ -47,26 +45,6 @@ class Segmenter(Node):  # type: ignore[misc]
         out.header, out.data = message.header, array.array("B", mask.tobytes())
         self.masks.publish(out)
         self.session.adapt()
-
-
-def pixels_of(message: Image) -> NDArray[np.uint8]:
-    """The pixels of a sensor_msgs/Image, uint8 [H, W, 3] RGB; rows may be padded.
-
-    Raises:
-        ValueError: another encoding, or sizes that do not fit the data.
-    """
-    if message.encoding not in ("rgb8", "bgr8"):
-        raise ValueError(f"expected rgb8 or bgr8, got {message.encoding}")
-    data = np.frombuffer(message.data, np.uint8)
-    used, needed = 3 * message.width, message.height * message.step
-    if not (message.height and message.width) or message.step < used or len(data) < needed:
-        raise ValueError(
-            f"{message.width}x{message.height} pixels with {message.step} bytes a row do not fit "
-            f"{len(data)} bytes"
-        )
-    rows = data[:needed].reshape(message.height, message.step)[:, :used]
-    pixels = rows.reshape(message.height, message.width, 3)
-    return pixels if message.encoding == "rgb8" else pixels[:, :, ::-1]
 
 
 def main() -> None:

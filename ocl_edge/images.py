@@ -85,8 +85,8 @@ def decode_image(file: Path | BinaryIO, take: Callable[[Image.Image], Pixels]) -
         raise FrameError(f"cannot be decoded: {type(error).__name__}: {error}") from error
 
 
-def read_image(file: Path, channels: int = 3) -> NDArray[np.uint8]:
-    """Decode an image to uint8 [H, W, 3] RGB, or [H, W, 4] as it is.
+def read_image(file: Path | BinaryIO, channels: int = 3) -> NDArray[np.uint8]:
+    """Decode an image file, or the content of one, to uint8 [H, W, 3] RGB, or [H, W, 4] as it is.
 
     Raises:
         FrameError: unreadable, truncated, empty, too large, with pixels that are no 8-bit

@@ -28,6 +28,10 @@ _STREAMS = "rtsps?|rtmp[a-z]*|https?|srt|udp|tcp|tls|rtp|rist|mmsh?"
 _SCHEME = rf"(?P<scheme>(?:[A-Za-z][A-Za-z0-9+.-]*://|\b(?:{_STREAMS}):/)/*)"
 _URL = re.compile(rf"{_SCHEME}(?P<user>[^\s'\"<>]*@)?(?P<rest>[^\s'\"<>]*)", re.IGNORECASE)
 _WHOLE_URL = re.compile(rf"{_SCHEME}(?P<user>.*@)?(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+_PIPELINE = "gst:"
+_SECRET_PROPERTY = re.compile(
+    r"([\w-]*(?:user|pw|pass|key|token|secret|cookie)[\w-]*\s*=\s*)(\"[^\"]*\"|'[^']*'|\S+)", re.IGNORECASE
+)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:=\[\]]*)(:\d{1,5})?")
 _AFTER_A_URL = ":,.;)"
 
@@ -59,7 +63,12 @@ def without_secrets(text: str) -> str:
 
 
 def without_secrets_of(location: str) -> str:
-    """A path, or a URL as `without_secrets` leaves it; for text that is one of them from end to end."""
+    """A path, or a URL as `without_secrets` leaves it; for text that is one of them from end to end.
+
+    Of a pipeline of GStreamer (``gst:``) the URLs likewise, and the properties that name a user or a secret.
+    """
+    if location.startswith(_PIPELINE):
+        return _SECRET_PROPERTY.sub(rf"\1{HIDDEN}", without_secrets(location))
     url = _WHOLE_URL.fullmatch(location)
     return _may_be_shown(url) if url else location
 

@@ -16,7 +16,8 @@ from ocl_edge.masks import MOST_CLASSES
 from ocl_edge.network import zoo
 from ocl_edge.network.preprocess import Byte, Deviation, Mean, Side, check_area
 from ocl_edge.plain_text import first_problem
-from ocl_edge_export.checkpoint_files import load_content
+from ocl_edge_export.checkpoint_files import load_content, program_of, refuse_other_formats
+from ocl_edge_export.checkpoint_programs import network_in
 from ocl_edge_export.checkpoint_values import check_values
 from ocl_edge_export.classes import repeated_name
 from ocl_edge_export.state_dicts import AUXILIARY, COUNTER, fitted, laid_out, without_wrappers
@@ -96,20 +97,34 @@ class LoadedNetwork:
     unloaded: frozenset[str] = frozenset()
 
 
-def read_checkpoint(path: Path, trust_pickle: bool = False, weights_key: str | None = None) -> Checkpoint:
-    """Read ``.pth``, ``.pt``, ``.ckpt`` or ``.safetensors``.
+def read_checkpoint(
+    path: Path,
+    trust_pickle: bool = False,
+    weights_key: str | None = None,
+    size: tuple[int, int] | None = None,
+    weights_alone: bool = False,
+) -> Checkpoint:
+    """Read ``.pth``, ``.pt``, ``.ckpt``, ``.safetensors``, or a program: ``.onnx``, ``.pt2``, TorchScript.
 
     Args:
         path: the file.
-        trust_pickle: also load pickled modules, which runs code from the file.
+        trust_pickle: also load pickled modules and programs, which runs code from the file.
         weights_key: where in the file the weights are; None: they are looked for.
+        size: height and width of a program's images; None: those that it says.
+        weights_alone: of a pickled module take the weights and not the code.
 
     Raises:
         CheckpointError: missing, truncated, not a checkpoint, or a pickle that is not trusted.
+        UsageError: a program whose size is not known, or another one.
     """
     if mistaken := instead_of_checkpoint(path):
         raise CheckpointError(mistaken)
-    content = load_content(path, trust_pickle)
+    refuse_other_formats(path)
+    kind = program_of(path)
+    if kind:
+        network, size, said = network_in(path, kind, trust_pickle, size)
+        return Checkpoint(dict(network.state_dict()), Metadata(input_size=size), network, notes=tuple(said))
+    content = load_content(path, trust_pickle, weights_alone)
     if isinstance(content, nn.Module):
         return Checkpoint(dict(content.state_dict()), module=content)
     if not isinstance(content, Mapping):
@@ -138,7 +153,8 @@ def load_network(checkpoint: Checkpoint, arch: str | None) -> LoadedNetwork:
     """
     if checkpoint.module is not None and arch is None:
         check_values(checkpoint.module, checkpoint.module.state_dict())
-        return LoadedNetwork(checkpoint.module.float().eval(), zoo.Spec(type(checkpoint.module).__name__, {}))
+        spec = zoo.Spec(type(checkpoint.module).__name__, {})
+        return LoadedNetwork(checkpoint.module.float().eval(), spec, checkpoint.notes)
     if arch:
         spec = zoo.parse_spec(arch)
         network = spec.build()

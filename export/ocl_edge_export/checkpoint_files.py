@@ -8,13 +8,14 @@ from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict
 from datetime import datetime, timedelta
 from pathlib import Path, PosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from ocl_edge.errors import CheckpointError
+from ocl_edge_export.untrusted import weights_of
 
 HEAD_BYTES = 512
 MOST_RECORDS = 50_000
@@ -25,6 +26,7 @@ LEAST_BOUND_BYTES = 64 << 20
 """What any archive may hold when it is unpacked, however small it is."""
 
 NAMED_AT_MOST = 5
+ProgramKind = Literal["onnx", "torchscript", "pt2"]
 HARMLESS = [Namespace, OrderedDict, Counter, defaultdict, PosixPath, datetime, timedelta]
 """What trainers write beside the weights: settings, times, places. Making one runs nothing."""
 
@@ -33,23 +35,31 @@ class UntrustedPickleError(CheckpointError):
     """What cannot be read without --trust-pickle."""
 
 
-def load_content(path: Path, trust_pickle: bool) -> Any:
+def load_content(path: Path, trust_pickle: bool, weights_alone: bool = False) -> Any:
     """What ``torch.load`` or safetensors give for a file, on the CPU.
 
     Numbers of NumPy and the objects of `HARMLESS` are read without trust.
+
+    Args:
+        path: the file.
+        trust_pickle: whether code in it may run.
+        weights_alone: what is trusted runs in a process of its own, from which tensors come back.
 
     Raises:
         CheckpointError: it is something else than a checkpoint, damaged, or needs trust; the
             objects that need it are named.
     """
-    _refuse_other_formats(path)
+    _members(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         with torch.serialization.safe_globals([*HARMLESS, *_numpy_types()]):
-            return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+            return torch.load(path, map_location="cpu", weights_only=weights_alone or not trust_pickle)
     except pickle.UnpicklingError as error:
-        if trust_pickle or "Weights only load failed" not in str(error):
+        unsafe = "Weights only load failed" in str(error)
+        if unsafe and trust_pickle and weights_alone:
+            return weights_of(path)
+        if trust_pickle or not unsafe:
             raise CheckpointError(
                 f"{path} is damaged or not a PyTorch checkpoint: {_first_line(error)}"
             ) from error
@@ -68,7 +78,12 @@ def load_content(path: Path, trust_pickle: bool) -> Any:
         ) from error
 
 
-def _refuse_other_formats(path: Path) -> None:
+def refuse_other_formats(path: Path) -> None:
+    """Name what a download or a checkout left in place of the file.
+
+    Raises:
+        CheckpointError: it is such.
+    """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     start = head.lstrip().lower()
@@ -78,22 +93,23 @@ def _refuse_other_formats(path: Path) -> None:
         raise CheckpointError(
             f"{path} is a web page (HTML), not a checkpoint: the download gave a login or error page"
         )
+
+
+def program_of(path: Path) -> ProgramKind | None:
+    """Which kind of program a file is; None where it is none.
+
+    Raises:
+        CheckpointError: see `_members`.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
     if path.suffix == ".onnx" or b"pytorch" in head[:24] or b"onnx" in head[:24]:
-        raise CheckpointError(
-            f"{path} is an ONNX model, whose norms are folded and whose head cannot be trained: "
-            "export from the PyTorch weights"
-        )
+        return "onnx"
     members = _members(path)
     if "constants.pkl" in members and any(name.startswith("code/") for name in members):
-        raise CheckpointError(
-            f"{path} is a TorchScript program, which is code: save the weights alone where it was made "
-            "(torch.save(network.state_dict(), FILE)), and name the network with --arch"
-        )
-    if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in members):
-        raise CheckpointError(
-            f"{path} is a torch.export program (.pt2), which is code: save the network's state_dict(), and "
-            "name the network with --arch"
-        )
+        return "torchscript"
+    exported = any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in members)
+    return "pt2" if exported else None
 
 
 def _members(path: Path) -> list[str]:

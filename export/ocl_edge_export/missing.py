@@ -43,7 +43,11 @@ def ask_for_what_is_missing(
 
 
 def read_or_ask(
-    path: Path, trust_pickle: bool, input_size: tuple[int, int] | None, weights_key: str | None = None
+    path: Path,
+    trust_pickle: bool,
+    input_size: tuple[int, int] | None,
+    weights_key: str | None = None,
+    arch: str | None = None,
 ) -> Checkpoint:
     """As `read_checkpoint`; where a pickle must be trusted first, it asks for the size as well.
 
@@ -51,7 +55,7 @@ def read_or_ask(
         CheckpointError: see `read_checkpoint`.
     """
     try:
-        return read_checkpoint(path, trust_pickle, weights_key)
+        return read_checkpoint(path, trust_pickle, weights_key, input_size, weights_alone=arch is not None)
     except UntrustedPickleError as error:
         if input_size:
             raise

@@ -8,6 +8,7 @@ from torch import nn
 from ocl_edge.errors import UsageError
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.plain_text import first_problem
+from ocl_edge_export.onnx_network.network import OnnxNetwork
 
 USUAL_MEAN = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
 USUAL_STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
@@ -87,6 +88,8 @@ def _channels_of(network: nn.Module) -> int:
     That need not be the order of its layers: where the first one takes more than pixels have, and another
     takes 3, this is the image.
     """
+    if isinstance(network, OnnxNetwork):
+        return network.channels
     taken = [module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)]
     if not taken or (taken[0] > MOST_OF_PIXELS and USUAL_CHANNELS in taken):
         return USUAL_CHANNELS

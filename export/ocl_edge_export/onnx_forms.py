@@ -16,6 +16,7 @@ from ocl_edge.network.form_names import WEIGHT_FILE, FormName
 from ocl_edge.network.form_tensors import feature_names
 from ocl_edge.network.weight_file import bytes_of, sha256, write_weights
 from ocl_edge_export.capture import LARGEST_BATCH, quiet_exporter
+from ocl_edge_export.prelu import replace_prelus
 
 OPSET = 20
 """Newest that ONNX Runtime 1.20 and TensorRT 10.3 both read."""
@@ -38,6 +39,7 @@ def export_plain(backbone: fx.GraphModule, image: Tensor, features: list[list[in
     Raises:
         CaptureError: the ONNX exporter cannot express the graph.
     """
+    outputs = feature_names(len(features))
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     try:
         with torch.no_grad(), quiet_exporter():
@@ -49,15 +51,15 @@ def export_plain(backbone: fx.GraphModule, image: Tensor, features: list[list[in
                 optimize=False,
                 verbose=False,
                 input_names=["image"],
-                output_names=feature_names(len(features)),
+                output_names=outputs,
             )
     except Exception as error:
         raise CaptureError(f"the backbone cannot be written as ONNX: {error}") from error
     assert exported is not None
-    return _simplified(exported.model)
+    return _simplified(exported.model, outputs)
 
 
-def _simplified(model: object) -> onnx.ModelProto:
+def _simplified(model: object, outputs: list[str]) -> onnx.ModelProto:
     """Functions inlined and constants folded; BatchNormalization stays, so that the forms share weights."""
     import onnx_ir
     from onnxscript import optimizer
@@ -66,6 +68,8 @@ def _simplified(model: object) -> onnx.ModelProto:
     optimizer.inline(model)
     optimizer.fold_constants(model)
     optimizer.remove_unused_nodes(model)
+    for output, name in zip(model.graph.outputs, outputs, strict=True):
+        output.name = name  # where the last node was folded away, its input has taken its place
     for node in model.graph:
         node.metadata_props.clear()  # stack traces with paths of the exporting machine
     model.metadata_props.clear()
@@ -75,6 +79,7 @@ def _simplified(model: object) -> onnx.ModelProto:
     proto = onnx_ir.serde.serialize_model(model)
     proto.producer_name = "ocl-edge"
     proto.producer_version = ""
+    replace_prelus(proto)
     return proto
 
 

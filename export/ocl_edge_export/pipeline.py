@@ -31,7 +31,7 @@ from ocl_edge_export.capture import refuse_old_pytorch
 from ocl_edge_export.checkpoint import Checkpoint, LoadedNetwork, load_network
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
 from ocl_edge_export.cuts import PossibleCut, nearest_cuts, possible_cuts
-from ocl_edge_export.head_graphs import check_head_graphs, write_head_graphs
+from ocl_edge_export.head_graphs import check_head_graphs, remove_head_graphs, write_head_graphs
 from ocl_edge_export.learning_rate import scaled_rate, squared_gradient_norm
 from ocl_edge_export.lowering import lower_adaptive_pooling
 from ocl_edge_export.missing import ask_for_what_is_missing, read_or_ask
@@ -42,10 +42,11 @@ from ocl_edge_export.onnx_norms import measured_graph, modulated_graph
 from ocl_edge_export.parity import Tolerances, check_parity
 from ocl_edge_export.parity_cases import Features, features_of
 from ocl_edge_export.programs import check_programs, write_programs
-from ocl_edge_export.sample_images import noise_images, read_images
+from ocl_edge_export.sample_images import choose_images, noise_images, read_image_as, read_images
 from ocl_edge_export.sensing import which_norms_sense
 from ocl_edge_export.split import SplitNetwork, split_network
 from ocl_edge_export.taken_output import TakenOutput, take_output
+from ocl_edge_export.virtual_norms import MOST_FRAMES, give_virtual_norms
 
 LONGEST_NOTE = 1000
 """Characters of what a manifest says of a checkpoint, whose tensors may have names of any length."""
@@ -124,6 +125,7 @@ def export_bundle(
         checkpoint, loaded, taken, frame = _taken(request, progress)
         spec = loaded.spec
         split = _split(taken, request)
+        _remember_home(split, frame, request, progress)
         if split.logits[0] > MOST_CLASSES:
             raise CaptureError(
                 f"the network has {split.logits[0]} classes; a mask has at most 16 bits, so {MOST_CLASSES} "
@@ -162,7 +164,7 @@ def _taken(
     """The network with its weights, the output that is exported, and its input."""
     progress("read checkpoint")
     checkpoint = read_or_ask(
-        request.checkpoint, request.trust_pickle, request.input_size, request.weights_key
+        request.checkpoint, request.trust_pickle, request.input_size, request.weights_key, request.arch
     )
     ask_for_what_is_missing(request.checkpoint, checkpoint, request.arch, request.input_size)
     loaded = load_network(checkpoint, request.arch)
@@ -183,6 +185,18 @@ def _split(taken: TakenOutput, request: ExportRequest) -> SplitNetwork:
         nearest = nearest_cuts(taken.captured, request.split)
         hint = f"\nNearest cuts that can be made: {nearest}" if nearest else ""
         raise SplitError(f"{error}{hint}\nAll of them: --split list") from error
+
+
+def _remember_home(
+    split: SplitNetwork, frame: InputSpec, request: ExportRequest, progress: Callable[[str], None]
+) -> None:
+    """Give a network without norms of its own such as home frames fill."""
+    if request.calibration is None:
+        return
+    files = choose_images(request.calibration, MOST_FRAMES)
+    count = give_virtual_norms(split.backbone, [read_image_as(file, frame) for file in files])
+    if count:
+        progress(f"{count} norms that remember home, behind layers that remember nothing")
 
 
 def list_cuts(request: ExportRequest, progress: Callable[[str], None] = lambda _: None) -> list[PossibleCut]:
@@ -258,9 +272,10 @@ def _head_graphs(
     """Manifest fields: the head's graphs, written and checked, or why there are none; the parity report."""
     try:
         graphs = write_head_graphs(head, split.features[0], directory, settings)
+        report = check_head_graphs(directory, graphs, head, [pair[0]], settings)
     except SplitError as error:
+        remove_head_graphs(directory)
         return {"no_head_graphs": str(error), "parity": parity}
-    report = check_head_graphs(directory, graphs, head, [pair[0]], settings)
     return {"head_graphs": graphs, "parity": {**parity, "head": report}}
 
 

@@ -37,7 +37,7 @@ def read_images(directory: Path, spec: InputSpec, at_most: int = AT_MOST) -> Ten
     Raises:
         UsageError: no directory, no images, or one that cannot be read.
     """
-    return torch.cat([_normalised(file, spec) for file in choose_images(directory, at_most)])
+    return torch.cat([read_image_as(file, spec) for file in choose_images(directory, at_most)])
 
 
 def choose_images(directory: Path, at_most: int = AT_MOST) -> list[Path]:
@@ -66,7 +66,12 @@ def _mode(spec: InputSpec) -> str:
     return modes[spec.channels]
 
 
-def _normalised(file: Path, spec: InputSpec) -> Tensor:
+def read_image_as(file: Path, spec: InputSpec) -> Tensor:
+    """An image file as a network's input, float32 [1, C, H, W], normalised.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
     try:
         pixels = decode_image(file, lambda image: np.array(image.convert(_mode(spec))))
         return Preprocessor(spec).single(pixels)

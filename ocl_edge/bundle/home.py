@@ -10,26 +10,30 @@ from ocl_edge import durable
 from ocl_edge.bundle.manifest import MANIFEST, FileSpec, HomeSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BundleError, OutputError
+from ocl_edge.method.head_input import HeadInput
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.tensor_files import check_tensor, read_tensors, serialise_tensors
 from ocl_edge.tensors import Tensor, torch
 
-WEIGHTS, MEAN, DEVIATION = "weights", "mean", "deviation"
+WEIGHTS, MEAN, DEVIATION, HEAD_INPUT = "weights", "mean", "deviation", "head_input"
 
 
 @dataclass(frozen=True)
 class HomeTensors:
-    """What is known of home channel by channel, float32 [2, S] each.
+    """What is known of home channel by channel, float32 [2, S] each, or [2, F] of the head's input.
 
     Attributes:
         weights: of the trained means and variances where a session is wide open, 0 to 1 (`Mixing`).
         mean: of the home frames' statistics, measured unmixed.
         deviation: of them, from frame to frame.
+        head_input: mean of every channel of the head's input over the frames (row 0), and its deviation from
+            frame to frame (row 1); None in older bundles.
     """
 
     weights: Tensor
     mean: Tensor
     deviation: Tensor
+    head_input: Tensor | None = None
 
 
 def load_home(bundle: Bundle) -> HomeTensors:
@@ -42,14 +46,19 @@ def load_home(bundle: Bundle) -> HomeTensors:
     file = bundle.file(bundle.manifest.home.file)
     try:
         tensors = read_tensors(file)
-        if set(tensors) != {WEIGHTS, MEAN, DEVIATION}:
+        if set(tensors) - {HEAD_INPUT} != {WEIGHTS, MEAN, DEVIATION}:
             raise ValueError(f"tensors {', '.join(sorted(tensors))}, expected weights, mean, deviation")
         for name, tensor in tensors.items():
-            check_tensor(name, tensor, (2, bundle.manifest.norm_channels))
+            manifest = bundle.manifest
+            check_tensor(
+                name, tensor, (2, manifest.head_channels if name == HEAD_INPUT else manifest.norm_channels)
+            )
         if bool((tensors[WEIGHTS] < 0).any()) or bool((tensors[WEIGHTS] > 1).any()):
             raise ValueError("weights: expected 0 to 1")
         if bool((tensors[DEVIATION] < 0).any()):
             raise ValueError("deviation: expected 0 or above")
+        if HEAD_INPUT in tensors and bool((tensors[HEAD_INPUT][1] < 0).any()):
+            raise ValueError("head_input: expected deviations from 0")
     except ValueError as error:
         raise BundleError(f"{bundle.path}: {file.name} does not fit the manifest: {error}") from error
     return HomeTensors(**tensors)
@@ -63,6 +72,15 @@ def load_mixing(bundle: Bundle) -> Mixing | None:
     return Mixing(load_home(bundle).weights, between=True)
 
 
+def load_head_input(bundle: Bundle) -> HeadInput | None:
+    """Of a network without norms that was calibrated; None for every other one."""
+    home = bundle.manifest.home
+    if bundle.manifest.norms or home is None or home.features_distance is None:
+        return None
+    measured = load_home(bundle).head_input
+    return None if measured is None else HeadInput(measured, home.features_distance.high, home.fullness)
+
+
 def store_home(bundle: Bundle, home: HomeSpec, tensors: HomeTensors) -> Bundle:
     """Write what is known of home into a bundle, in the place of what it knew before.
 
@@ -73,7 +91,8 @@ def store_home(bundle: Bundle, home: HomeSpec, tensors: HomeTensors) -> Bundle:
     Raises:
         BundleError: the bundle cannot be written, or is a directory of links, which others may share.
     """
-    content = serialise_tensors({name: value.contiguous() for name, value in vars(tensors).items()}, {})
+    known = {name: value.contiguous() for name, value in vars(tensors).items() if value is not None}
+    content = serialise_tensors(known, {})
     digest = hashlib.sha256(content).hexdigest()
     name = f"home.{digest[:12]}.safetensors"
     manifest, before = bundle.manifest, bundle.manifest.home

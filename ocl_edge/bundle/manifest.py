@@ -158,12 +158,14 @@ class HeadRate(_Strict):
 
     Attributes:
         lr: learning rate; 0: the head stays as trained.
+        entropy_ratio: largest that its updates on the copies reached, up or down; None in older bundles.
         gains: for each corruption, points of agreement with the frozen network's sure pixels of the clean
             frame that the head gains at this rate (the best one, where none is good enough).
     """
 
     lr: float = Field(ge=0, le=1e6)
     gains: dict[Text, Finite] = Field(max_length=100)
+    entropy_ratio: float | None = Field(None, ge=1, le=1e6)
 
 
 class HomeSpec(_Strict):
@@ -176,12 +178,15 @@ class HomeSpec(_Strict):
         distance: of the frames from home, as the sensing norms see it.
         confidence: mean probability of the strongest class.
         loss: OCL of each frame.
-        fullness: share that was taken of the fitted weights; 0: they are those of the default prior.
+        fullness: share that was taken of the fitted weights; 0: they are those of the default prior. Without
+            norms: of the way that the head's input is moved home.
         home_distances: of all norms at openings 0, 0.5 and 1: home's quantile.
         copies_distances: `statistics_distance` of corrupted copies, nearly the largest: unmixed, wide open.
-        noise_distance: as in the manifest, with these weights.
+        noise_distance: as in the manifest, with these weights; None without norms.
         jump: distance of statistics from their running average that is another scene.
         head: see `HeadRate`; None where it was not judged.
+        features_distance: of the head's input from its mean over the frames, in deviations from frame to
+            frame (`ocl_edge.method.head_input`); None in older bundles.
     """
 
     file: PlainName = "home.safetensors"
@@ -193,9 +198,10 @@ class HomeSpec(_Strict):
     fullness: float = Field(ge=0, le=1)
     home_distances: tuple[Distance, Distance, Distance] | None = None
     copies_distances: tuple[Distance, Distance] | None = None
-    noise_distance: tuple[Distance, Distance]
+    noise_distance: tuple[Distance, Distance] | None = None
     jump: Distance | None = None
     head: HeadRate | None = None
+    features_distance: Quantiles | None = None
 
     @property
     def fitted(self) -> bool:
@@ -312,6 +318,11 @@ class Manifest(_Strict):
     @property
     def norm_channels(self) -> int:
         return sum(norm.channels for norm in self.norms)
+
+    @property
+    def head_channels(self) -> int:
+        """Of all inputs of the head: images [F, h, w], or tokens [T, F]."""
+        return sum(shape[0] if len(shape) == 3 else shape[-1] for shape in self.features)
 
     @property
     def weight_rows(self) -> int:

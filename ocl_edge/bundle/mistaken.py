@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ocl_edge.bundle.manifest import MANIFEST
 
-CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".tar")
+CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".tar", ".onnx", ".pt2")
 ENGINES = (".engine", ".plan", ".trt")
 BUNDLE_SUFFIX = ".ocl"
 
@@ -47,11 +47,6 @@ def quoted(path: Path) -> str:
 
 
 def _no_checkpoint(path: Path) -> str | None:
-    if path.suffix == ".onnx":
-        return (
-            f"{path} is an ONNX file, which holds no network that can be split and trained; give the PyTorch "
-            "checkpoint that it was made from: ocl-edge export CHECKPOINT"
-        )
     if path.suffix in ENGINES:
         return (
             f"{path} is a compiled engine; ocl-edge builds its own: "

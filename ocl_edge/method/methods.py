@@ -6,6 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ocl_edge.errors import UsageError
+from ocl_edge.method.published.adabn import AdaBN
+from ocl_edge.method.published.cotta import CoTTA
+from ocl_edge.method.published.diga import DIGA
+from ocl_edge.method.published.eata import EATA
+from ocl_edge.method.published.ocl import OCL
+from ocl_edge.method.published.published import Published
+from ocl_edge.method.published.rotta import RoTTA
+from ocl_edge.method.published.sar import SAR
+from ocl_edge.method.published.tent import Tent
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.method.step import Loss
 from ocl_edge.tensors import Tensor, torch
@@ -25,6 +34,8 @@ class Method:
             the backbone in PyTorch; the others run on any backend.
         loss: of a view pair; None where nothing trains.
         defaults: settings that differ from the bundle's own.
+        published: the method as its paper has it, on the whole network in PyTorch; None where the
+            attributes above say all.
     """
 
     name: str
@@ -33,10 +44,16 @@ class Method:
     trains: Trained = "nothing"
     loss: Loss | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
+    published: type[Published] | None = None
 
     @property
     def needs_pytorch_backbone(self) -> bool:
-        return self.trains in ("norm affine", "all")
+        return self.trains in ("norm affine", "all") or self.published is not None
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to do after a frame's mask."""
+        return self.loss is not None or self.published is not None
 
 
 def ocl(view: Tensor, flipped_back: Tensor, settings: AdaptationDefaults) -> Tensor:
@@ -107,9 +124,29 @@ TENT_HEAD = Method(
 )
 """Entropy minimisation on the head, over modulated norms. lr: docs/ablation.md."""
 
-METHODS: dict[str, Method] = {
-    method.name: method for method in (FROZEN, NORM, OCL_HEAD, OCL_NORM, OCL_FULL, TENT, TENT_HEAD)
-}
+
+def _published(name: str, summary: str, by: type[Published], prior: float, **settings: float) -> Method:
+    own = {"prior": (prior, prior), "lr": 0.0, "weight_decay": 0.0, "restoration": 0.0, **settings}
+    return Method(name, summary, modulates_norms=False, defaults=own, published=by)
+
+
+PUBLISHED = (
+    _published("adabn", "norm statistics of all frames so far (Li 2016)", AdaBN, 0.0),
+    _published("tent-published", "entropy on the norms, as published (Wang 2021)", Tent, 0.0, lr=1e-3),
+    _published("cotta", "teacher, averaged views (Wang 2022)", CoTTA, 0.0, lr=7.5e-6, restoration=0.01),
+    _published("eata", "entropy of reliable and new pixels (Niu 2022)", EATA, 0.0, lr=0.005),
+    _published("sar", "entropy of reliable pixels, where it is flat (Niu 2023)", SAR, 0.0, lr=2.5e-4),
+    _published("rotta", "teacher on remembered frames (Yuan 2023)", RoTTA, 0.95, lr=1e-3),
+    _published("diga", "mixed statistics and prototypes (Wang 2023)", DIGA, 0.8),
+    _published(
+        "ocl-published", "OCL on all weights, its own rates", OCL, 0.85,
+        lr=2e-5, weight_decay=5e-4, restoration=0.01,
+    ),
+)  # fmt: skip
+"""For comparison, on one frame at a time, with their papers' settings; each file says how."""
+
+OURS = FROZEN, NORM, OCL_HEAD, OCL_NORM, OCL_FULL, TENT, TENT_HEAD
+METHODS: dict[str, Method] = {method.name: method for method in (*OURS, *PUBLISHED)}
 
 
 def find_method(name: str) -> Method:

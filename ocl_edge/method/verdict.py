@@ -30,6 +30,7 @@ class Reason(Enum):
     REPEATED = "the frame repeats the one before"
     FEATURES_NOT_FINITE = "the backbone's output is not finite"
     STATISTICS_TOO_FAR = "statistics refused"
+    NOTHING_RELIABLE = "no prediction to learn from"
     LOSS_NOT_FINITE = "the loss is not finite"
     GRADIENT_NOT_FINITE = "a gradient is not finite"
 

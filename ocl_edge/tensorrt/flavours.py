@@ -58,12 +58,15 @@ def import_flavour(flavour: FlavourName) -> ModuleType:
     raise MissingExtraError(LIBRARIES[flavour], EXTRAS[flavour], purpose) from failure
 
 
-def make_logger(library: Any, told: Callable[[Severity, str], None]) -> Any:
+def make_logger(
+    library: Any, told: Callable[[Severity, str], None], detail: Callable[[str], None] | None = None
+) -> Any:
     """A TensorRT logger that hands on warnings and errors.
 
     Args:
         library: the flavour's module.
         told: called with ``warning`` or ``error`` and the text, from any thread.
+        detail: called with every verbose line, likewise.
     """
     severities: dict[Any, Severity] = {
         library.ILogger.Severity.WARNING: "warning",
@@ -78,6 +81,8 @@ def make_logger(library: Any, told: Callable[[Severity, str], None]) -> Any:
         def log(self, severity: Any, text: str) -> None:
             if severity in severities:
                 told(severities[severity], text)
+            elif detail is not None and severity == library.ILogger.Severity.VERBOSE:
+                detail(text)
 
     return Messages()
 

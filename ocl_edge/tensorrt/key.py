@@ -18,6 +18,7 @@ from ocl_edge.bundle.reading import Bundle
 from ocl_edge.network.form_names import HEAD_GRAPHS, WEIGHT_FILE, GraphName
 from ocl_edge.tensorrt.driver import CudaDriver
 from ocl_edge.tensorrt.flavours import FlavourName
+from ocl_edge.tensorrt.plan import Plan
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -79,7 +80,10 @@ class EngineKey(BaseModel):
 
 
 class EngineRecord(BaseModel):
-    """What ``FORM.json`` holds: the key, the engine file's hash, and how the build went."""
+    """What ``FORM.json`` holds: the key, the engine file's hash, and how the build went.
+
+    ``plan`` is that of a form of the backbone; None where the library's log does not tell its kernels.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -91,6 +95,7 @@ class EngineRecord(BaseModel):
     built_at: str
     created_with: dict[str, str]
     parity: dict[str, Any] | None = None
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True)

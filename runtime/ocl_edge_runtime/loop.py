@@ -122,8 +122,8 @@ class RunReport:
             "reasons": self.told_reasons(),
             "latency_ms": Distribution.of(self.latency_ms).as_dict() if self.latency_ms else None,
             "update_ms": Distribution.of(self.update_ms).as_dict() if self.update_ms else None,
-            "opening": Distribution.of(self.openings).as_dict() if self.openings else None,
-            "distance": Distribution.of(self.known_distances).as_dict() if self.known_distances else None,
+            "openings": Distribution.of(self.openings).as_dict() if self.openings else None,
+            "distances": Distribution.of(self.known_distances).as_dict() if self.known_distances else None,
             "losses": self.losses,
         }
 
@@ -190,13 +190,16 @@ def play(
 
     for frame in source:
         try:
-            result = session.step(frame.image, frame.captured_at, emit)
+            result = session.step(frame.image, frame.captured_at, emit, frame.stream_s)
         except FrameError as error:
             source.skip(frame.name, str(error))
             continue
         late = deadline_s is not None and emitted_at > frame.captured_at + deadline_s
         timings = {**result.timings_ms, "decode": frame.decode_ms}
-        yield frame, replace(result, late=late, timings_ms=timings)
+        result = replace(result, late=late, timings_ms=timings)
+        for sink in sinks:
+            sink.told(frame, result)
+        yield frame, result
 
 
 @contextmanager

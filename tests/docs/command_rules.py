@@ -187,9 +187,14 @@ RULES = (
         plan_build,
         "compiling takes minutes; tests/export/engines does",
     ),
+    Rule(r"^ocl-edge profile .*--estimate", parse_ocl_edge, "needs an engine; tests/export/engines does it"),
     Rule(r"^ocl-edge .*--backend (tensorrt|onnxruntime-)", parse_ocl_edge, "needs a GPU"),
     Rule(r"^ocl-edge demo\b", parse_ocl_edge, "takes minutes; tests/demo runs a short one"),
-    Rule(r"^ocl-edge run .*--source (/dev/video|rtsp:|\d+ )", parse_ocl_edge, "needs a camera"),
+    Rule(
+        r"^ocl-edge run .*--source '?(/dev/video|rtsp:|ros2:|gst:|csi:|\d+ )",
+        parse_ocl_edge,
+        "needs a camera",
+    ),
     Rule(
         r"^ocl-edge (export GTA5_source|evaluate .*--dataset )",
         parse_ocl_edge,

@@ -9,6 +9,7 @@ that commands run letter by letter as they are printed:
     old-bundle/     a bundle of an older ocl-edge
     frames/ images/ drive/    the same six small pictures, frame_00.png to frame_05.png
     drive.mp4       the same pictures
+    drive.mcap      the same as images on /camera/image_raw
     labels/         class maps of those names
     map.json classes.json     for `evaluate`
     ocl-edge-demo/  bundle, frames and labels again, where `ocl-edge demo` leaves its own
@@ -29,6 +30,7 @@ from PIL import Image
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
 from tests.docs import docs_pages
 from tests.doubles.bundles import unpack_old
+from tests.doubles.ros_messages import IMAGE, START_NS, STEP_NS, cdr, image_message, write_mcap
 
 FRAMES = 6
 HEIGHT, WIDTH = 48, 64
@@ -62,6 +64,7 @@ def furnish(directory: Path) -> None:
         labels = generator.integers(0, CLASSES, (HEIGHT, WIDTH), dtype=np.uint8)
         Image.fromarray(labels).save(directory / "labels" / f"frame_{index:02d}.png")
     _write_video(directory)
+    _write_recording(directory)
     names = {"classes": [f"class_{index}" for index in range(CLASSES)], "ignore_index": 255}
     (directory / "classes.json").write_text(json.dumps(names))
     (directory / "map.json").write_text(json.dumps(list(range(CLASSES))))
@@ -86,6 +89,16 @@ def _write_video(directory: Path) -> None:
             frame = av.VideoFrame.from_image(Image.open(file))
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def _write_recording(directory: Path) -> None:
+    files = sorted((directory / "frames").iterdir())
+    messages = []
+    for index, file in enumerate(files):
+        rows = np.array(Image.open(file)).reshape(HEIGHT, -1)
+        recorded_ns = START_NS + index * STEP_NS
+        messages.append((recorded_ns, cdr(image_message(rows, stamp_ns=recorded_ns))))
+    write_mcap(directory / "drive.mcap", {"/camera/image_raw": (IMAGE, messages)})
 
 
 def _write_checkpoint(directory: Path) -> None:

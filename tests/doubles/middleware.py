@@ -70,7 +70,7 @@ class RosImage:
     """sensor_msgs/Image: fields by keyword, ``data`` any bytes."""
 
     def __init__(self, **fields: Any) -> None:
-        self.header, self.data = SimpleNamespace(stamp=0), b""
+        self.header, self.data, self.is_bigendian = SimpleNamespace(stamp=0), b"", 0
         self.__dict__.update(fields)
 
 

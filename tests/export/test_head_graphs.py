@@ -63,6 +63,18 @@ def test_a_step_that_is_a_little_wrong_is_refused(directory: Path, value: float,
         check_head_graphs(directory, graphs, head, PAIRS, bundle.manifest.adaptation)
 
 
+def test_a_head_whose_steps_are_lost_in_rounding_has_no_graphs(tmp_path: Path) -> None:
+    """Of a fresh network: the loss is nearly flat, and the rate that suits its features is huge."""
+    network = small_network.trained()
+    with torch.no_grad():
+        network.narrow_norm.running_var.fill_(1e12)
+        network.classifier.bias.zero_()
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    bundle = export_small(tmp_path / "out", tmp_path / "net.pth")
+    assert "lost in rounding" in str(bundle.manifest.no_head_graphs)
+    assert not (tmp_path / "out" / "head_step.onnx").exists()
+
+
 def test_the_check_steps_at_the_rate_that_suits_the_features(tmp_path: Path) -> None:
     """At 0.05 the steps of large features are so wild that rounding alone drives the two apart."""
     network = small_network.trained()

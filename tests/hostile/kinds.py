@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from mcap.writer import CompressionType
 from PIL import Image
 
 from ocl_edge.bundle.reading import Bundle, load_head, load_head_weights, load_norms
@@ -26,10 +27,21 @@ from ocl_edge_runtime.records.state import STATE_FILE, StateStore, digest_of
 from ocl_edge_runtime.records.tape import Tape
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+from ocl_edge_runtime.sources import SourceOptions, open_source
 from ocl_edge_runtime.sources.video import VideoSource
 from tests.doubles import small_network
 from tests.doubles.bundles import SMALL_ARCH
 from tests.doubles.images import random_image
+from tests.doubles.ros_messages import (
+    IMAGE,
+    START_NS,
+    cdr,
+    image_message,
+    picture,
+    pictures,
+    write_directory,
+    write_mcap,
+)
 from tests.doubles.videos import make_video
 from tests.hostile.mutation import mutate_bytes, mutate_json
 
@@ -65,9 +77,9 @@ class Images(Kind):
         super().__init__(place, bundle)
         self.good = []
         for form in ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF", "EPS"):
-            for picture in (Image.fromarray(random_image(1)), Image.fromarray(random_image(2)[..., 0])):
+            for sample in (Image.fromarray(random_image(1)), Image.fromarray(random_image(2)[..., 0])):
                 stream = io.BytesIO()
-                picture.save(stream, format=form)
+                sample.save(stream, format=form)
                 self.good.append(stream.getvalue())
 
     def make(self, rng: random.Random) -> bytes:
@@ -96,6 +108,35 @@ class Videos(Kind):
         file = self.place / "drive.mp4"
         file.write_bytes(content)
         for _ in islice(VideoSource(file, RealClock(), limit=20), 20):
+            pass
+
+
+class Bags(Kind):
+    """Recordings of messages: MCAP in its compressions, databases, and the messages in them."""
+
+    def __init__(self, place: Path, bundle: Path) -> None:
+        super().__init__(place, bundle)
+        topics = {"/camera": (IMAGE, pictures(4)), "/rear": (IMAGE, pictures(2))}
+        made = [write_mcap(place / f"{way.name}.mcap", topics, way) for way in CompressionType]
+        made.append(write_mcap(place / "open.mcap", topics, finish=False))
+        made.append(write_directory(place / "bag", topics) / "bag.db3")
+        self.good = [(file.suffix, file.read_bytes()) for file in made]
+        self.encodings = ("rgb8", "mono16", "yuv422", "bayer_rggb8", "bgra8", "8UC1")
+
+    def make(self, rng: random.Random) -> bytes:
+        if rng.randrange(2):
+            suffix, content = rng.choice(self.good)
+            return suffix.encode() + b"\n" + mutate_bytes(content, rng)
+        message = cdr(image_message(picture(1).reshape(24, -1), rng.choice(self.encodings)))
+        messages = [(START_NS, mutate_bytes(message, rng)), (START_NS, message)]
+        written = write_mcap(self.place / "made.mcap", {"/camera": (IMAGE, messages)})
+        return b".mcap\n" + written.read_bytes()
+
+    def read(self, content: bytes) -> None:
+        suffix, _, changed = content.partition(b"\n")
+        file = self.place / f"drive{suffix.decode()}"
+        file.write_bytes(changed)
+        for _ in open_source(f"{file}#/camera", SourceOptions(limit=20), RealClock()):
             pass
 
 
@@ -305,4 +346,5 @@ KINDS: dict[str, type[Kind]] = {
     "images": Images,
     "videos": Videos,
     "checkpoints": Checkpoints,
+    "bags": Bags,
 }

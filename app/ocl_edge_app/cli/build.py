@@ -31,6 +31,7 @@ Examples:
       --label-map map.json --label-classes classes.json
   ocl-edge build bundle --backend tensorrt-rtx --targets sm86,sm89
   ocl-edge build bundle --backend tensorrt-rtx --targets sm89 --forms head,head_step
+  ocl-edge build bundle --backend tensorrt-rtx --targets sm86 --precision fp16 --plan
   ocl-edge build bundle --backend tensorrt-rtx --targets sm89 --forms plain --dry-run
 """
 
@@ -139,12 +140,20 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
     is_flag=True,
     help="Let the engines that came with the bundle run here, as if built here. An engine is code.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan and build nothing.")
+@click.option(
+    "--plan",
+    "kernels",
+    is_flag=True,
+    help="Print what the compiler made of each form: kernels, bytes and operations, and the ten kernels that "
+    "move the most.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be built and build nothing.")
 @json_option
 def build(
     bundle: Path,
     json_path: str | None,
     trust_engines: bool,
+    kernels: bool,
     dry_run: bool,
     input_size: tuple[int, int] | None,
     **asked: Any,
@@ -175,6 +184,8 @@ def build(
         emit_json(json_path, {"bundle": str(bundle), "engines": [_as_dict(engine) for engine in engines]})
     if json_path != "-":
         _show(engines)
+        if kernels:
+            _show_kernels(engines)
 
 
 def _trust_engines(bundle: Bundle) -> None:
@@ -215,6 +226,14 @@ def _show_plan(bundle: Bundle, request: BuildRequest, keys: list[EngineKey], jso
             for key, built in zip(keys, there, strict=True)
         ]
         print_table("build plan", ["form", "directory under engines/", ""], rows)
+
+
+def _show_kernels(engines: list[BuiltEngine]) -> None:
+    from ocl_edge_app.cli.plans import show_engines, show_kernels
+
+    records = [built.engine.record for built in engines]
+    show_engines(records)
+    show_kernels(records)
 
 
 def _as_dict(engine: BuiltEngine) -> dict[str, Any]:

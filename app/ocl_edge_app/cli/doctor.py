@@ -17,7 +17,7 @@ Examples:
 @click.command(epilog=EXAMPLES, short_help="List what this machine can run, and why not the rest.")
 @json_option
 def doctor(json_path: str | None) -> None:
-    """List the machine, the libraries, every backend and why it is unusable, and the next step."""
+    """List the machine, the libraries, every backend and why it is unusable, cameras, and the next step."""
     from ocl_edge_app.cli.output import emit_json, print_rows
     from ocl_edge_app.doctor.machine import describe_machine
 
@@ -30,4 +30,5 @@ def doctor(json_path: str | None) -> None:
             "libraries", {name: version or "not installed" for name, version in machine.libraries.items()}
         )
         print_rows("backends", {name: reason or "usable" for name, reason in machine.backends.items()})
+        print_rows("cameras", machine.cameras or {"": "none (no /dev/video*)"})
         print_rows("next", {"": machine.advice})

@@ -65,7 +65,8 @@ Examples:
     "--methods",
     default="frozen,norm,ocl-head",
     show_default=True,
-    help="Methods to compare: frozen, norm, ocl-head, ocl-norm, ocl-full, tent, tent-head.",
+    help="Methods to compare: frozen, norm, ocl-head, ocl-norm, ocl-full, tent, tent-head; of other papers "
+    "adabn, tent-published, cotta, eata, sar, rotta, diga, ocl-published.",
 )
 @click.option(
     "--views",
@@ -235,7 +236,7 @@ def _options(
             threads,
         )
         for method in chosen
-        for seed in (numbers if method.loss is not None else numbers[:1])
+        for seed in (numbers if method.learns else numbers[:1])
     ]
 
 

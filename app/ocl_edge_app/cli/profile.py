@@ -42,6 +42,7 @@ Examples:
   ocl-edge profile bundle --source frames/ --norm-every 4 --adapt-every 8 --opening auto
   ocl-edge profile bundle --frames 200 --trace trace.json --html profile.html
   ocl-edge profile bundle --source frames/ --mode paper --head engine
+  ocl-edge profile bundle --estimate agx-orin
 """
 
 DIFFERENT = 32
@@ -120,6 +121,12 @@ def parse_frame_size(
 @mask_size_option
 @threads_option
 @click.option("--trace", metavar="FILE", help="Write a Chrome trace for Perfetto.")
+@click.option(
+    "--estimate",
+    metavar="DEVICE",
+    help="Measure nothing; estimate the time of the bundle's engines on a device from its data sheet: "
+    "agx-orin, orin-nx, orin-nano, t4, a10, l4, rtx-4090, h100, or its GB/s:TFLOPS, as in 204.8:5.3.",
+)
 @json_option
 @html_option
 @quiet_option
@@ -144,6 +151,7 @@ def profile(
     mask_size: MaskSize,
     threads: int | None,
     trace: str | None,
+    estimate: str | None,
     json_path: str | None,
     html_path: Path | None,
 ) -> None:
@@ -157,12 +165,16 @@ def profile(
 
     from ocl_edge_app.cli.options import use_threads
     from ocl_edge_app.cli.output import emit_json, frame_progress
+    from ocl_edge_app.cli.plans import show_estimate
     from ocl_edge_app.cli.profile_output import show
     from ocl_edge_app.profile.energy import open_meter
     from ocl_edge_app.profile.measure import run_profile
     from ocl_edge_runtime.session.opening import open_session
     from ocl_edge_runtime.session.options import SessionOptions
 
+    if estimate is not None:
+        show_estimate(open_bundle(bundle), estimate, json_path)
+        return
     pace = _pace(source, opening, fps, deadline_ms)
     use_threads(threads)
     opened = open_bundle(bundle)

@@ -39,7 +39,7 @@ def show(result: Profile, on: Session, pace: Pace | None, energy: str) -> None:
         "whole frame": f"{whole.p50:.2f}x (p90 {whole.p90:.2f}x)",
         "jitter": f"{result.off.jitter:.2f} off, {result.on.jitter:.2f} on (to the mask, p99 over p50)",
         "updates": _told_reasons(result.on),
-        "opening": f"{sum(result.on.openings) / len(result.on.openings):.2f} on average",
+        "opening": _told_opening(result.on),
         "peak memory": f"{result.peak_off_mib:.0f} MiB frozen, {result.peak_on_mib:.0f} MiB with both",
         "energy": _told_energy(result, energy),
     }
@@ -55,6 +55,12 @@ def show(result: Profile, on: Session, pace: Pace | None, energy: str) -> None:
 
 def _told_reasons(recording: Recording) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in recording.reasons.most_common())
+
+
+def _told_opening(recording: Recording) -> str:
+    words = f"{sum(recording.openings) / len(recording.openings):.2f} on average"
+    distance = recording.distance
+    return words if distance is None else f"{words}, at a distance of {distance:.2f} from home"
 
 
 def _told_energy(result: Profile, energy: str) -> str:

@@ -37,6 +37,8 @@ Examples:
   ocl-edge run bundle --source drive.mp4 --sink video:out.mp4 --sink masks:masks/
   ocl-edge run bundle --source rtsp://camera/stream --reconnect 60 --state state/ --resume auto
   ocl-edge run bundle --source drive.mp4 --fps own --update background
+  ocl-edge run bundle --source 'drive.mcap#/camera/image_raw' --sink mcap:out.mcap
+  ocl-edge run bundle --source ros2:/camera/image_raw --sink ros2:/ocl_edge/mask
   ocl-edge run bundle --source drive.mp4 --update background --record-schedule run.jsonl
   ocl-edge run bundle --source drive.mp4 --update background --replay-schedule run.jsonl
   ocl-edge run bundle --source 'drive/*.png' --mode frozen --views pair
@@ -51,9 +53,10 @@ Examples:
 @click.option(
     "--source",
     required=True,
-    metavar="DIR|IMAGE|GLOB|VIDEO|CAMERA|URL",
-    help="Image files (read in order of name), a video file, a camera (/dev/video0, or 0) or a stream "
-    "(rtsp://...). A camera or stream never waits: the newest frame wins.",
+    metavar="DIR|IMAGE|GLOB|VIDEO|BAG|CAMERA|URL|ros2:TOPIC|gst:PIPELINE",
+    help="Image files (read in order of name), a video, a recording of ROS 2 (drive.mcap, "
+    "drive.mcap#/topic), a camera (/dev/video0, or 0), a stream (rtsp://...), a topic of ROS 2 or a pipeline "
+    "of GStreamer. A camera or stream never waits: the newest frame wins.",
 )
 @click.option(
     "--mode",
@@ -95,7 +98,8 @@ Examples:
     multiple=True,
     metavar="KIND:PLACE",
     help="masks:DIR writes class indices as PNGs, overlay:DIR pictures, video:FILE.mp4 these as a video, "
-    "compare:FILE.mp4 beside the frames. Repeatable.",
+    "compare:FILE.mp4 beside the frames, mcap:FILE.mcap all of it as a recording; ros2:TOPIC publishes it, "
+    "udp://HOST:PORT and rtsp://HOST/PATH send it. Repeatable.",
 )
 @realtime_options
 @stream_options

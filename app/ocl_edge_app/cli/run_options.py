@@ -42,8 +42,8 @@ stream_options = together(
         "--fps",
         metavar="FPS|own",
         callback=parse_rate,
-        help="Play files at this rate, as a camera would: the newest frame wins. own plays a video at its "
-        "own rate. A camera is asked for this rate.",
+        help="Play files at this rate, as a camera would: the newest frame wins. own plays a video or "
+        "recording at its own rate. A camera is asked for this rate.",
     ),
     click.option(
         "--deadline-ms",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ocl_edge.bundle.manifest import HomeSpec, OutputSpec
+from ocl_edge.bundle.manifest import Manifest, OutputSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli.output import print_rows, print_table
 
 if TYPE_CHECKING:
     from ocl_edge_export.cuts import PossibleCut
-    from ocl_edge_runtime.calibration.calibrate import Calibration
+    from ocl_edge_runtime.calibration.findings import Calibration
 
 
 def show_bundle(bundle: Bundle) -> None:
@@ -33,7 +33,7 @@ def show_bundle(bundle: Bundle) -> None:
             f"statistics from {rows}"
             if manifest.norms
             else "none: only the head adapts",
-            "home": describe_home(manifest.home),
+            "home": describe_home(manifest),
             "classes": ", ".join(c.name for c in manifest.classes),
             "made with": ", ".join(f"{name} {version}" for name, version in manifest.created_with.items()),
         },
@@ -46,16 +46,17 @@ def show_bundle(bundle: Bundle) -> None:
     )
 
 
-def describe_home(home: HomeSpec | None) -> str:
+def describe_home(manifest: Manifest) -> str:
     """What a bundle knows of home."""
+    home = manifest.home
     if home is None:
         return "not measured: ocl-edge calibrate tells what is home (--frames DIR, unlabelled)"
     words = [f"{home.frames} frames" if home.at_home else f"{home.frames} frames, which are not home"]
-    words.append(
-        f"weights of the norms fitted, {home.fullness:g} of them"
-        if home.fitted
-        else "weights of the default prior"
-    )
+    if manifest.norms:
+        fitted = f"weights of the norms fitted, {home.fullness:g} of them"
+        words.append(fitted if home.fitted else "weights of the default prior")
+    else:
+        words.append(f"the head's input moved home, {home.fullness:g} of the way")
     if home.head is not None:
         words.append(f"head learns at {home.head.lr:g}" if home.head.lr else "head stays as trained")
     return "; ".join(words)
@@ -65,7 +66,7 @@ def show_calibration(bundle: Bundle, found: Calibration) -> None:
     """What home frames have told."""
     print_table(
         "corrupted copies: distance and opening; mIoU against the frozen network's sure pixels, %",
-        ["copies", "distance", "opening", "default prior", *found.fitted_names],
+        ["copies", "distance", "opening", *found.tried],
         [
             [name, *_mean_of(found.copies[name]), *(f"{value:.1f}" for value in values)]
             for name, values in found.agreement.items()
@@ -75,8 +76,9 @@ def show_calibration(bundle: Bundle, found: Calibration) -> None:
     print_rows(
         "",
         {
-            "home frames": "distance {}, opening {}".format(*_mean_of(seen)),
-            "home": describe_home(bundle.manifest.home),
+            "home frames": "distance {}, opening {}, ".format(*_mean_of(seen))
+            + f"confidence {found.home.confidence.median:.2f}, loss {found.home.loss.median:.2f}",
+            "home": describe_home(bundle.manifest),
             "bundle": f"{bundle.path}, identity {bundle.identity[:16]}",
             **{f"note {number}": note for number, note in enumerate(found.notes, 1)},
         },
@@ -146,7 +148,7 @@ def show_export(bundle: Bundle) -> None:
             "output": describe_output(bundle.manifest.output),
             "unfit backends": "; ".join(f"{n}: {why}" for n, why in bundle.manifest.unfit_backends.items())
             or "none",
-            "home": describe_home(bundle.manifest.home),
+            "home": describe_home(bundle.manifest),
             "head": f"{bundle.manifest.head_module} ({bundle.manifest.head_parameters:,} weights)",
             "bundle": f"{bundle.path} ({size / 1e6:.1f} MB)",
             "next": f"ocl-edge run {bundle.path} --source DIR --sink overlay:out",

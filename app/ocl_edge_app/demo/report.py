@@ -103,7 +103,7 @@ def _accuracy(comparison: Comparison) -> list[Block]:
             Cell(name, "strong") if name == "whole drive" else name,
             f"{score['frozen']:.1f}",
             f"{score['adapted']:.1f}",
-            Cell(f"{score['gain']:+.1f}", "good" if score["gain"] > 0 else "bad"),
+            _gain(score["gain"]),
         ]
         for name, score in scores.items()
     ]
@@ -123,6 +123,11 @@ def _accuracy(comparison: Comparison) -> list[Block]:
         Figure(_class_dots(comparison), "Over the whole drive."),
         _class_table(comparison),
     ]
+
+
+def _gain(points: float) -> Cell:
+    shown = round(points, 1) + 0.0  # no minus before a zero
+    return Cell(f"{shown:+.1f}", "good" if shown > 0 else "bad" if shown < 0 else "")
 
 
 def _bands(comparison: Comparison) -> list[Band]:

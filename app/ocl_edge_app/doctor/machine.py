@@ -14,10 +14,11 @@ from ocl_edge._version import __version__
 from ocl_edge.errors import BackendError, MissingExtraError
 from ocl_edge.tensorrt.driver import probe_cuda
 from ocl_edge.tensorrt.flavours import FLAVOURS, FlavourName, import_flavour, is_installed
+from ocl_edge_app.doctor.cameras import describe_cameras
 from ocl_edge_app.doctor.gpu_facts import describe_gpus, describe_jetson
 from ocl_edge_runtime.backends import BACKENDS, row_of, usable_backends
 
-BESIDE_BACKENDS = ("onnx", "onnxscript", "pycuda", "av")
+BESIDE_BACKENDS = ("onnx", "onnxscript", "pycuda", "av", "mcap", "cyclonedds")
 """Libraries that are no backend's."""
 
 
@@ -28,6 +29,7 @@ class Machine:
     hardware: dict[str, str]
     libraries: dict[str, str | None]
     backends: dict[str, str | None]
+    cameras: dict[str, str]
     advice: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -50,7 +52,8 @@ def describe_machine() -> Machine:
     of_backends = dict.fromkeys(library for name in BACKENDS if (library := row_of(name).library))
     libraries = {name: _version(name) for name in (*of_backends, *BESIDE_BACKENDS)}
     libraries |= {flavour: _tensorrt_version(flavour) for flavour in FLAVOURS}
-    return Machine(hardware, libraries, backends, advice_for(backends, "GPU 0" in hardware))
+    cameras = describe_cameras()
+    return Machine(hardware, libraries, backends, cameras, advice_for(backends, "GPU 0" in hardware))
 
 
 def processor_name() -> str:

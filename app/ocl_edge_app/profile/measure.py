@@ -67,6 +67,7 @@ def _measure(
         recording.joules.append(meter.joules() - begun)
     recording.frames.append(_with_decode(session.watch, frame.decode_ms))
     recording.openings.append(result.opening)
+    recording.distances.append(result.distance)
     recording.reasons[result.verdict.reason.value] += 1
 
 

@@ -23,12 +23,14 @@ class Recording:
         joules: that the machine took during each; empty where nothing tells.
         reasons: what became of the updates -> how often.
         openings: that the frames were seen at, 0 to 1.
+        distances: of the frames from home; None before one was measured, and where nothing tells.
     """
 
     frames: list[list[Span]] = field(default_factory=list)
     joules: list[float] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     openings: list[float] = field(default_factory=list)
+    distances: list[float | None] = field(default_factory=list)
 
     def totals_ms(self) -> list[float]:
         """Whole frame, decoding included."""
@@ -57,6 +59,12 @@ class Recording:
         return latency.p99 / latency.p50
 
     @property
+    def distance(self) -> float | None:
+        """Mean distance from home; None where nothing tells."""
+        known = [distance for distance in self.distances if distance is not None]
+        return float(np.mean(known)) if known else None
+
+    @property
     def joules_a_frame(self) -> float | None:
         """Mean; None where nothing tells."""
         return float(np.mean(self.joules)) if self.joules else None
@@ -74,6 +82,7 @@ class Recording:
             "joules_a_frame": self.joules_a_frame,
             "updates": dict(self.reasons),
             "opening": float(np.mean(self.openings)),
+            "distance": self.distance,
         }
 
 

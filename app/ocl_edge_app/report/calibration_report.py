@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.method.home import AWAY_FROM, HOME_UNTIL
-from ocl_edge.method.shares import FULLNESSES
 from ocl_edge_app.report.page import Block, Figure, Page, Section, Table, Text, Tile
 from ocl_edge_app.report.plots import DotRow, Dots
 from ocl_edge_app.report.what_ran import network_name
-from ocl_edge_runtime.calibration.calibrate import Calibration
+from ocl_edge_runtime.calibration.findings import Calibration
 
 
 def calibration_page(bundle: Bundle, found: Calibration, ran: Section) -> Page:
@@ -31,12 +30,12 @@ def calibration_page(bundle: Bundle, found: Calibration, ran: Section) -> Page:
                 f"distance {home.distance.median:.2f}",
             ),
             Tile(f"{_share(found.openings):.0f} %", "of the frames open adaptation"),
-            Tile(f"{_mean_gain(found):+.1f}", "mIoU, fitted weights", "on corrupted copies"),
+            Tile(f"{found.gain:+.1f}", f"mIoU, {found.tried[found.taken]}", "on corrupted copies"),
             Tile(head_in_words(found), "the head"),
         ],
         sections=[
             Section("What to know", [Text(note) for note in found.notes]),
-            Section("Home and away", _distances(found)),
+            Section("Home and away", [*_distances(found), _at_home(found)]),
             Section("What adaptation gains", [_gains(found)]),
             ran,
         ],
@@ -53,13 +52,6 @@ def head_in_words(found: Calibration) -> str:
 
 def _share(openings: list[float]) -> float:
     return 100 * sum(opening > 0 for opening in openings) / len(openings)
-
-
-def _mean_gain(found: Calibration) -> float:
-    if not found.home.fitted:
-        return 0.0
-    place = 1 + FULLNESSES.index(found.home.fullness)
-    return sum(values[place] - values[0] for values in found.agreement.values()) / len(found.agreement)
 
 
 def _distances(found: Calibration) -> list[Block]:
@@ -85,6 +77,22 @@ def _row(name: str, seen: list[tuple[float, float]]) -> DotRow:
     return DotRow(name, [middle, distances[0], distances[-1]], f"opens {opening:.2f}")
 
 
+def _at_home(found: Calibration) -> Table:
+    home = found.home
+    measured = {
+        "distance from home": home.distance,
+        "confidence, mean probability of the strongest class": home.confidence,
+        "loss (OCL) of the view pair": home.loss,
+        "distance of the head's input from its mean, in deviations": home.features_distance,
+    }
+    rows = [
+        [name, *(f"{value:.3f}" for value in (quantiles.low, quantiles.median, quantiles.high))]
+        for name, quantiles in measured.items()
+        if quantiles is not None
+    ]
+    return Table("The home frames, one by one", ["", "10 %", "median", "90 %"], rows)
+
+
 def _gains(found: Calibration) -> Table:
     gains = found.home.head.gains if found.home.head else {}
     rows = [
@@ -93,7 +101,7 @@ def _gains(found: Calibration) -> Table:
     ]
     return Table(
         "mIoU wide open, against what the frozen network is sure of in the clean frame, %",
-        ["corruption", "default prior", *found.fitted_names, "head on top"],
+        ["corruption", *found.tried, "head on top"],
         rows,
         note="The weights were fitted and the head learned on other frames under the same corruptions.",
     )

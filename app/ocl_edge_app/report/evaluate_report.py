@@ -11,6 +11,7 @@ import numpy as np
 from ocl_edge_app.evaluation.summary import Group, Row
 from ocl_edge_app.report.evaluate_examples import example_block
 from ocl_edge_app.report.evaluated import Evaluated
+from ocl_edge_app.report.home import home_figure
 from ocl_edge_app.report.page import (
     Block,
     Cell,
@@ -154,13 +155,24 @@ def _stream(evaluated: Evaluated, stream: str) -> list[Block]:
     per_round = max((len(s.values) for s in series), default=0) // rounds
     bands = [Band(f"round {i + 1}", i * per_round, (i + 1) * per_round) for i in range(rounds)]
     lines = Lines("mIoU of every frame", "mIoU %", series, bands=bands if rounds > 1 else ())
-    blocks: list[Block] = [Figure(lines, lines.caption()), *_classes(evaluated, groups, labels)]
+    blocks: list[Block] = [Figure(lines, lines.caption()), *_home(evaluated, groups)]
+    blocks += _classes(evaluated, groups, labels)
     if skipped := max(result.skipped for group in groups for result in group.last_rounds):
         blocks.append(Text(f"{_count(skipped, 'frame')} left out: not readable."))
     examples = example_block(evaluated, stream, groups)
     if examples:
         blocks.append(examples)
     return blocks
+
+
+def _home(evaluated: Evaluated, groups: Sequence[Group]) -> list[Block]:
+    """How far the best method that follows home was open, in the last round of its first seed."""
+    following = [group for group in groups if group.last_rounds[0].openings]
+    if not following:
+        return []
+    shown = next((group for group in following if group.method == evaluated.best), following[-1])
+    result = shown.last_rounds[0]
+    return [home_figure(result.distances, result.openings, of=evaluated.label(shown))]
 
 
 def _curve(group: Group) -> list[float | None]:

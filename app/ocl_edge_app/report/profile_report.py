@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ocl_edge_app.profile.advice import advice
 from ocl_edge_app.profile.recording import Profile, Recording
+from ocl_edge_app.report.home import home_figure
 from ocl_edge_app.report.page import Block, Figure, Page, Section, Table, Tile
 from ocl_edge_app.report.plots import Histogram, Lines, Series
 from ocl_edge_app.report.stages import said_ms, stage_blocks
@@ -32,6 +33,7 @@ def profile_page(profile: Profile, on: Session, ran: Section) -> Page:
         sections=[
             Section("Latency", _latency(profile)),
             Section("Stages", _stages(profile)),
+            *([Section("Home", _home(profile.on))] if on.setup.method.modulates_norms else []),
             ran,
         ],
     )
@@ -83,6 +85,10 @@ def _stages(profile: Profile) -> list[Block]:
     return stage_blocks({name: recording.means() for name, recording in profile.recordings().items()}) + [
         _distributions(name, recording) for name, recording in recordings.items()
     ]
+
+
+def _home(on: Recording) -> list[Block]:
+    return [home_figure(on.distances, on.openings)]
 
 
 def _distributions(name: str, recording: Recording) -> Table:

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import onnx
 from torch import Tensor
 
 from ocl_edge._version import __version__
@@ -21,6 +22,7 @@ from ocl_edge.network.form_names import HEAD_GRAPHS
 from ocl_edge.scoring.labels import read_label_space
 from ocl_edge.tensorrt.driver import probe_cuda
 from ocl_edge.tensorrt.key import EngineKey, EngineRecord, Here, graph_hashes, precision_of
+from ocl_edge.tensorrt.plan import Plan, read_plan
 from ocl_edge.tensorrt.store import (
     StoredEngine,
     build_lock,
@@ -30,6 +32,7 @@ from ocl_edge.tensorrt.store import (
     writable_directory,
 )
 from ocl_edge.user_cache import user_cache
+from ocl_edge_export.engines.node_costs import node_costs
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels
 from ocl_edge_export.engines.process import run_worker
 from ocl_edge_export.engines.request import BuildRequest
@@ -81,11 +84,11 @@ def plan_build(bundle: Bundle, request: BuildRequest) -> list[EngineKey]:
     frame = bundle.manifest.input
     keys = []
     for form in request.forms:
-        onnx, weights = graph_hashes(bundle, form)
+        graph, weights = graph_hashes(bundle, form)
         keys.append(
             EngineKey(
                 form=form,
-                onnx_sha256=onnx,
+                onnx_sha256=graph,
                 weights_sha256=weights,
                 flavour=request.flavour,
                 version=version,
@@ -141,7 +144,7 @@ def _build_once(
 def _build(
     bundle: Bundle, request: BuildRequest, key: EngineKey, directory: Path, staging: Path, tell: Progress
 ) -> BuiltEngine:
-    onnx = bundle.graph_file(key.form)
+    graph = bundle.graph_file(key.form)
     parity = None
     if key.form != "head" and key.form != "head_step" and key.precision != "fp32":
         tell(f"convert to {key.precision}")
@@ -155,10 +158,10 @@ def _build(
             else None
         )
         parity = check_precision(bundle, key.form, converted, key.precision, calibration, labels, space)
-        onnx = converted
+        graph = converted
     engine = staging / f"{key.form}.engine"
     start = time.monotonic()
-    done = run_worker(_job(bundle, onnx, engine, key, request), request.timeout_s, tell)
+    done = run_worker(_job(bundle, graph, engine, key, request), request.timeout_s, tell)
     record = EngineRecord(
         key=key,
         sha256=file_sha256(engine),
@@ -167,15 +170,20 @@ def _build(
         built_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         created_with={"ocl-edge": __version__, key.flavour: str(done["version"])},
         parity=parity,
+        plan=_plan(done["plan"], graph) if key.form not in HEAD_GRAPHS else None,
     )
     return BuiltEngine(store_engine(bundle, directory, engine, record), True, tuple(done["warnings"]))
 
 
-def _job(bundle: Bundle, onnx: Path, engine: Path, key: EngineKey, request: BuildRequest) -> dict[str, Any]:
+def _plan(log: list[str], graph: Path) -> Plan | None:
+    return read_plan(log, node_costs(onnx.load(graph, load_external_data=False)))
+
+
+def _job(bundle: Bundle, graph: Path, engine: Path, key: EngineKey, request: BuildRequest) -> dict[str, Any]:
     return {
         "job": "build",
         "flavour": key.flavour,
-        "onnx": str(onnx),
+        "onnx": str(graph),
         "engine": str(engine),
         "shapes": _shapes(bundle, key),
         "targets": list(key.compute_capabilities) if key.flavour == "tensorrt-rtx" else [],

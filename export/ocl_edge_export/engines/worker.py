@@ -26,6 +26,7 @@ from typing import Any
 from ocl_edge import durable
 from ocl_edge.errors import MissingExtraError, OutputError
 from ocl_edge.tensorrt.flavours import as_flavour, import_flavour, make_logger
+from ocl_edge.tensorrt.plan import KERNEL
 
 Emit = Callable[..., None]
 
@@ -74,14 +75,22 @@ def build_engine(library: Any, job: dict[str, Any], emit: Emit) -> dict[str, Any
     Job fields: ``onnx``, ``engine`` (paths), ``shapes`` (name of an input with free sizes
     -> shapes ``min``, ``opt``, ``max``), ``targets``, ``workspace_mib``, ``tf32``; optional
     ``timing_cache`` (path): what one form measured, the next one need not measure again.
+
+    Returns:
+        Fields of the last event; ``plan``: the lines of the log that tell the kernels, see
+        `ocl_edge.tensorrt.plan`.
     """
     messages: list[str] = []
+    plan: list[str] = []
 
     def told(severity: str, text: str) -> None:
         messages.extend([text] if severity == "error" else [])
         emit("message", severity=severity, text=text)
 
-    logger = make_logger(library, told)
+    def detail(text: str) -> None:
+        plan.extend(line for line in text.splitlines() if KERNEL in line)
+
+    logger = make_logger(library, told, detail)
     start = time.monotonic()
     builder = library.Builder(logger)
     # The types of the graph are the types of the engine, in every version.
@@ -108,12 +117,14 @@ def build_engine(library: Any, job: dict[str, Any], emit: Emit) -> dict[str, Any
         "version": library.__version__,
         "bytes": len(content),
         "layers": network.num_layers,
+        "plan": plan,
         "seconds": round(time.monotonic() - start, 3),
     }
 
 
 def _configure(library: Any, builder: Any, job: dict[str, Any]) -> Any:
     config = builder.create_builder_config()
+    config.profiling_verbosity = library.ProfilingVerbosity.DETAILED  # the log tells each kernel's nodes
     if job["workspace_mib"] is not None:
         config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, job["workspace_mib"] << 20)
     if not job["tf32"]:

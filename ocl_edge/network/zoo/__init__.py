@@ -21,7 +21,10 @@ from ocl_edge.network.zoo.own_code import build_own, split_factory
 
 Shapes = Mapping[str, tuple[int, ...]]
 LONGEST_SPEC = 1000
-OWN_CODE = "torchvision:NAME, smp:CLASS, transformers:DIRECTORY, or your own code as path/to/file.py:function"
+OWN_CODE = (
+    "torchvision:NAME, smp:CLASS, transformers:DIRECTORY, timm:ENCODER, ultralytics:FILE.yaml, or your own "
+    "code as path/to/file.py:function"
+)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ package.module:function         as Python would import it here
 torchvision:NAME                of torchvision.models.segmentation
 smp:CLASS                       of segmentation_models_pytorch
 transformers:DIRECTORY          a config.json of transformers, for semantic segmentation
+timm:ENCODER                    of timm, with a head of one layer, or of your own (head=file.py:function)
+ultralytics:FILE.yaml           of ultralytics, for semantic segmentation
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -24,8 +26,7 @@ from typing import Any
 from torch import nn
 
 from ocl_edge.errors import UsageError
-
-Factory = Callable[..., Any]
+from ocl_edge.network.zoo.libraries import LIBRARIES, Factory
 
 PACKAGES = f"{os.sep}site-packages{os.sep}"
 NOT_THE_USERS = (
@@ -142,35 +143,3 @@ def where_in_user_code(error: BaseException) -> str:
         f for f in frames if not f.filename.startswith(("<", *NOT_THE_USERS)) and PACKAGES not in f.filename
     ]
     return f"\n  in {own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""
-
-
-def _library(name: str, package: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name.partition(".")[0]:
-            raise
-        raise UsageError(f"--arch {name}: {package} is not installed: pip install {package}") from error
-
-
-def _torchvision(name: str) -> Factory:
-    networks = _library("torchvision.models.segmentation", "torchvision")
-    return lambda **more: getattr(networks, name)(weights=None, weights_backbone=None, **more)
-
-
-def _smp(name: str) -> Factory:
-    networks = _library("segmentation_models_pytorch", "segmentation-models-pytorch")
-    return lambda **more: getattr(networks, name)(encoder_weights=None, **more)
-
-
-def _transformers(directory: str) -> Factory:
-    library = _library("transformers", "transformers")
-    config = library.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    return lambda **more: library.AutoModelForSemanticSegmentation.from_config(config, **more)
-
-
-LIBRARIES: dict[str, Callable[[str], Factory]] = {
-    "torchvision": _torchvision,
-    "smp": _smp,
-    "transformers": _transformers,
-}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from ocl_edge.bundle.home import HomeTensors, statistics_of, store_home
-from ocl_edge.bundle.manifest import HeadRate, HomeSpec, Quantiles
+from ocl_edge.bundle.manifest import HeadRate, HomeSpec
 from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.errors import BundleError
 from ocl_edge.method import home
 from ocl_edge.method.head import TrainableHead
-from ocl_edge.method.methods import ocl
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import DEFAULT_PRIOR, statistics_distance
 from ocl_edge.method.shares import FULLNESSES
@@ -23,9 +21,20 @@ from ocl_edge.tensors import Tensor, require_torch, torch
 from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.calibration.copies import corrupted, fit_mixing, try_copies
 from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS, Pixels
+from ocl_edge_runtime.calibration.findings import (
+    HEAD_STAYS,
+    LEAST_GAIN,
+    LEAST_SURE,
+    Calibration,
+    Progress,
+    quantiles_of,
+    unsure,
+)
 from ocl_edge_runtime.calibration.frames import GivenFrames, evenly_spaced
 from ocl_edge_runtime.calibration.head_rate import Corrupted, choose_rate, loss_grid
-from ocl_edge_runtime.calibration.measuring import UNKNOWN, Measurer
+from ocl_edge_runtime.calibration.home_frames import see_home
+from ocl_edge_runtime.calibration.measuring import Measurer
+from ocl_edge_runtime.calibration.without_norms import StagesWithoutNorms
 
 MOST_FITTED, MOST_CHECKED, MOST_LESSONS, MOST_OPENED, MOST_LOSSES = 9, 4, 4, 40, 20
 """Frames to fit the weights on, to check on, for the head to learn on, at every opening, for the loss."""
@@ -34,49 +43,6 @@ NEARLY_ALL = 0.95
 MARGIN = 1.1
 SMALLEST = 1e-3
 """A distance that is divided by, or that is a limit, is no smaller."""
-LEAST_GAIN = 1.0
-"""Points of mIoU on copies that fitted weights must gain over those of the default prior."""
-LEAST_SURE = 0.01
-"""Share of the pixels that the network must be sure of, or its masks are no truth."""
-
-Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What was found.
-
-    Attributes:
-        home: for the manifest.
-        tensors: channel by channel.
-        notes: in words, for the user.
-        distances: of the frames from home, as the sensing norms see it.
-        openings: how far each frame opens a session that is shut.
-        copies: corruption -> distance and opening of each copy, likewise.
-        agreement: corruption -> mIoU with the sure pixels of the clean frame, percent, wide open: with the
-            weights of the default prior, and at each fullness of the fitted ones.
-        passes: of the network.
-    """
-
-    home: HomeSpec
-    tensors: HomeTensors
-    notes: list[str]
-    distances: list[float]
-    openings: list[float]
-    copies: dict[str, list[tuple[float, float]]]
-    agreement: dict[str, tuple[float, ...]]
-    passes: int
-
-    @property
-    def fitted_names(self) -> list[str]:
-        """Of the columns of `agreement` after the first."""
-        columns = len(next(iter(self.agreement.values())))
-        return [f"fitted, {fullness:g}" for fullness in FULLNESSES[: columns - 1]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON; all but the tensors."""
-        kept = ("notes", "distances", "openings", "copies", "agreement", "passes")
-        return {"home": self.home.model_dump(mode="json"), **{name: getattr(self, name) for name in kept}}
 
 
 def calibrate_bundle(
@@ -102,13 +68,14 @@ def calibrate_bundle(
         MissingExtraError: PyTorch is not installed.
     """
     require_torch("calibrate")
-    if not bundle.manifest.sensing_norms:
+    if bundle.manifest.norms and not bundle.manifest.sensing_norms:
         raise BundleError(
             f"{bundle.path}: no norm of this network sees the image unmixed, so home frames tell nothing "
             "of it; it stays frozen, as without calibration, and --opening 1 adapts always"
         )
     with open_backend(bundle, backend, threads).backend as opened:
-        found = _Stages(Measurer(bundle, opened), frames, progress).run()
+        stages = _Stages if bundle.manifest.norms else StagesWithoutNorms
+        found = stages(Measurer(bundle, opened), frames, progress).run()
     progress("write bundle")
     stored = store_home(bundle, found.home, found.tensors)
     assert stored.manifest.home is not None
@@ -127,10 +94,7 @@ class _Stages:
         self.check_on = evenly_spaced(self.indices[1::2], MOST_CHECKED)
         sensing = home.SensingNorms(self.trained, measurer.channels, self.manifest.sensing_norms)
         self.distance_of = sensing.distance
-        self.clean: list[Tensor] = []
-        self.confidences: list[float] = []
-        self.losses: list[float] = []
-        self.truths: dict[int, Tensor] = {}
+        self.losses_of = evenly_spaced(self.indices, MOST_LOSSES)
 
     def run(self) -> Calibration:
         self._see_the_frames()
@@ -141,44 +105,37 @@ class _Stages:
             frames=len(self.frames),
             at_home=self.at_home,
             distance=quantiles_of(self.distances),
-            confidence=quantiles_of(self.confidences),
-            loss=quantiles_of(self.losses),
+            confidence=quantiles_of(self.seen.confidences),
+            loss=quantiles_of(self.seen.losses),
             fullness=self.fullness,
             home_distances=quantiles,
             copies_distances=self._distances_of_copies() if self.at_home else None,
             noise_distance=self._distances_of_noise(),
             jump=jump,
             head=head,
+            features_distance=quantiles_of(self.seen.head_input_distances()),
         )
         opens = self._opener(quantiles)
         return Calibration(
             spec,
-            HomeTensors(self.mixing.weights, *statistics_of(self.clean)),
+            HomeTensors(self.mixing.weights, *statistics_of(self.clean), self.seen.head_input),
             [*self.frames.notes, *self._notes(spec)],
             self.distances,
             [opens(each) for each in self.clean],
             {name: [(self.distance_of(s), opens(s)) for s in each.shut] for name, each in self.tried.items()},
+            ("default prior", *(f"fitted, {fullness:g}" for fullness in self.fullnesses[1:])),
             {name: tuple(a.percent() for a in each.agreement) for name, each in self.tried.items()},
+            self.taken,
             self.measurer.passes,
         )
 
     def _see_the_frames(self) -> None:
         self.progress(f"{len(self.frames)} home frames")
-        measurer, for_the_loss = self.measurer, set(evenly_spaced(self.indices, MOST_LOSSES))
-        for index in self.indices:
-            frame = self.frames.read(index)
-            seen = measurer.measure(frame, self.line, 0.0)
-            self.clean.append(seen.statistics)
-            self.confidences.append(measurer.confidence(seen.features))
-            if index in self.check_on:
-                self.truths[index] = measurer.truth(seen.features)
-            if index in for_the_loss:
-                flip = measurer.measure(frame, self.line, 0.0, flipped=True)
-                views = measurer.logits(seen.features), measurer.logits(flip.features).flip(3)
-                self.losses.append(float(ocl(*views, self.manifest.adaptation)))
+        self.seen = see_home(self.measurer, self.frames, self.check_on, self.losses_of)
+        self.clean = self.seen.statistics
         self.distances = [self.distance_of(each) for each in self.clean]
         self.at_home = float(np.median(self.distances)) < home.HOME_UNTIL
-        self.sure = float(np.mean([float((t != UNKNOWN).float().mean()) for t in self.truths.values()]))
+        self.sure = self.seen.sure
 
     def _fit_and_check(self) -> None:
         """Weights from some frames; kept if they beat the line on others."""
@@ -189,13 +146,14 @@ class _Stages:
             fit = fit_mixing(measurer, self.frames, clean, self.line)
             mixings |= {fullness: fit.mixing(fullness) for fullness in FULLNESSES}
         self.progress(f"check on {len(self.check_on)} others")
-        self.tried = try_copies(measurer, self.frames, self.truths, list(mixings.values()))
+        self.tried = try_copies(measurer, self.frames, self.seen.truths, list(mixings.values()))
         of_mixing = zip(*([a.percent() for a in each.agreement] for each in self.tried.values()), strict=True)
         means = [float(np.mean(of_corruption)) for of_corruption in of_mixing]
         best = int(np.argmax(means))
         wins = self.sure >= LEAST_SURE and means[best] - means[0] >= LEAST_GAIN
         self.taken = best if wins else 0
-        self.fullness = list(mixings)[self.taken]
+        self.fullnesses = list(mixings)
+        self.fullness = self.fullnesses[self.taken]
         self.mixing = mixings[self.fullness]
 
     def _measure_home(self) -> tuple[tuple[float, float, float], float]:
@@ -231,7 +189,7 @@ class _Stages:
                 view, flip = (self._wide_open(copy, flipped) for flipped in (False, True))
                 pair = zip(grid.sample(view), grid.sample(flip, flip=True), strict=True)
                 lessons.append([torch.cat(views) for views in pair])
-            for index, truth in self.truths.items():
+            for index, truth in self.seen.truths.items():
                 copy = corrupted(self.frames.read(index), name, (index,))
                 questions.append((self._wide_open(copy), truth))
             yield name, Corrupted(lessons, questions)
@@ -277,17 +235,8 @@ class _Stages:
                 "checkpoint again to have them fitted"
             )
         elif self.sure < LEAST_SURE:
-            yield (
-                f"the network is sure of {100 * self.sure:.1f} % of the pixels of these frames: nothing can "
-                "be checked on them, so weights and the head's rate stay as without calibration"
-            )
+            yield unsure(self.sure)
         elif not spec.fitted:
             yield "fitted weights gained too little over those of the default prior, which stay"
         if spec.head is not None and spec.head.lr == 0:
-            yield "the head gains nothing on corrupted home frames: it stays as trained (--lr trains it)"
-
-
-def quantiles_of(values: Sequence[float]) -> Quantiles:
-    """10 %, 50 % and 90 % of some values."""
-    low, median, high = (float(v) for v in np.quantile(values, (0.1, 0.5, 0.9)))
-    return Quantiles(low=low, median=median, high=high)
+            yield HEAD_STAYS

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from ocl_edge.bundle.manifest import HeadRate
 from ocl_edge.bundle.reading import Bundle, load_head
+from ocl_edge.method.guard import compare_heads
 from ocl_edge.method.head import TrainableHead
 from ocl_edge.method.methods import ocl
 from ocl_edge.method.pixel_grid import PixelGrid
-from ocl_edge.tensors import Tensor
+from ocl_edge.tensors import Tensor, without_gradients
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.calibration.measuring import Agreement
 
@@ -50,13 +51,15 @@ def choose_rate(bundle: Bundle, corrupted: Iterable[tuple[str, Corrupted]]) -> H
     module, settings = load_head(bundle), bundle.manifest.adaptation
     rates = [settings.lr / divisor for divisor in DIVISORS]
     gains: dict[float, dict[str, float]] = {rate: {} for rate in rates}
+    ratios = dict.fromkeys(rates, 1.0)
     for name, frames in corrupted:
-        as_trained = _agreement(TrainableHead(module, settings), frames, learns=False)
+        as_trained, _ = _agreement(TrainableHead(module, settings), frames, learns=False)
         for rate in rates:
             head = TrainableHead(module, settings.model_copy(update={"lr": rate}))
-            gains[rate][name] = round(_agreement(head, frames, learns=True) - as_trained, 3)
+            agreement, ratio = _agreement(head, frames, learns=True)
+            gains[rate][name], ratios[rate] = round(agreement - as_trained, 3), max(ratio, ratios[rate])
             head.reset()  # the module is the next one's
-    found = [HeadRate(lr=rate, gains=of_rate) for rate, of_rate in gains.items()]
+    found = [HeadRate(lr=r, gains=of_rate, entropy_ratio=ratios[r]) for r, of_rate in gains.items()]
     good = [rate for rate in found if _earns_its_place(rate)]
     return max(good, key=_mean_gain) if good else max(found, key=_mean_gain).model_copy(update={"lr": 0.0})
 
@@ -74,15 +77,26 @@ def _mean_gain(rate: HeadRate) -> float:
     return sum(rate.gains.values()) / len(rate.gains)
 
 
-def _agreement(head: TrainableHead, frames: Corrupted, learns: bool) -> float:
-    """mIoU of the questions, percent; while the head learns one lesson a second, or as trained."""
-    watch = Stopwatch()
+def _agreement(head: TrainableHead, frames: Corrupted, learns: bool) -> tuple[float, float]:
+    """mIoU of the questions, percent, while the head learns one lesson a second, or as trained.
+
+    Also the largest ratio of its mean entropy and that of the trained head, up or down, after an update.
+    """
+    watch, ratio = Stopwatch(), 1.0
     agreement = Agreement(head.logits(frames.questions[0][0]).shape[1])
     for lesson_round in range(ROUNDS if learns else 1):
         for pair in frames.lessons if learns else ():
             head.adapt(pair, ocl, watch)
+            of_update = _entropy_ratio(head, pair)
+            ratio = max(ratio, of_update, 1 / of_update)
         if learns and lesson_round < ROUNDS_TO_SETTLE:
             continue
         for features, truth in frames.questions:
             agreement.add(head.logits(features).detach().argmax(1)[0], truth)
-    return agreement.percent()
+    return agreement.percent(), ratio
+
+
+@without_gradients
+def _entropy_ratio(head: TrainableHead, pair: list[Tensor]) -> float:
+    view = [f[:1] for f in pair]
+    return compare_heads(head.logits(view), head.trained_logits(view), drift=0.0).entropy_ratio

@@ -26,7 +26,7 @@ class Pass:
     """What one pass gave; tensors of its own.
 
     Attributes:
-        statistics: float32 [2, S].
+        statistics: float32 [2, S]; S = 0 without norms.
         features: of one view, float32 [1, F, h, w] each.
     """
 
@@ -47,8 +47,8 @@ class Measurer:
         self.norms = load_norms(bundle)
         self.channels = [norm.channels for norm in bundle.manifest.norms]
         self.passes = 0
-        self._backend = backend
-        self._preprocessor = Preprocessor(bundle.manifest.input)
+        self.backend = backend
+        self.preprocessor = Preprocessor(bundle.manifest.input)
         self._head = load_head(bundle)
 
     def measure(
@@ -62,17 +62,19 @@ class Measurer:
             opening: that it is seen at.
             flipped: the horizontal flip of the frame.
         """
-        view = self._preprocessor.single(frame)
+        view = self.preprocessor.single(frame)
         return self.measure_view(view.flip(3) if flipped else view, mixing, opening)
 
     def measure_view(self, view: Tensor, mixing: Mixing, opening: float) -> Pass:
         """As `measure`, of a view float32 [1, C, h, w], normalised."""
         self.passes += 1
-        weight = mixing.at(opening)[: self.bundle.manifest.weight_rows]
-        inputs = {"image": view, "anchor_statistics": self.norms.statistics, "anchor_weight": weight}
-        outputs = self._backend.infer("measured", inputs)
-        features = features_among(outputs)
-        return Pass(outputs["statistics"].cpu().clone(), [f.cpu().clone() for f in features])
+        inputs = {"image": view}
+        if self.channels:
+            weight = mixing.at(opening)[: self.bundle.manifest.weight_rows]
+            inputs |= {"anchor_statistics": self.norms.statistics, "anchor_weight": weight}
+        outputs = self.backend.infer("measured", inputs)
+        statistics = outputs["statistics"].cpu().clone() if self.channels else self.norms.statistics
+        return Pass(statistics, [f.cpu().clone() for f in features_among(outputs)])
 
     @without_gradients
     def logits(self, features: Sequence[Tensor]) -> Tensor:

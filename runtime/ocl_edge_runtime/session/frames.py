@@ -12,6 +12,21 @@ from ocl_edge.method.verdict import Verdict
 
 
 @dataclass(frozen=True)
+class Header:
+    """What a message of ROS says of its image.
+
+    Attributes:
+        stamp_ns: when it was captured, nanoseconds of the sender's clock.
+        frame_id: the camera's frame of reference, by name.
+        recorded_ns: when it was recorded, nanoseconds of the recorder's clock; None: it comes from none.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    recorded_ns: int | None = None
+
+
+@dataclass(frozen=True)
 class Frame:
     """One image of a source.
 
@@ -21,6 +36,9 @@ class Frame:
         name: of the file, or the index in six digits; sinks name their files after it.
         captured_at: seconds, `time.monotonic` of the moment the frame was there.
         decode_ms: time it took to read and decode.
+        stream_s: its place in a recording that has times of its own, seconds from the start; None:
+            ``captured_at`` or the source's pace tell.
+        header: of the message that it came in; None: in none.
     """
 
     image: NDArray[np.uint8]
@@ -28,6 +46,8 @@ class Frame:
     name: str
     captured_at: float
     decode_ms: float = 0.0
+    stream_s: float | None = None
+    header: Header | None = None
 
 
 @dataclass(frozen=True)

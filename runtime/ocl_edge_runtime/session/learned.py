@@ -7,13 +7,13 @@ from typing import Any
 
 from ocl_edge.errors import StateError
 from ocl_edge.tensors import Tensor
-from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.learners import State
 from ocl_edge_runtime.session.norm_vectors import NormPolicy
 from ocl_edge_runtime.session.openness import moved
 from ocl_edge_runtime.session.saved_state import problems_of
 from ocl_edge_runtime.session.screening import Screening
 from ocl_edge_runtime.session.setup import Setup
+from ocl_edge_runtime.session.stream_time import StreamTime
 from ocl_edge_runtime.session.update_policy import UpdatePolicy
 from ocl_edge_runtime.session.updates import Updates
 
@@ -29,7 +29,7 @@ class Learned:
         norms: statistics.
         screening: the last frame; None where every frame is learned from.
         policy: its counter.
-        clock: of the frames' arrival.
+        stream: when the frames were there.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Learned:
         norms: NormPolicy,
         screening: Screening | None,
         policy: UpdatePolicy,
-        clock: Clock,
+        stream: StreamTime,
     ) -> None:
         self._setup = setup
         self._updates = updates
         self._norms = norms
         self._screening = screening
         self._policy = policy
-        self._clock = clock
+        self._stream = stream
 
     def export_state(self, index: int) -> State:
         """Tensors, and facts that fit into JSON. An update in flight does not count.
@@ -111,4 +111,4 @@ class Learned:
         self._updates.learner.pace.learned_at = moments["learned_at"]
 
     def _now_s(self, index: int) -> float:
-        return self._setup.stream_time(index, self._clock.now())
+        return self._stream.now(index)

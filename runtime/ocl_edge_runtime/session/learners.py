@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ocl_edge.method.guard import Guard, GuardLimits, compare_heads
 from ocl_edge.method.head import Head
+from ocl_edge.method.head_input import moved
 from ocl_edge.method.home import paced
 from ocl_edge.method.norms import why_refused
 from ocl_edge.method.pixel_grid import PixelGrid
@@ -35,6 +36,7 @@ class Lesson:
         anchor: inputs of the measured form that the frame was seen with; none where there are no norms.
         opening: that the frame was seen at.
         arrived_at: when it was there, seconds of stream time.
+        way_home: what was added to the features; None where nothing was.
     """
 
     views: Tensor
@@ -43,6 +45,7 @@ class Lesson:
     anchor: Mapping[str, Tensor]
     opening: float
     arrived_at: float
+    way_home: Tensor | None = None
 
 
 class Learner(Protocol):
@@ -201,7 +204,8 @@ class HeadLearner:
 
     def prepare(self, seen: Seen) -> Lesson:
         features = [f.clone() for f in self._rules.grid.sample(seen.features)]
-        return Lesson(seen.views.flip(3), features, None, seen.anchor, seen.opening, seen.arrived_at)
+        about = seen.opening, seen.arrived_at, seen.way_home
+        return Lesson(seen.views.flip(3), features, None, seen.anchor, *about)
 
     def learn(self, lesson: Lesson, trusted: bool = False) -> Verdict:
         rules = self._rules
@@ -210,7 +214,7 @@ class HeadLearner:
         # they see, and the head learns that (docs/choices.md)
         outputs = self.backend.infer("measured", {"image": lesson.views, **lesson.anchor})
         refusal = self._refusal(outputs, lesson.opening)
-        flipped = rules.grid.sample(features_among(outputs), flip=True)
+        flipped = moved(rules.grid.sample(features_among(outputs), flip=True), lesson.way_home)
         self.watch.lap("flipped view")
         if refusal is not None and not trusted:
             return refusal

@@ -38,6 +38,9 @@ class NormPolicy(Protocol):
     measured_at: float | None
     """When statistics were last taken in, seconds of the clock."""
 
+    way_home: Tensor | None
+    """What is added to the head's input (`ocl_edge.method.head_input`); None where there are norms."""
+
     def rests(self, image: NDArray[np.uint8], stream_s: float) -> bool:
         """Whether a frame is at home, as far as that is known without measuring it; see `Openness.rests`."""
 
@@ -79,6 +82,7 @@ class TrainedNorms:
 
     openness: Openness | None = None
     measured_at: float | None = None
+    way_home: Tensor | None = None
 
     def rests(self, image: NDArray[np.uint8], stream_s: float) -> bool:  # noqa: ARG002
         return True
@@ -106,6 +110,7 @@ class MeasuredNorms:
     """Every frame goes through the measured form, mixed as far as it is open."""
 
     measured_at: float | None = None
+    way_home: Tensor | None = None
 
     def __init__(self, openness: Openness) -> None:
         self.openness: Openness | None = openness
@@ -143,6 +148,8 @@ class NormVectors:
             measured, the latest ones count alone.
         clock: of the frames' arrival.
     """
+
+    way_home: Tensor | None = None
 
     def __init__(self, openness: Openness, options: RealtimeOptions, clock: Clock) -> None:
         self.openness: Openness | None = openness

@@ -7,12 +7,13 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from functools import partial
 
-from ocl_edge.bundle.home import load_mixing
+from ocl_edge.bundle.home import load_head_input, load_mixing
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.bundle.reading import Bundle, load_head, load_norms, load_tail
 from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.masks import MOST_CLASSES
 from ocl_edge.method.head import Head, TrainableHead
+from ocl_edge.method.head_input import HeadInput
 from ocl_edge.method.home import (
     FixedOpening,
     FollowingOpening,
@@ -36,7 +37,8 @@ from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.clock import Clock, RealClock
 from ocl_edge_runtime.session.backend_head import BackendHead
 from ocl_edge_runtime.session.learners import HeadLearner, Lesson, PairLearner, UpdateRules
-from ocl_edge_runtime.session.norm_vectors import MeasuredNorms, NormVectors, TrainedNorms
+from ocl_edge_runtime.session.moved_input import MovedInput
+from ocl_edge_runtime.session.norm_vectors import MeasuredNorms, NormPolicy, NormVectors, TrainedNorms
 from ocl_edge_runtime.session.openness import Openness
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions, Views
 from ocl_edge_runtime.session.screening import Screening
@@ -81,6 +83,10 @@ def open_session(
     with ExitStack() as opened:  # what was opened is closed where a later part cannot be
         if realtime is not None:
             return _realtime(bundle, options, realtime, clock, executor, opened)
+        if method.published is not None:
+            from ocl_edge_runtime.session.as_published import open_as_published  # of PyTorch alone
+
+            return open_as_published(bundle, options, clock)
         if method.needs_pytorch_backbone:
             return _training_the_backbone(bundle, options, clock, opened)
         return _on_every_frame(bundle, options, clock, opened)
@@ -104,10 +110,12 @@ def _check(bundle: Bundle, method: Method, options: SessionOptions, realtime: Re
             raise UsageError(f"realtime mode runs norm, ocl-head and tent-head, not {method.name}")
     elif method.modulates_norms and options.views == "single":
         raise UsageError(f"{method.name} works on the view pair; --views single goes with frozen")
+    elif method.published is not None and options.views not in (None, method.published.views):
+        raise UsageError(f"{method.name} chooses its views itself; leave out --views")
     if method.needs_pytorch_backbone and (
         options.backend not in ("auto", "torch") or options.head != "torch"
     ):
-        raise UsageError(f"{method.name} trains the backbone, which only --backend torch --head torch can")
+        raise UsageError(f"{method.name} runs the backbone in PyTorch: --backend torch --head torch")
     if options.head == "engine" and method.loss not in (None, ocl):
         raise UsageError(f"--head engine has the OCL as its loss; {method.name} needs --head torch")
 
@@ -155,7 +163,7 @@ def _training_the_backbone(
 def _paper(
     setup: Setup, backbone: Backbone, head: Head, learner: PairLearner, clock: Clock, opened: ExitStack
 ) -> Session:
-    norms = MeasuredNorms(_openness(setup)) if setup.method.modulates_norms else TrainedNorms()
+    norms = _norms_on_every_frame(setup) if setup.method.modulates_norms else TrainedNorms()
     segmenter = Segmenter(
         Preprocessor(setup.bundle.manifest.input),
         backbone,
@@ -170,6 +178,13 @@ def _paper(
     return Session(setup, segmenter, InlineUpdates(learner), EveryFrame(), None, clock, opened.pop_all())
 
 
+def _norms_on_every_frame(setup: Setup) -> NormPolicy:
+    head_input = load_head_input(setup.bundle)
+    if head_input is not None:
+        return MovedInput(_openness(setup, head_input), head_input, "measured")
+    return MeasuredNorms(_openness(setup))
+
+
 def _realtime(
     bundle: Bundle,
     options: SessionOptions,
@@ -181,8 +196,13 @@ def _realtime(
     choice = _open_backend(bundle, options, opened, soon=[("measured", 1), ("modulated", 1)])
     setup = _setup(bundle, options, realtime, choice)
     head, watch = _open_head(setup, choice.backend), Stopwatch()
-    openness = _openness(setup)
-    norms = NormVectors(openness, realtime, clock)
+    head_input = load_head_input(bundle)
+    openness = _openness(setup, head_input)
+    norms: NormPolicy = (
+        NormVectors(openness, realtime, clock)
+        if head_input is None
+        else MovedInput(openness, head_input, "modulated")
+    )
     segmenter = Segmenter(
         Preprocessor(bundle.manifest.input),
         choice.backend,
@@ -196,10 +216,10 @@ def _realtime(
     rules = UpdateRules(
         setup.method.loss,
         PixelGrid(realtime.loss_stride if pointwise else 1),
-        norms.trained.statistics,
+        openness.trained.statistics,
         partial(openness.limit_at, realtime.statistics_limit),
         realtime.guarded,
-        realtime.limits,
+        setup.guard_limits,
         setup.follows_home,
     )
     updates: Updates
@@ -261,8 +281,8 @@ def _torch_head(setup: Setup) -> TrainableHead:
     return TrainableHead(load_head(setup.bundle), setup.settings, setup.options.seed)
 
 
-def _openness(setup: Setup) -> Openness:
-    """Fixed, or following what the sensing norms of the bundle see."""
+def _openness(setup: Setup, head_input: HeadInput | None = None) -> Openness:
+    """Fixed, or following what the sensing norms of the bundle see, or the head's input where it has none."""
     manifest, trained = setup.bundle.manifest, load_norms(setup.bundle)
     channels, sensing = [norm.channels for norm in manifest.norms], manifest.sensing_norms
     home, statistics = manifest.home, trained.statistics
@@ -272,7 +292,7 @@ def _openness(setup: Setup) -> Openness:
         trained,
         fitted or Mixing.of_prior(channels, setup.settings.prior),
         FollowingOpening() if setup.options.opening == "auto" else FixedOpening(setup.options.opening),
-        SensingNorms(statistics, channels, sensing) if sensing else None,
+        SensingNorms(statistics, channels, sensing) if sensing else head_input,
         _limits(manifest, fitted is not None) if setup.follows_home else None,
         manifest.weight_rows,
         HomeDistances(statistics, channels, distances) if distances else None,

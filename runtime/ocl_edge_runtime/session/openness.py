@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ocl_edge.method.head_input import HeadInput
 from ocl_edge.method.home import HomeDistances, Opening, SensingNorms, StatisticsLimits, opening_at
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import NormsAsTrained
@@ -26,7 +27,7 @@ class Openness:
         trained: what training left in the norms.
         mixing: of the norms, where the session is wide open.
         opening: that follows.
-        sensing: tells the distance from home; None where nothing does.
+        sensing: tells the distance from home of what frames measure; None where nothing does.
         limits: of statistics; None leaves them as they are.
         rows: of the measured form's ``anchor_weight``: one in a converted bundle, whose form knows no other.
         home: frames of it; None where there were none.
@@ -41,7 +42,7 @@ class Openness:
         trained: NormsAsTrained,
         mixing: Mixing,
         opening: Opening,
-        sensing: SensingNorms | None,
+        sensing: SensingNorms | HeadInput | None,
         limits: StatisticsLimits | None = None,
         rows: int = WEIGHTS,
         home: HomeDistances | None = None,
@@ -103,7 +104,8 @@ class Openness:
         """Take in a frame.
 
         Args:
-            statistics: that it measured, float32 [2, S]; None where it measured none.
+            statistics: that it measured, float32 [2, S], or `means_of` the head's input; None where it
+                measured none.
             arrived_at: when it was there, seconds of stream time.
         """
         self._frames += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from ocl_edge.errors import require
@@ -101,7 +101,7 @@ class RealtimeOptions:
             opening follows, scaled to the bundle's network (`ocl_edge.method.home.StatisticsLimits`). Weather
             and heavy noise stay under 0.52, frames of pure noise start at 0.57, a black one has over 1.
         guarded: judge every update; False only to see what the guard is for.
-        limits: of the guard.
+        limits: of the guard; None: the bundle's, or those of `GuardLimits`.
         update: ``inline``: after the mask, before the next frame; ``background``: on a worker's thread,
             with a head and a backend of its own, taken in between two frames when it is ready.
 
@@ -116,7 +116,7 @@ class RealtimeOptions:
     loss_stride: int = 4
     statistics_limit: float = 0.55
     guarded: bool = True
-    limits: GuardLimits = field(default_factory=GuardLimits)
+    limits: GuardLimits | None = None
     update: Literal["inline", "background"] = "inline"
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ocl_edge.masks import Mask
 from ocl_edge.method.head import Head
+from ocl_edge.method.head_input import moved
 from ocl_edge.method.step import views_for_the_tail
 from ocl_edge.method.verdict import Verdict
 from ocl_edge.network.form_names import FormName
@@ -37,13 +38,14 @@ class Seen:
         mask: [H, W], class indices, see `ocl_edge.masks`, at the frame's size or as the session was told;
             the caller owns it.
         views: float32 [1, 3, h, w], or the view pair [2, 3, h, w].
-        features: of the views.
+        features: of the views, as the head gets them.
         logits: of the views, with gradients where the segmenter was told so.
         anchor: inputs of the measured form, as open as the frame was seen; none where there are no norms.
         opening: that it was seen at, 0 to 1 (`ocl_edge.method.home`).
         distance: from home, of the last frame that was measured, this one included; None before the first.
         arrived_at: when it was there, seconds of stream time.
         unfit: why nothing may be learned from the frame; None where it is good.
+        way_home: what was added to the features (`ocl_edge.method.head_input`); None where nothing was.
     """
 
     mask: Mask
@@ -55,6 +57,22 @@ class Seen:
     distance: float | None
     arrived_at: float
     unfit: Verdict | None = None
+    way_home: Tensor | None = None
+
+
+class Segments(Protocol):
+    """What a session needs of a segmenter.
+
+    Attributes:
+        norms: how statistics enter the backbone.
+        watch: receives the laps.
+    """
+
+    norms: NormPolicy
+    watch: Stopwatch
+
+    def see(self, image: NDArray[np.uint8], measured: bool = True, arrived_at: float = 0.0) -> Seen:
+        """See `Segmenter.see`."""
 
 
 class Segmenter:
@@ -112,8 +130,9 @@ class Segmenter:
         opening, anchor = (openness.value, openness.anchor()) if openness else (0.0, {})
         form, inputs = self.norms.inputs(measured)
         outputs = self.backbone.infer(form, {"image": views, **inputs})
-        features = features_among(outputs)
         unfit = self.norms.take_in(outputs, arrived_at)
+        way_home = self.norms.way_home
+        features = moved(features_among(outputs), way_home)
         self.watch.lap("backbone")
         with torch.set_grad_enabled(self._with_gradients):
             logits = self.head.logits(features)
@@ -129,4 +148,4 @@ class Segmenter:
         )
         self.watch.lap("tail")
         distance = openness.distance if openness else None
-        return Seen(mask, views, features, logits, anchor, opening, distance, arrived_at, unfit)
+        return Seen(mask, views, features, logits, anchor, opening, distance, arrived_at, unfit, way_home)

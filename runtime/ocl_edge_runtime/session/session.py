@@ -24,8 +24,9 @@ from ocl_edge_runtime.session.learned import Learned
 from ocl_edge_runtime.session.learners import State
 from ocl_edge_runtime.session.openness import Openness
 from ocl_edge_runtime.session.screening import Screening
-from ocl_edge_runtime.session.segmenter import Seen, Segmenter
+from ocl_edge_runtime.session.segmenter import Seen, Segments
 from ocl_edge_runtime.session.setup import Setup
+from ocl_edge_runtime.session.stream_time import StreamTime
 from ocl_edge_runtime.session.update_policy import UpdatePolicy
 from ocl_edge_runtime.session.updates import Updates
 from ocl_edge_runtime.session.warming import run_once
@@ -50,7 +51,7 @@ class Session(ClosedAtExit):
     def __init__(
         self,
         setup: Setup,
-        segmenter: Segmenter,
+        segmenter: Segments,
         updates: Updates,
         policy: UpdatePolicy,
         screening: Screening | None,
@@ -67,7 +68,8 @@ class Session(ClosedAtExit):
         self.seen: Seen | None = None
         self._screening = screening
         self._decisions: Decisions = ByTheClock(clock, self.norms, policy, updates)
-        self.learned = Learned(setup, updates, self.norms, screening, policy, clock)
+        self._stream = StreamTime(setup.frame_s, clock)
+        self.learned = Learned(setup, updates, self.norms, screening, policy, self._stream)
         self._decided = Decided(0.0, False, False, False)
         self._landed: Landed | None = None
         self._opened: tuple[float, float | None] = 0.0, None
@@ -87,12 +89,16 @@ class Session(ClosedAtExit):
         """What adapts, as the last update that was taken in left it."""
         return self.updates.weights
 
-    def predict(self, image: NDArray[np.uint8], arrived_at: float | None = None) -> Mask:
+    def predict(
+        self, image: NDArray[np.uint8], arrived_at: float | None = None, recorded_s: float | None = None
+    ) -> Mask:
         """The mask of an image, before any update on it.
 
         Args:
             image: uint8 [H, W, 3], RGB; of other channels as many as the network takes.
             arrived_at: when the frame was there, in seconds of the clock; None: now.
+            recorded_s: its place in a recording, seconds from the start, where the recording tells; it
+                counts where frames come when they are asked for.
 
         Returns:
             [H, W], class indices, uint8 up to 255 classes and else uint16, sized as
@@ -108,7 +114,7 @@ class Session(ClosedAtExit):
         self._landed = self.updates.take_in(self.index) if self._decisions.takes_in() else None
         unfit = self._screening.problem_of(image) if self._screening else None
         started = self.clock.now()
-        stream_s = self.setup.stream_time(self.index, arrived_at)
+        stream_s = self._stream.of(self.index, arrived_at, recorded_s)
         rests = self.norms.rests(image, stream_s)
         measured = unfit is None and self._decisions.measures(self.index, arrived_at, rests)
         seen = self.segmenter.see(image, measured, stream_s)
@@ -149,6 +155,7 @@ class Session(ClosedAtExit):
         image: NDArray[np.uint8],
         arrived_at: float | None = None,
         emit: Callable[[Mask], None] | None = None,
+        recorded_s: float | None = None,
     ) -> FrameResult:
         """Predict, emit, adapt: one frame's way.
 
@@ -156,8 +163,9 @@ class Session(ClosedAtExit):
             image: as for `predict`.
             arrived_at: likewise.
             emit: given the mask, before the update.
+            recorded_s: as for `predict`.
         """
-        mask = self.predict(image, arrived_at)
+        mask = self.predict(image, arrived_at, recorded_s)
         if emit is not None:
             emit(mask)
             self.watch.lap("emit")

@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ocl_edge.bundle.reading import Bundle
+from ocl_edge.method.guard import GuardLimits
 from ocl_edge.method.methods import OCL_HEAD, Method, find_method
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions, Views
 
+LEAST_RATIO = 2.0
+"""The guard lets the entropy double, and halve, whatever home frames have shown."""
 DECIDES = ("tau_s", "loss_stride", "statistics_limit", "guarded", "update")
 """The realtime options that the learned state depends on, beside the guard's limits and ``norm_every``."""
 
@@ -55,6 +58,24 @@ class Setup:
         return home.head.lr
 
     @property
+    def guard_limits(self) -> GuardLimits:
+        """Those that were asked for, else the bundle's.
+
+        A network that is sure of everything has a mean entropy near 0, whose ratio moves far: what updates on
+        corrupted home frames reached is healthy there, and so is as much again.
+        """
+        assert self.realtime is not None
+        if self.realtime.limits is not None:
+            return self.realtime.limits
+        home = self.bundle.manifest.home
+        reached = home.head.entropy_ratio if home is not None and home.head is not None else None
+        return GuardLimits() if reached is None else GuardLimits(entropy_ratio=max(LEAST_RATIO, reached**2))
+
+    @property
+    def _limits(self) -> dict[str, Any]:
+        return {"limits": asdict(self.guard_limits)}
+
+    @property
     def updates_in_background(self) -> bool:
         return self.realtime is not None and self.realtime.update == "background" and self.trains
 
@@ -70,10 +91,6 @@ class Setup:
             return None
         return self.options.frame_s or (1.0 if self.realtime is None else None)
 
-    def stream_time(self, index: int, arrived_at: float) -> float:
-        """When a frame was there, in seconds of stream time."""
-        return arrived_at if self.frame_s is None else index * self.frame_s
-
     @property
     def mask_size(self) -> tuple[int, int] | None:
         """Height and width of every mask; None where it is the frame's."""
@@ -85,7 +102,7 @@ class Setup:
     @property
     def trains(self) -> bool:
         """Whether the method has anything to update, and it earns its place."""
-        return self.method.loss is not None and self._found_rate != 0
+        return self.method.learns and self._found_rate != 0
 
     def belongs_to(self) -> dict[str, Any]:
         """What a saved state is bound to."""
@@ -104,7 +121,7 @@ class Setup:
             "precision": self.options.precision,
             "opening": self.options.opening,
             "mask_size": self.options.mask_size,
-            **({"realtime": asdict(self.realtime)} if self.realtime else {}),
+            **({"realtime": asdict(self.realtime) | self._limits} if self.realtime else {}),
         }
 
     def what_decides(self) -> dict[str, Any]:
@@ -122,7 +139,7 @@ class Setup:
         return {
             **decides,
             **{name: getattr(self.realtime, name) for name in DECIDES},
-            "limits": asdict(self.realtime.limits),
+            **self._limits,
             "norm_every": self.realtime.norm_every,
         }
 
@@ -132,12 +149,18 @@ def notes_on(bundle: Bundle, options: SessionOptions) -> list[str]:
     norms, home = bundle.manifest.norms, bundle.manifest.home
     if options.opening != "auto" or not find_method(options.method).modulates_norms:
         return []
-    if not bundle.manifest.sensing_norms:
+    if not norms and home is None:
+        return [
+            "this network has no norms that remember home: nothing adapts until ocl-edge calibrate BUNDLE "
+            "--frames DIR has measured it, with frames like those that the network was trained on; "
+            "--opening 1 adapts the head on every frame"
+        ]
+    if norms and not bundle.manifest.sensing_norms:
         return [
             "no norm of this network sees the image unmixed, so nothing tells home from away: nothing "
             "adapts; --opening 1 adapts on every frame"
         ]
-    if norms[0].sensing is None:
+    if norms and norms[0].sensing is None:
         return [
             "the bundle is older than --opening auto: its first norm alone tells home from away; export it "
             "again for all that can, or --opening 1 adapts on every frame as before"

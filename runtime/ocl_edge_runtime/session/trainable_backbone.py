@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ocl_edge.bundle.reading import Bundle, load_backbone
 from ocl_edge.errors import UsageError
@@ -29,9 +29,7 @@ class TrainableBackbone:
 
     def __init__(self, bundle: Bundle, method: Method) -> None:
         plain = load_backbone(bundle)
-        affine = {
-            str(a.target) for n in plain.graph.nodes if n.target is BATCH_NORM for a in n.args[1:3] if a
-        }
+        affine = affine_names(plain)
         self._spec = bundle.manifest.forms["measured"]
         self._network = build_form(plain, "measured", bundle.manifest.stat_rows)
         self.parameters: dict[str, nn.Parameter] = {
@@ -51,3 +49,9 @@ class TrainableBackbone:
         assert form == "measured"
         outputs = self._network(*(inputs[tensor.name] for tensor in self._spec.inputs))
         return {tensor.name: value for tensor, value in zip(self._spec.outputs, outputs, strict=True)}
+
+
+def affine_names(backbone: fx.GraphModule) -> list[str]:
+    """Weights and biases of the norms of a captured backbone, in the order of execution."""
+    norms = (node for node in backbone.graph.nodes if node.target is BATCH_NORM)
+    return [str(given.target) for norm in norms for given in norm.args[1:3] if given]

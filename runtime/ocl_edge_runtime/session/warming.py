@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge_runtime.clock import Clock
-from ocl_edge_runtime.session.segmenter import Seen, Segmenter
+from ocl_edge_runtime.session.segmenter import Seen, Segments
 from ocl_edge_runtime.session.setup import Setup
 from ocl_edge_runtime.session.update_policy import UpdatePolicy
 from ocl_edge_runtime.session.updates import Updates
@@ -15,9 +15,7 @@ PATCH = 32
 """Side of a patch in pixels; on noise a mask has edges everywhere and takes longer than a frame's."""
 
 
-def run_once(
-    setup: Setup, segmenter: Segmenter, updates: Updates, policy: UpdatePolicy, clock: Clock
-) -> None:
+def run_once(setup: Setup, segmenter: Segments, updates: Updates, policy: UpdatePolicy, clock: Clock) -> None:
     """Every form that frames go through, and in realtime mode an update.
 
     What realtime mode predicts from runs twice: the first time loads, the second is its history.

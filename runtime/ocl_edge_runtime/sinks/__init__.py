@@ -9,25 +9,39 @@ from pathlib import Path
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.errors import UsageError
 from ocl_edge.images import Colour
+from ocl_edge.plain_text import without_secrets_of
 from ocl_edge_runtime.sinks.base import Sink
 from ocl_edge_runtime.sinks.files import MaskSink, OverlaySink
 from ocl_edge_runtime.sinks.queued import QueuedSink
 
-__all__ = ["SINKS", "Sink", "open_sink", "open_sinks", "parse_sink"]
+__all__ = ["PLACES", "SINKS", "Sink", "open_sink", "open_sinks", "parse_sink"]
 
 MOST_LINKS = 40
 """From one to the next, as many as Linux follows."""
 
-SINKS: dict[str, Callable[[Path, Manifest, float | None], Sink]] = {
-    "masks": lambda directory, _manifest, _frame_s: MaskSink(directory),
-    "overlay": lambda directory, manifest, _frame_s: OverlaySink(directory, _palette(manifest)),
-    "video": lambda file, manifest, frame_s: _video(file, manifest, frame_s, beside=False),
-    "compare": lambda file, manifest, frame_s: _video(file, manifest, frame_s, beside=True),
+SINKS: dict[str, Callable[[str, Manifest, float | None], Sink]] = {
+    "masks": lambda place, _manifest, _frame_s: MaskSink(Path(place)),
+    "overlay": lambda place, manifest, _frame_s: OverlaySink(Path(place), _palette(manifest)),
+    "video": lambda place, manifest, frame_s: _video(Path(place), manifest, frame_s, beside=False),
+    "compare": lambda place, manifest, frame_s: _video(Path(place), manifest, frame_s, beside=True),
+    "mcap": lambda place, manifest, frame_s: _mcap(Path(place), manifest, frame_s),
+    "ros2": lambda place, manifest, frame_s: _topic(place, manifest, frame_s),
+    "udp": lambda place, manifest, frame_s: _stream(f"udp:{place}", manifest, frame_s),
+    "rtsp": lambda place, manifest, frame_s: _stream(f"rtsp:{place}", manifest, frame_s),
 }
 """Kind -> what opens it at a place, for masks of a bundle that come ``frame_s`` after one another."""
 
-FILES = ("video", "compare")
-"""Kinds whose place is a file; the others' is a directory."""
+PLACES = {
+    "masks": "DIR",
+    "overlay": "DIR",
+    "video": "FILE",
+    "compare": "FILE",
+    "mcap": "FILE",
+    "ros2": "TOPIC",
+    "udp": "//HOST:PORT",
+    "rtsp": "//HOST/PATH",
+}
+"""Kind -> what its place is."""
 
 
 def open_sink(text: str, manifest: Manifest, frame_s: float | None = None) -> Sink:
@@ -64,15 +78,15 @@ def open_sinks(
             directory, a sink writes among the frames, or two frames have the same name.
         OutputError: a directory cannot be made.
     """
-    directories = [parse_sink(text)[1].resolve() for text in texts]
-    sources = {place for file in files if texts for place in _places_of(file)}
-    for index, (text, directory) in enumerate(zip(texts, directories, strict=True)):
-        if directory in sources:
+    places = [_written_to(*parse_sink(text)) for text in texts]
+    sources: set[Path | str] = {place for file in files if texts for place in _places_of(file)}
+    for index, (text, place) in enumerate(zip(texts, places, strict=True)):
+        if place in sources:
             raise UsageError(f"--sink {text}: the frames lie there and would be overwritten; name another")
-        if directory in directories[:index]:
-            raise UsageError(f"--sink {text}: another sink writes there already; name another directory")
+        if place in places[:index]:
+            raise UsageError(f"--sink {text}: another sink writes there already; name another place")
     named: dict[str, Path] = {}
-    for file in files if any(parse_sink(text)[0] not in FILES for text in texts) else ():
+    for file in files if any(PLACES[parse_sink(text)[0]] == "DIR" for text in texts) else ():
         other = named.setdefault(file.stem, file)
         if other is not file:
             raise UsageError(
@@ -92,6 +106,31 @@ def _video(file: Path, manifest: Manifest, frame_s: float | None, beside: bool) 
     return QueuedSink(VideoSink(file, _palette(manifest), frame_s, beside), waits=frame_s is not None)
 
 
+def _mcap(file: Path, manifest: Manifest, frame_s: float | None) -> Sink:
+    from ocl_edge_runtime.sinks.mcap import McapSink
+
+    return QueuedSink(McapSink(file, manifest, frame_s), waits=frame_s is not None)
+
+
+def _topic(name: str, manifest: Manifest, frame_s: float | None) -> Sink:
+    from ocl_edge_runtime.ros.topics import topic_of
+    from ocl_edge_runtime.sinks.ros2 import TopicSink
+
+    sink = TopicSink(topic_of(name, "--sink ros2"), _palette(manifest), frame_s)
+    return QueuedSink(sink, waits=frame_s is not None)
+
+
+def _stream(url: str, manifest: Manifest, frame_s: float | None) -> Sink:
+    """Who looks on never holds up anything: not even frames that come when they are asked for."""
+    from ocl_edge_runtime.sinks.stream import StreamSink
+
+    return QueuedSink(StreamSink(url, _palette(manifest), frame_s), waits=False)
+
+
+def _written_to(kind: str, place: str) -> Path | str:
+    return Path(place).resolve() if PLACES[kind] in ("DIR", "FILE") else f"{kind}:{place}"
+
+
 def _places_of(file: Path) -> Iterator[Path]:
     """The directories of a file, and of everything that it leads through where it is a link."""
     for _ in range(MOST_LINKS):
@@ -101,14 +140,14 @@ def _places_of(file: Path) -> Iterator[Path]:
         file = file.parent / os.readlink(file)
 
 
-def parse_sink(text: str) -> tuple[str, Path]:
+def parse_sink(text: str) -> tuple[str, str]:
     """``KIND:PLACE`` -> kind and place.
 
     Raises:
         UsageError: unknown kind, or no place named.
     """
-    kind, colon, directory = text.partition(":")
-    if kind not in SINKS or not colon or not directory:
-        known = [f"{name}:{'FILE' if name in FILES else 'DIR'}" for name in SINKS]
-        raise UsageError(f"--sink {text!r}: expected {' or '.join(known)}")
-    return kind, Path(directory)
+    kind, colon, place = text.partition(":")
+    if kind not in SINKS or not colon or not place:
+        known = [f"{name}:{what}" for name, what in PLACES.items()]
+        raise UsageError(f"--sink {without_secrets_of(text)!r}: expected {' or '.join(known)}")
+    return kind, place

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from ocl_edge import durable
-from ocl_edge.errors import MissingExtraError, OutputError, UsageError
-from ocl_edge.images import OPACITY, Colour, ColourOverlay
+from ocl_edge.errors import OutputError, UsageError
+from ocl_edge.images import OPACITY, Colour
 from ocl_edge.masks import Mask
-from ocl_edge_runtime.pyav import import_av
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sinks.base import Sink
+from ocl_edge_runtime.sinks.h264 import Encoder, Pictures, import_encoder
 
-CODEC = "libx264"
-QUALITY = {"crf": "23", "preset": "veryfast", "tune": "zerolatency"}
-MILLISECOND = Fraction(1, 1000)
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 """What is there can be played at any time, after a kill too."""
 SUFFIXES = (".mp4", ".mkv")
@@ -58,10 +51,8 @@ class VideoSink(Sink):
         if path.exists() or path.is_symlink():
             raise UsageError(f"{path} is there already; name another file, or remove it")
         self.path = path
-        self._av = _pyav()
-        self._overlay, self._beside, self._frame_s = ColourOverlay(palette, opacity), beside, frame_s
-        self._size: tuple[int, int] | None = None
-        self._frames, self._first_at, self._last_pts = 0, 0.0, -1
+        self._av = import_encoder("the video sink")
+        self._pictures, self._frames = Pictures(palette, frame_s, beside, opacity), 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = io.BufferedWriter(durable.open_for_lines(path, append=False))
@@ -70,9 +61,7 @@ class VideoSink(Sink):
         options = FRAGMENTED if path.suffix.lower() == ".mp4" else {}
         form = "mp4" if options else "matroska"
         self._container: Any = self._av.open(self._file, "w", form, options=options)
-        self._stream: Any = self._container.add_stream(CODEC, rate=30, options=QUALITY)
-        self._stream.pix_fmt, self._stream.thread_count = "yuv420p", 1
-        self._stream.time_base = self._stream.codec_context.time_base = MILLISECOND
+        self._encoder = Encoder(self._av, self._container)
 
     def emit(self, frame: Frame, mask: Mask) -> None:
         """Add a frame.
@@ -80,18 +69,9 @@ class VideoSink(Sink):
         Raises:
             OutputError: the disk is full.
         """
-        picture = self._overlay.over(frame.image, mask)
-        if self._beside:
-            picture = np.hstack([frame.image, picture])
-        if self._size is None:
-            self._size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
-            self._stream.width, self._stream.height = self._size
-            self._first_at = frame.captured_at
-        if picture.shape[1::-1] != self._size:
-            picture = np.array(Image.fromarray(picture).resize(self._size, Image.Resampling.BILINEAR))
-        shown = self._av.VideoFrame.from_ndarray(picture, "rgb24")
-        shown.pts, shown.time_base = self._moment(frame), MILLISECOND
-        self._write(lambda: self._container.mux(self._stream.encode(shown)))
+        picture, seconds = self._pictures.of(frame, mask), self._pictures.seconds(frame, self._frames)
+        self._frames += 1
+        self._write(lambda: self._encoder.add(picture, seconds))
 
     def close(self) -> None:
         """Finish the file. Calling it twice is fine.
@@ -103,17 +83,10 @@ class VideoSink(Sink):
         if container is None:
             return
         try:
-            if self._size is not None:
-                self._write(lambda: container.mux(self._stream.encode()))
+            self._write(self._encoder.finish)
             self._write(container.close)
         finally:
             self._file.close()
-
-    def _moment(self, frame: Frame) -> int:
-        since = frame.captured_at - self._first_at if self._frame_s is None else self._frames * self._frame_s
-        self._frames += 1
-        self._last_pts = max(self._last_pts + 1, round(1000 * since))
-        return self._last_pts
 
     def _write(self, write: Callable[[], None]) -> None:
         try:
@@ -121,10 +94,3 @@ class VideoSink(Sink):
             self._file.flush()
         except (OSError, self._av.FFmpegError) as error:
             raise OutputError(f"cannot write the video {self.path}: {error.strerror or error}") from error
-
-
-def _pyav() -> Any:
-    av = import_av("the video sink")
-    if CODEC not in av.codecs_available:
-        raise MissingExtraError(f"PyAV with {CODEC}", "video", "the video sink")
-    return av

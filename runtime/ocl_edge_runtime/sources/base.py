@@ -7,14 +7,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.errors import FrameError
 from ocl_edge_runtime.lifetime import ClosedAtExit
-from ocl_edge_runtime.session.frames import Frame
+from ocl_edge_runtime.session.frames import Frame, Header
 
 OnSkip = Callable[[str, str], None]
 """Told the name of a frame that is left out, and why."""
@@ -32,11 +32,13 @@ class Arrival:
         captured_at: when it was there, in seconds of the source's clock.
         pixels: gives uint8 [H, W, 3] RGB; raises `FrameError` where the frame is corrupt.
         shown_at: its place in the stream, in seconds from the start; None where it has none.
+        header: of the message that it is; None: of none.
     """
 
     captured_at: float
     pixels: Callable[[], NDArray[np.uint8]]
     shown_at: float | None = None
+    header: Header | None = None
 
 
 class Reader(Protocol):
@@ -53,6 +55,40 @@ class Reader(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A reader whose iteration can be ended while it waits for a frame."""
+
+    def interrupt(self) -> None:
+        """End it soon; from any thread."""
+
+
+class LiveReader(Reader, Protocol):
+    """An open camera or stream.
+
+    Attributes:
+        name: for messages.
+        ends: whether its end is an end, and no loss.
+    """
+
+    name: str
+    ends: bool
+
+
+class RecordedReader(Reader, Protocol):
+    """An open recording.
+
+    Attributes:
+        name: for messages.
+        total: frames in it, None where it does not say.
+        tells_times: whether ``shown_at`` is when a frame was recorded, so that stream time goes by it.
+    """
+
+    name: str
+    total: int | None
+    tells_times: bool
 
 
 UNTIMED_FRAME_S = 1.0
@@ -121,4 +157,10 @@ class Source(ClosedAtExit):
         except FrameError as error:
             self.skip(f"frame {name}", str(error))
             return None
-        return Frame(pixels, index, name, arrival.captured_at, 1000 * (time.perf_counter() - started))
+        decode_ms = 1000 * (time.perf_counter() - started)
+        return Frame(pixels, index, name, arrival.captured_at, decode_ms, header=arrival.header)
+
+
+def refuse(reason: str) -> NDArray[np.uint8]:
+    """The pixels of an arrival that has none: raises `FrameError`."""
+    raise FrameError(reason)

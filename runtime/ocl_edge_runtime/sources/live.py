@@ -10,7 +10,7 @@ from contextlib import closing
 from ocl_edge.errors import SourceError
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.frames import Frame
-from ocl_edge_runtime.sources.base import Arrival, OnSkip, Reader, Source, keep_quiet
+from ocl_edge_runtime.sources.base import Arrival, Interruptible, OnSkip, Reader, Source, keep_quiet
 
 POLL_S = 0.05
 """How long the frame loop sleeps at most before it looks for a signal."""
@@ -85,6 +85,8 @@ class LiveSource(Source):
     def close(self) -> None:
         """Stop, and wait a moment for the thread to let the stream go."""
         self.stop()
+        if isinstance(self._reader, Interruptible):
+            self._reader.interrupt()
         if self._thread is None:
             self._reader.close()
         else:
@@ -162,7 +164,8 @@ class LiveSource(Source):
             if self.stopped:
                 return None
             try:
-                return self._reopen()
+                self._reader = self._reopen()
+                return self._reader
             except SourceError as error:
                 loss, pause_s = error, min(2 * pause_s, LONGEST_PAUSE_S)
         raise loss

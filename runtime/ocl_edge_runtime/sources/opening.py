@@ -12,13 +12,19 @@ from typing import Literal
 from ocl_edge.errors import UsageError
 from ocl_edge.images import SUFFIXES
 from ocl_edge_runtime.clock import Clock
-from ocl_edge_runtime.sources.base import OnSkip, Source, keep_quiet
+from ocl_edge_runtime.ros.topics import topic_of
+from ocl_edge_runtime.sources.bag import BagReader, bag_of
+from ocl_edge_runtime.sources.base import LiveReader, OnSkip, RecordedReader, Source, keep_quiet
 from ocl_edge_runtime.sources.ffmpeg_limits import stream_options
+from ocl_edge_runtime.sources.gstreamer import GstReader, csi_pipeline
 from ocl_edge_runtime.sources.images import ImageSource
 from ocl_edge_runtime.sources.live import LiveSource
 from ocl_edge_runtime.sources.paced import PacedSource
-from ocl_edge_runtime.sources.video import PacedReader, VideoReader, VideoSource, rate_of_times
+from ocl_edge_runtime.sources.recording import PacedReader, RecordingSource
+from ocl_edge_runtime.sources.ros2 import TopicReader
+from ocl_edge_runtime.sources.video import VideoReader, rate_of_times
 
+ROS_TOPIC, PIPELINE, CSI = "ros2:", "gst:", "csi://"
 STREAM_DEFAULTS = {"fflags": "nobuffer", "flags": "low_delay", "rtsp_transport": "tcp"}
 """FFmpeg's options of a network stream: no frames held back, none lost to UDP."""
 
@@ -52,7 +58,7 @@ def open_source(
     on_skip: OnSkip = keep_quiet,
     on_loss: Callable[[str], None] = lambda _: None,
 ) -> Source:
-    """A directory, image or glob; a video file; a camera (``/dev/video0``, or ``0``); or the URL of a stream.
+    """Image files, a video, a recording of ROS 2, one of its topics, a camera, a pipeline, or a stream's URL.
 
     A camera or stream is read from now on, so that its first frame is a fresh one.
 
@@ -70,6 +76,15 @@ def open_source(
     """
     if text.isdecimal() and not Path(text).exists():
         text = f"/dev/video{int(text)}"
+    if text.startswith(ROS_TOPIC):
+        topic = topic_of(text.removeprefix(ROS_TOPIC), "--source ros2")
+        return _live(partial(TopicReader, topic, clock, options.timeout_s), options, clock, on_skip, on_loss)
+    if text.startswith((PIPELINE, CSI)):
+        return _live(partial(_pipeline, text, options, clock), options, clock, on_skip, on_loss)
+    bag = bag_of(text)
+    if bag is not None:
+        _refuse_input_options(text, options)
+        return _recording(partial(BagReader, *bag, clock), options, clock, on_skip)
     path = Path(text)
     if "://" in text:
         given = {**STREAM_DEFAULTS, **stream_options(text), **options.input_options}
@@ -83,15 +98,14 @@ def open_source(
     if _is_camera(path):
         given = {**_rate_to_ask_for(options), **options.input_options}
         return _live(partial(VideoReader, text, clock, "v4l2", given), options, clock, on_skip, on_loss)
-    if options.reconnect_s or options.input_options:
-        raise UsageError(f"--reconnect and --source-option are for cameras and streams, {text} is neither")
+    _refuse_input_options(text, options)
     if path.is_file() and path.suffix.lower() not in SUFFIXES:
-        return _recording(path, options, clock, on_skip)
+        return _video(path, options, clock, on_skip)
     return _images(text, options, clock, on_skip)
 
 
 def _live(
-    open_reader: Callable[[], VideoReader],
+    open_reader: Callable[[], LiveReader],
     options: SourceOptions,
     clock: Clock,
     on_skip: OnSkip,
@@ -106,7 +120,7 @@ def _live(
         clock,
         limit=options.limit,
         timeout_s=options.timeout_s,
-        reopen=open_reader,
+        reopen=None if reader.ends else open_reader,
         reconnect_s=options.reconnect_s,
         on_skip=on_skip,
         on_loss=on_loss,
@@ -115,12 +129,38 @@ def _live(
     return source
 
 
-def _recording(path: Path, options: SourceOptions, clock: Clock, on_skip: OnSkip) -> Source:
-    if options.fps is None:
-        return VideoSource(path, clock, options.limit, on_skip)
+def _pipeline(text: str, options: SourceOptions, clock: Clock) -> GstReader:
+    if text.startswith(CSI):
+        rate = options.fps if options.fps != "own" else None
+        pipeline = csi_pipeline(text.removeprefix(CSI), rate, options.input_options)
+        return GstReader(pipeline, text, clock, options.timeout_s)
+    if options.fps is not None or options.input_options:
+        raise UsageError("--fps and --source-option are not for gst:, whose pipeline says all that itself")
+    return GstReader(text.removeprefix(PIPELINE), "the GStreamer pipeline", clock, options.timeout_s)
+
+
+def _video(path: Path, options: SourceOptions, clock: Clock, on_skip: OnSkip) -> Source:
     own_rate = rate_of_times(path) if options.fps == "own" else None
-    paced = PacedReader(VideoReader(str(path), clock), clock, options.fps, own_rate)
-    return LiveSource(str(path), paced, clock, limit=options.limit, timeout_s=math.inf, on_skip=on_skip)
+    return _recording(partial(VideoReader, str(path), clock), options, clock, on_skip, own_rate)
+
+
+def _recording(
+    open_reader: Callable[[], RecordedReader],
+    options: SourceOptions,
+    clock: Clock,
+    on_skip: OnSkip,
+    own_rate: float | None = None,
+) -> Source:
+    if options.fps is None:
+        return RecordingSource(open_reader, clock, options.limit, on_skip)
+    reader = open_reader()
+    paced = PacedReader(reader, clock, options.fps, own_rate)
+    return LiveSource(reader.name, paced, clock, limit=options.limit, timeout_s=math.inf, on_skip=on_skip)
+
+
+def _refuse_input_options(text: str, options: SourceOptions) -> None:
+    if options.reconnect_s or options.input_options:
+        raise UsageError(f"--reconnect and --source-option are for cameras and streams, {text} is neither")
 
 
 def _images(text: str, options: SourceOptions, clock: Clock, on_skip: OnSkip) -> Source:

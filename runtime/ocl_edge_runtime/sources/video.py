@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +17,9 @@ from ocl_edge.images import MOST_PIXELS
 from ocl_edge.plain_text import without_secrets, without_secrets_of
 from ocl_edge_runtime.clock import Clock, RealClock
 from ocl_edge_runtime.pyav import import_av
-from ocl_edge_runtime.session.frames import Frame
-from ocl_edge_runtime.sources.base import UNTIMED_FRAME_S, Arrival, OnSkip, Reader, Source, keep_quiet
+from ocl_edge_runtime.sources.base import Arrival, OnSkip, keep_quiet, refuse
 from ocl_edge_runtime.sources.ffmpeg_limits import recording_options
+from ocl_edge_runtime.sources.recording import RecordingSource
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
@@ -82,6 +80,7 @@ class VideoReader:
         self.rate = rate if 0 < rate <= FASTEST_FPS else None
         """Frames a second, as the container says."""
         self.total: int | None = self._stream.frames or None
+        self.tells_times = self.ends = False
         self._starts_at = float((self._stream.start_time or 0) * (self._stream.time_base or 0))
 
     def __iter__(self) -> Iterator[Arrival]:
@@ -99,7 +98,7 @@ class VideoReader:
         try:
             frames = packet.decode()
         except Exception as error:
-            yield Arrival(arrived_at, partial(_refuse, f"cannot be decoded: {reason_of(error)}"))
+            yield Arrival(arrived_at, partial(refuse, f"cannot be decoded: {reason_of(error)}"))
             return
         for frame in frames:
             shown_at = None if frame.time is None else frame.time - self._starts_at
@@ -139,7 +138,7 @@ def rate_of_times(path: Path) -> float | None:
     return 1 / median(steps) if steps else None
 
 
-class VideoSource(Source):
+class VideoSource(RecordingSource):
     """The frames of a video file, decoded when they are asked for. Every iteration starts anew.
 
     Args:
@@ -156,77 +155,7 @@ class VideoSource(Source):
     def __init__(
         self, path: Path, clock: Clock, limit: int | None = None, on_skip: OnSkip = keep_quiet
     ) -> None:
-        super().__init__(on_skip)
-        self.path = path
-        self._clock = clock
-        self._limit = limit
-        reader = VideoReader(str(path), clock)
-        reader.close()
-        counts = [count for count in (reader.total, limit) if count is not None]
-        self.total = min(counts, default=None)
-        self.frame_s = 1 / reader.rate if reader.rate else UNTIMED_FRAME_S
-
-    def __iter__(self) -> Iterator[Frame]:
-        reader = VideoReader(str(self.path), self._clock)
-        arrivals = iter(reader)
-        index = 0
-        try:
-            while not self.stopped and index != self._limit:
-                started = time.perf_counter()
-                arrival = next(arrivals, None)
-                if arrival is None:
-                    if reader.total is not None and index < reader.total:
-                        self.skip("the rest", f"the file ends after {index} of {reader.total} frames")
-                    return
-                frame = self.decoded(arrival, index, started)
-                index += 1
-                if frame is not None:
-                    yield replace(frame, captured_at=self._clock.now())
-        except SourceError as error:
-            self.skip("the rest", str(error))
-        finally:
-            reader.close()
-
-
-class PacedReader:
-    """Lets the frames of a recording arrive when they would have come from a camera.
-
-    Args:
-        recording: read no faster than it was recorded.
-        clock: of the arrivals.
-        fps: frames a second; ``own``: at the recording's own times.
-        own_rate: frames a second of these times (`rate_of_times`); None: as the recording says.
-
-    Raises:
-        SourceError: ``own``, and the recording has no times.
-    """
-
-    def __init__(
-        self,
-        recording: Reader,
-        clock: Clock,
-        fps: float | Literal["own"],
-        own_rate: float | None = None,
-    ) -> None:
-        rate = (own_rate or recording.rate) if fps == "own" else fps
-        if rate is None:
-            raise SourceError("the video does not say how fast it is: --fps FPS instead of --fps own")
-        self.rate: float | None = rate
-        self._period_s = 1 / rate
-        self._at_its_own_times = fps == "own"
-        self._recording = recording
-        self._clock = clock
-
-    def __iter__(self) -> Iterator[Arrival]:
-        started = self._clock.now()
-        for index, arrival in enumerate(self._recording):
-            shown_at = arrival.shown_at if self._at_its_own_times else None
-            arrives_at = started + (index * self._period_s if shown_at is None else shown_at)
-            self._clock.sleep_until(arrives_at)
-            yield replace(arrival, captured_at=arrives_at)
-
-    def close(self) -> None:
-        self._recording.close()
+        super().__init__(partial(VideoReader, str(path), clock), clock, limit, on_skip)
 
 
 def upright_pixels(frame: VideoFrame) -> NDArray[np.uint8]:
@@ -262,7 +191,3 @@ def _problem_of(container: Any) -> str | None:
 def reason_of(error: Exception) -> str:
     """What went wrong, without the location: it may hold a password."""
     return str(getattr(error, "strerror", None) or without_secrets(f"{type(error).__name__}: {error}"))
-
-
-def _refuse(reason: str) -> NDArray[np.uint8]:
-    raise FrameError(reason)

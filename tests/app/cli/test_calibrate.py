@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from ocl_edge.bundle.home import load_home, store_home
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.bundle.signature import SIGNATURE
 from ocl_edge_app.cli import run
@@ -18,6 +20,7 @@ from tests.app.html_rules import checked
 from tests.doubles.bundles import SMALL_ARCH
 from tests.doubles.home_frames import home_frame, write_frames
 from tests.doubles.images import random_image
+from tests.doubles.small_network import WithoutBatchNorm
 
 
 @pytest.fixture
@@ -43,7 +46,15 @@ def test_calibrate_writes_json_report_and_bundle(
     assert report["home"] == json.loads(opened.manifest.model_dump_json())["home"]
     assert len(report["distances"]) == report["home"]["frames"] == 6
     page = checked(html.read_text(encoding="utf-8"))
-    for words in ("home frames", "shot noise", "haze", opened.identity, "6 frames are few", "fitted, 0.6"):
+    for words in (
+        "home frames",
+        "shot noise",
+        "haze",
+        opened.identity,
+        "6 frames are few",
+        "fitted, 0.6",
+        "loss (OCL) of the view pair",
+    ):
         assert words in page.text
     assert "calibrate: check on 3 others" in said.err
     assert run(["inspect", str(bundle)]) == 0
@@ -92,24 +103,44 @@ def test_a_calibrated_bundle_runs_the_same_without_pytorch(
     bundle: Path, home_frames: Path, tmp_path: Path
 ) -> None:
     assert run(["calibrate", str(bundle), "--frames", str(home_frames), "--threads", "1", "--quiet"]) == 0
+    runs_the_same_without_pytorch(bundle, tmp_path)
+
+
+def test_so_does_one_without_norms(home_frames: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(WithoutBatchNorm().state_dict(), tmp_path / "network.pth")
+    arch, bundle = f"{SMALL_ARCH}_without_batch_norm", tmp_path / "without"
+    export = ["export", str(tmp_path / "network.pth"), "--arch", arch, "--input-size", "48x64"]
+    assert run([*export, "--out", str(bundle), "--quiet"]) == 0
+    assert run(["calibrate", str(bundle), "--frames", str(home_frames), "--threads", "1", "--quiet"]) == 0
+    opened = Bundle.open(bundle)
+    assert opened.manifest.home is not None
+    home = opened.manifest.home.model_copy(update={"fullness": 1.0, "head": None})
+    store_home(opened, home, load_home(opened))
+    assert runs_the_same_without_pytorch(bundle, tmp_path)[-1]["opening"] > 0.5
+
+
+def runs_the_same_without_pytorch(bundle: Path, tmp_path: Path) -> list[dict[str, object]]:
+    """Masks are compared; the run's journal is given back."""
     frames = write_frames(tmp_path / "frames", [random_image(seed) for seed in range(4)])
-    words = [
-        "run",
-        str(bundle),
-        "--source",
-        str(frames),
-        "--backend",
-        "onnxruntime",
-        "--head",
-        "engine",
-        "--quiet",
-    ]
+    words = ["run", str(bundle), "--source", str(frames), "--backend", "onnxruntime", "--head", "engine"]
     without = (
         "import sys; sys.modules['torch'] = None; import ocl_edge_app.cli as c; sys.exit(c.run(sys.argv[1:]))"
     )
-    assert run([*words, "--sink", f"masks:{tmp_path / 'with'}"]) == 0
-    command = [sys.executable, "-c", without, *words, "--sink", f"masks:{tmp_path / 'without'}"]
+    journal = tmp_path / "journal.jsonl"
+    sinks = ["--quiet", "--sink", f"masks:{tmp_path / 'with'}", "--journal", str(journal)]
+    assert run([*words, *sinks]) == 0
+    command = [
+        sys.executable,
+        "-c",
+        without,
+        *words,
+        "--quiet",
+        "--sink",
+        f"masks:{tmp_path / 'without_torch'}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for file in (tmp_path / "with").iterdir():
-        assert file.read_bytes() == (tmp_path / "without" / file.name).read_bytes()
+        assert file.read_bytes() == (tmp_path / "without_torch" / file.name).read_bytes()
+    return [json.loads(line) for line in journal.read_text("utf-8").splitlines()]

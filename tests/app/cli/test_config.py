@@ -35,7 +35,8 @@ def test_a_run_takes_its_options_from_a_file(small_bundle: Bundle, frames: Path,
     assert run(["run", "--config", file, "--limit", "3", "--json", str(tmp_path / "run.json")]) == 0
     facts = json.loads((tmp_path / "run.json").read_text("utf-8"))
     assert facts["frames"] == 3  # the command line wins
-    assert (facts["seed"], facts["opening"]["mean"], facts["realtime"]["norm_every"]) == (7, 1.0, 2)
+    assert (facts["seed"], facts["opening"], facts["realtime"]["norm_every"]) == (7, 1.0, 2)
+    assert facts["openings"]["mean"] == 1.0
     assert len(list((tmp_path / "masks").iterdir())) == len(list((tmp_path / "overlay").iterdir())) == 3
 
 

@@ -77,9 +77,10 @@ def test_other_things_that_are_no_bundle(
     Path("net.engine").write_bytes(b"ftrt")
     Path("empty").mkdir()
     Path("notes.txt").write_text("hello")
-    onnx = "net.onnx is an ONNX file, which holds no network that can be split and trained"
-    assert onnx in told(capsys, "inspect", "net.onnx")
-    assert onnx in told(capsys, "export", "net.onnx")
+    assert "net.onnx is a checkpoint, not a bundle; make one of it, net.ocl" in told(
+        capsys, "inspect", "net.onnx"
+    )
+    assert "net.onnx is no ONNX file, or empty: it holds no operators" in told(capsys, "export", "net.onnx")
     assert "net.engine is a compiled engine" in told(capsys, "inspect", "net.engine")
     assert "empty is not a bundle: it holds no manifest.json" in told(capsys, "inspect", "empty")
     assert "notes.txt is not a bundle: a bundle is a directory" in told(capsys, "inspect", "notes.txt")

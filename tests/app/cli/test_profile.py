@@ -59,5 +59,5 @@ def test_the_table_says_what_dominates(
     asked = ["profile", str(small_bundle.path), "--source", str(frames), "--frames", "3", "--warmup", "0"]
     assert run([*asked, "--backend", "torch", "--opening", "auto", "--fps", "5"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    for words in ("to the mask: try", "p99 over p50", "at 5 fps", "energy", "opening"):
+    for words in ("to the mask: try", "p99 over p50", "at 5 fps", "energy", "opening", "from home"):
         assert words in shown

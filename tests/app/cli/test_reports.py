@@ -51,6 +51,9 @@ def html_of(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+GATE = "How far from home, and how far open"
+
+
 @pytest.mark.parametrize("mode", ["realtime", "paper", "frozen"])
 def test_run_writes_a_report(small_bundle: Bundle, stream: Path, tmp_path: Path, mode: str) -> None:
     (stream / "broken.png").write_bytes(b"")
@@ -69,6 +72,8 @@ def test_run_writes_a_report(small_bundle: Bundle, stream: Path, tmp_path: Path,
         assert "broken.png skipped is empty" in words
     pictures = [given for tag, given in page.tags if tag == "img"]
     assert len(pictures) == 2 * min(4, facts["frames"])
+    assert (GATE in words) == (mode != "frozen")
+    assert (facts["opening"], facts["openings"]["mean"] <= 1) == ("auto", True)
 
 
 def test_run_of_one_frame_has_a_report(small_bundle: Bundle, stream: Path, tmp_path: Path) -> None:
@@ -87,6 +92,10 @@ def test_profile_writes_a_report(small_bundle: Bundle, tmp_path: Path) -> None:
         assert f"{facts[which]['latency_ms']['p50']:.1f} ms" in words
         for stage, values in facts[which]["stages_ms"].items():
             assert f"{stage} {values['mean']:.2f} {values['p50']:.2f}" in words
+    assert GATE in words
+    assert "Held open at 1" in words
+    assert (facts["on"]["opening"], facts["off"]["distance"]) == (1.0, None)
+    assert facts["on"]["distance"] > 0
 
 
 def evaluate(bundle: Bundle, stream: Path, labels: Path, *more: str) -> list[str]:
@@ -112,6 +121,8 @@ def test_evaluate_writes_a_report(small_bundle: Bundle, stream: Path, labels: Pa
     # image, truth, frozen, adapted and what changed, of four frames of two streams
     assert len([tag for tag, _ in page.tags if tag == "img"]) == 5 * 4 * 2
     assert "never – – – –" in page.text
+    gates = [f"{GATE}: {method}" in page.text for method in ("norm", "ocl-head")]
+    assert sorted(gates) == [False, True], "that of the best method"
 
 
 def test_the_report_of_a_resumed_evaluation_shows_the_same_pictures(

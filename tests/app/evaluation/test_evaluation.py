@@ -18,6 +18,7 @@ from PIL import Image
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import UsageError
+from ocl_edge.method.methods import PUBLISHED
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge_app.cli import run
 from ocl_edge_app.evaluation.corruption import Corruption, parse_corruption
@@ -531,3 +532,28 @@ def test_late_frames_are_shown(
     assert table[1].split()[-1] == "late"
     assert [line.split()[-1] for line in table[2:4]] == ["5", "5"]  # the mean over the seeds, not their sum
     assert "Late: frames that arrived" in page.read_text("utf-8")
+
+
+def test_methods_of_other_papers_run_beside_ours(
+    small_bundle: Bundle, frames: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "field.json"
+    names = ["frozen", *(method.name for method in PUBLISHED)]
+    asked = arguments(
+        small_bundle, frames, labels, "--methods", ",".join(names), "--views", "single", "--json", str(path)
+    )
+    assert run(asked) == 0
+    content = json.loads(path.read_text("utf-8"))
+    rows = {row["method"]: row for row in content["rows"]}
+    assert list(rows) == names
+    for name, row in rows.items():
+        assert row["views"] == ("pair" if name == "ocl-published" else "single")
+        assert (row["gain"] is None) == (name == "ocl-published"), "never against other views"
+        assert row["opening"] is None, "they know no home"
+    settings = {cell["method"]: cell["settings"] for cell in content["cells"].values()}
+    assert settings["diga"]["prior"] == [0.8, 0.8]
+    assert (settings["tent-published"]["lr"], settings["sar"]["lr"]) == (1e-3, 2.5e-4)
+    assert len({row["miou"] for row in rows.values()}) > 4
+    capsys.readouterr()
+    assert run(asked) == 0
+    assert f"{len(names)} of {len(names)} passes are finished" in capsys.readouterr().err

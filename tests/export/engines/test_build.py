@@ -355,3 +355,35 @@ def test_builds_follow_no_links(bundle: Bundle, tmp_path: Path) -> None:
     assert writable_directory(bundle) == engine_directories(bundle)[1]
     assert precious.read_text("utf-8") == "precious"
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_the_plan_is_kept_and_shown_and_a_time_is_estimated_from_it(
+    bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["build", str(bundle.path), "--backend", "tensorrt-rtx", "--targets", "sm86"]
+    assert run(["profile", str(bundle.path), "--estimate", "agx-orin"]) == 2
+    assert "ocl-edge build" in capsys.readouterr().err
+    assert run([*command, "--forms", "plain,head", "--plan"]) == 0
+    told = capsys.readouterr()
+    assert "the 10 kernels that move the most" in told.out
+    assert "head: tensorrt-rtx" in told.err
+    plans = {engine.record.key.form: engine.record.plan for engine in list_engines(bundle)}
+    assert plans["head"] is None
+    plan = plans["plain"]
+    assert plan is not None
+    assert any(kernel.module for kernel in plan.kernels)
+    image = 3 * bundle.manifest.input.height * bundle.manifest.input.width * 4
+    assert plan.bytes > 2 * image
+    assert run(["inspect", str(bundle.path), "--plan", "--json", "-"]) == 0
+    engines = json.loads(capsys.readouterr().out)["engines"]
+    assert {len((engine["plan"] or {"kernels": ()})["kernels"]) for engine in engines} == {
+        0,
+        len(plan.kernels),
+    }
+    assert run(["inspect", str(bundle.path), "--plan"]) == 0
+    assert f"{plan.bytes / 1e6:,.0f} MB" in capsys.readouterr().out
+    assert run(["profile", str(bundle.path), "--estimate", "100:1", "--json", "-"]) == 0
+    (estimate,) = json.loads(capsys.readouterr().out)["estimates"]
+    at_least = max(plan.bytes / 100e9, plan.operations / 1e12) * 1000
+    assert estimate["ms"] >= at_least + estimate["launches_ms"]
+    assert estimate["launches_ms"] == pytest.approx(0.002 * len(plan.kernels))

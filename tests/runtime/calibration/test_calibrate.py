@@ -15,6 +15,7 @@ from ocl_edge.bundle.home import HomeTensors, load_home, load_mixing, store_home
 from ocl_edge.bundle.manifest import HeadRate, HomeSpec
 from ocl_edge.bundle.reading import Bundle, load_norms
 from ocl_edge.errors import BundleError
+from ocl_edge.method.guard import GuardLimits
 from ocl_edge.method.home import HOME_UNTIL, SensingNorms
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import DEFAULT_PRIOR
@@ -180,12 +181,13 @@ def test_a_converted_bundle_learns_home_and_keeps_its_weights(
     open_session(bundle, OPTIONS, ANY, SimulatedClock()).step(random_image(0), 0.0)
 
 
-def test_a_network_without_norms_is_refused_and_told_what_happens(
+def test_a_network_whose_norms_all_stand_behind_others_is_refused_and_told_what_happens(
     small_bundle: Bundle, home_frames: GivenFrames
 ) -> None:
-    bare = replace(small_bundle, manifest=small_bundle.manifest.model_copy(update={"norms": ()}))
+    norms = tuple(norm.model_copy(update={"sensing": False}) for norm in small_bundle.manifest.norms)
+    blind = replace(small_bundle, manifest=small_bundle.manifest.model_copy(update={"norms": norms}))
     with pytest.raises(BundleError, match="stays frozen"):
-        calibrate_bundle(bare, home_frames, "onnxruntime", 1)
+        calibrate_bundle(blind, home_frames, "onnxruntime", 1)
 
 
 @pytest.mark.parametrize("opening", [0.4, 1.0])
@@ -242,6 +244,19 @@ def test_a_head_learns_at_the_rate_that_was_found(calibrated: tuple[Bundle, Cali
     assert open_session(bundle, OPTIONS, ANY, SimulatedClock()).setup.settings.lr == 0.003
     tent = replace(OPTIONS, method="tent-head")
     assert open_session(bundle, tent, ANY, SimulatedClock()).setup.settings.lr == 0.005
+
+
+@pytest.mark.parametrize(("reached", "limit"), [(3.0, 9.0), (1.1, 2.0), (None, GuardLimits().entropy_ratio)])
+def test_the_guard_lets_the_entropy_go_as_far_again_as_on_copies(
+    calibrated: tuple[Bundle, Calibration], reached: float | None, limit: float
+) -> None:
+    bundle = with_head(calibrated[0], HeadRate(lr=0.003, gains={"haze": 1.0}, entropy_ratio=reached))
+    session = open_session(bundle, OPTIONS, ANY, SimulatedClock())
+    assert session.updates.learner.guard.limits == GuardLimits(entropy_ratio=limit)  # type: ignore[attr-defined]
+    assert session.facts()["realtime"]["limits"]["entropy_ratio"] == limit
+    asked = replace(ANY, limits=GuardLimits(entropy_ratio=1.5))
+    session = open_session(bundle, OPTIONS, asked, SimulatedClock())
+    assert session.updates.learner.guard.limits.entropy_ratio == 1.5  # type: ignore[attr-defined]
 
 
 def test_without_home_frames_a_run_says_what_they_would_give(small_bundle: Bundle) -> None:

@@ -24,7 +24,8 @@ from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.sources import SourceOptions, open_source, opening
 from ocl_edge_runtime.sources.base import Arrival
 from ocl_edge_runtime.sources.live import LiveSource
-from ocl_edge_runtime.sources.video import PacedReader, VideoReader, VideoSource, rate_of_times
+from ocl_edge_runtime.sources.recording import PacedReader
+from ocl_edge_runtime.sources.video import VideoReader, VideoSource, rate_of_times
 from tests.doubles.clock import SimulatedClock
 from tests.doubles.images import random_image
 from tests.doubles.videos import LENGTH, make_video

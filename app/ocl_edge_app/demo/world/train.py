@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -42,7 +43,14 @@ def class_weights(labels: Tensor) -> Tensor:
     return weights / weights.mean()
 
 
-def train(images: Tensor, labels: Tensor, steps: int, seed: int) -> nn.Module:
+def train(
+    images: Tensor,
+    labels: Tensor,
+    steps: int,
+    seed: int,
+    untrained: Callable[[], nn.Module] = build,
+    peak_learning_rate: float = PEAK_LEARNING_RATE,
+) -> nn.Module:
     """Train on those frames; augmentation is a flip and +-10 % contrast, no weather.
 
     Args:
@@ -50,6 +58,8 @@ def train(images: Tensor, labels: Tensor, steps: int, seed: int) -> nn.Module:
         labels: uint8 [N, H, W].
         steps: batches of `BATCH` frames.
         seed: of the initial weights, the order and the augmentation.
+        untrained: makes the network.
+        peak_learning_rate: of the schedule.
 
     Returns:
         The network in evaluation mode.
@@ -59,11 +69,11 @@ def train(images: Tensor, labels: Tensor, steps: int, seed: int) -> nn.Module:
         devices=[]
     ):  # initial weights come from the global generator: leave it as it was
         torch.manual_seed(seed)
-        network = build()
+        network = untrained()
     network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     weights = class_weights(labels)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak_learning_rate, total_steps=steps)
     order = torch.empty(0, dtype=torch.long)
     started = time.monotonic()
     for step in range(steps):

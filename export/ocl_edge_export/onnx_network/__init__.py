@@ -1,0 +1,10 @@
+"""An ONNX file as a network of PyTorch, which is then captured and cut as any other.
+
+file        what the file holds, checked before anything is computed
+layers      operators with weights, pooling, normalisation, resizing
+arithmetic  operators on single values, reductions, layout, indices
+network     the graph as a module: what no pixel decides is computed once, the rest at every image
+
+The list of operators is closed, and none of them runs code of the file. (onnx2torch, the one library that
+does this, knows operator sets up to 16 and was last released in 2023.)
+"""

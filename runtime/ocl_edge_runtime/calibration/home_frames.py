@@ -1,0 +1,78 @@
+"""What the network makes of its home frames as they are: the first stage of a calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ocl_edge.method.head_input import HeadInput, means_of
+from ocl_edge.method.methods import ocl
+from ocl_edge.method.mixing import Mixing
+from ocl_edge.method.norms import DEFAULT_PRIOR
+from ocl_edge.tensors import Tensor, torch
+from ocl_edge_runtime.calibration.frames import GivenFrames
+from ocl_edge_runtime.calibration.measuring import UNKNOWN, Measurer
+
+
+@dataclass
+class HomeSeen:
+    """Frame by frame.
+
+    Attributes:
+        statistics: of the norms, unmixed, float32 [2, S].
+        head_inputs: mean of every channel of the head's input, float32 [F].
+        confidences: mean probability of the strongest class.
+        losses: OCL of some of them.
+        truths: index -> what the network is sure of, of some of them.
+    """
+
+    statistics: list[Tensor] = field(default_factory=list)
+    head_inputs: list[Tensor] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    truths: dict[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def sure(self) -> float:
+        """Share of the pixels that the network is sure of."""
+        return float(np.mean([float((t != UNKNOWN).float().mean()) for t in self.truths.values()]))
+
+    @property
+    def head_input(self) -> Tensor:
+        """Mean and deviation of the head's input from frame to frame, float32 [2, F]."""
+        stacked = torch.stack(self.head_inputs)
+        return torch.stack((stacked.mean(0), stacked.std(0, correction=0)))
+
+    def head_input_distances(self) -> list[float]:
+        """Of every frame, in deviations from frame to frame."""
+        home = HeadInput(self.head_input, border=1.0, share=0.0)
+        return [home.distance(means) for means in self.head_inputs]
+
+
+def see_home(
+    measurer: Measurer, frames: GivenFrames, check_on: Collection[int], losses_of: Collection[int]
+) -> HomeSeen:
+    """Each frame through the network as trained.
+
+    Args:
+        measurer: of the network.
+        frames: all of them.
+        check_on: indices of the frames whose truth is kept.
+        losses_of: indices of the frames whose flip is seen, too.
+    """
+    seen, mixing = HomeSeen(), Mixing.of_prior(measurer.channels, DEFAULT_PRIOR)  # nothing is mixed: shut
+    for index in range(len(frames)):
+        frame = frames.read(index)
+        passed = measurer.measure(frame, mixing, 0.0)
+        seen.statistics.append(passed.statistics)
+        seen.head_inputs.append(means_of(passed.features))
+        seen.confidences.append(measurer.confidence(passed.features))
+        if index in check_on:
+            seen.truths[index] = measurer.truth(passed.features)
+        if index in losses_of:
+            flip = measurer.measure(frame, mixing, 0.0, flipped=True)
+            views = measurer.logits(passed.features), measurer.logits(flip.features).flip(3)
+            seen.losses.append(float(ocl(*views, measurer.bundle.manifest.adaptation)))
+    return seen
