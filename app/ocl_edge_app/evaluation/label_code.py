@@ -55,7 +55,7 @@ class LabelCode:
             return pixels if self.classes is None and self.kept is None else self._of_value[pixels]
         if not self.colours:
             raise UsageError(
-                "it holds colours: say which are the classes', 'palette_rgb' in the file of --label-classes"
+                "it holds colours: give the classes theirs as 'palette_rgb' in the file of --label-classes"
             )
         numbers = pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
         return self._of_colour[numbers]

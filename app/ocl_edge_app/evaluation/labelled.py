@@ -103,7 +103,8 @@ class LabelledFrames:
         )
 
     def _labels(self, file: Path) -> Mask:
+        pixels = read_labels(file)
         try:
-            return self.code.decode(read_labels(file))
+            return self.code.decode(pixels)
         except UsageError as error:
             raise UsageError(f"{file} cannot be read: {error}") from error
