@@ -10,6 +10,7 @@ every frame, noise as frames. Each point runs in a process of its own. The fit i
 from __future__ import annotations
 
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -69,9 +70,10 @@ def measure(bundle: Path, height: int, width: int, frames: int, backend: str) ->
     """In this process."""
     torch.set_num_threads(1)
     options = SessionOptions(backend=backend, threads=1, opening=1)
+    taking_all = RealtimeOptions(adapt_every=1, guarded=False, statistics_limit=math.inf)
     source = repeated(NoiseSource(height, width, DIFFERENT))
     masks, whole, marks = [], [], []
-    with open_session(Bundle.open(bundle), options, RealtimeOptions(adapt_every=1, guarded=False)) as session:
+    with open_session(Bundle.open(bundle), options, taking_all) as session:
         session.warm_up()
         for index, frame in zip(range(frames), source, strict=False):
             timings = session.step(frame.image).timings_ms

@@ -1,7 +1,6 @@
 """Ideas that need home or nothing but forward passes, against the head and the norms alone.
 
-    python bench/home_ideas.py heads  BUNDLE --network NAME [--home DIR] [--every N] [--results FILE]
-    python bench/home_ideas.py table  [--results FILE]
+    python bench/home_ideas.py BUNDLE --network NAME [--home DIR] [--every N] [--results FILE]
 
 Tuning streams, view pairs, wide open, labelled frames one second apart. The backbone's features of a stream
 are computed once: they do not depend on the head. A finished row of a stream is a line of --results and is
@@ -234,8 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["heads", "table"])
-    parser.add_argument("bundle", type=Path, nargs="?")
+    parser.add_argument("bundle", type=Path)
     parser.add_argument("--network", default="espnetv2")
     parser.add_argument("--home", type=Path, default=Path("../shared/data/camvid/home"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data/camvid"))

@@ -3,9 +3,9 @@
     python bench/home_mixing.py averages BUNDLE --network NAME [--every N]
     python bench/home_mixing.py seeds    BUNDLE --network NAME --home DIR --fullness F [--every N]
 
-*averages*: of the frame's weight, half goes to the running average of the frames before, at three priors of the
-first norm (tuning streams). *seeds*: the weights are fitted three times, on copies and frames of other seeds.
-One view, wide open, norms alone, labelled frames one second apart; each stream is a line of --results.
+*averages*: of the frame's weight, half goes to the running average of the frames before, at three priors of
+the first norm (tuning streams). *seeds*: the weights are fitted three times, on copies and frames of other
+seeds. One view, wide open, norms alone, labelled frames one second apart; each stream is a line of --results.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["averages", "seeds"])
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--network", required=True)
+    parser.add_argument("--network", default="cgnet")
     parser.add_argument("--home", type=Path, default=Path("../shared/data/camvid/home"))
     parser.add_argument("--fullness", type=float, default=0.8)
     parser.add_argument("--every", type=int, default=9)

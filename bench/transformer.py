@@ -1,6 +1,6 @@
 """A small transformer segmenter without BatchNorm, trained on the drawn street by day.
 
-    python bench/transformer.py --out segmenter.pth        minutes of one thread; 0.8 MB, not shipped
+    python bench/transformer.py --out segmenter.pth        minutes of one thread; 1.6 MB, not shipped
     ocl-edge export segmenter.pth --arch bench/transformer.py:build --input-size 192x320 --out bundle
 
 What such a network does without norms that adapt, and with the mean of its head's input moved home, is
@@ -78,8 +78,8 @@ def build() -> nn.Module:
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
-@click.option("--streets", default=60, show_default=True, help="to train on, six frames each")
-@click.option("--steps", default=600, show_default=True, help="batches of eight frames")
+@click.option("--streets", default=50, show_default=True, help="to train on, six frames each")
+@click.option("--steps", default=500, show_default=True, help="batches of eight frames")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 def main(out: Path, streets: int, steps: int, seed: int, threads: int) -> None:

@@ -1,4 +1,4 @@
-"""What a network without BatchNorm gains on the demo's drives: its head's input moved home, and virtual norms.
+"""What a network without BatchNorm gains on the demo's drives: head input moved home, and virtual norms.
 
     python bench/transformer.py --out segmenter.pth
     python bench/without_norms.py segmenter.pth [--seeds 2] [--frames 100]

@@ -18,6 +18,8 @@ TAU_S = 2.0
 IMAGE_DIMS = 4
 LEAST_DEVIATION = 0.1
 """A channel that hardly varies at home counts as if it varied by this share of the mean of all."""
+SMALLEST_BORDER = 1e-6
+"""Where nothing varies at home."""
 
 
 def means_of(features: Sequence[Tensor]) -> Tensor:
@@ -52,7 +54,7 @@ class HeadInput:
     def __init__(self, home: Tensor, border: float, share: float) -> None:
         self.home, deviation = home
         self._scale = 1 / (deviation + LEAST_DEVIATION * deviation.mean() + 1e-12)
-        self._border = border
+        self._border = max(border, SMALLEST_BORDER)
         self._share = share
         self.running = self.home.clone()
 

@@ -150,6 +150,15 @@ def test_frames_of_elsewhere_are_said_and_change_nothing_but_the_weights(
     assert session.setup.settings.lr == small_bundle.manifest.adaptation.lr
 
 
+def test_frames_of_mixed_sizes_are_measured(small_bundle: Bundle, tmp_path: Path, copy_of: Copier) -> None:
+    pictures = [home_frame(seed, 48 + 16 * (seed % 2), 64) for seed in range(6)]
+    mixed = find_frames(write_frames(tmp_path / "frames", pictures))
+    bundle, found = calibrate_bundle(copy_of(small_bundle), mixed, "onnxruntime", 1)
+    assert bundle.manifest.home is not None
+    assert bundle.manifest.home.frames == 6
+    assert any("2 sizes" in note for note in found.notes)
+
+
 def test_a_network_that_is_unsure_everywhere_keeps_its_weights(
     small_bundle: Bundle,
     home_frames: GivenFrames,

@@ -43,6 +43,15 @@ def test_too_few_that_show_something_are_refused(
         find_frames(write_frames(tmp_path / "frames", pictures))
 
 
+def test_a_camera_that_stands_shows_one_frame(tmp_path: Path) -> None:
+    """Noise of a sensor makes no other picture of it."""
+    random = np.random.default_rng(0)
+    scene = random_image(0).astype(np.int16)
+    noisy = [np.clip(scene + random.normal(0, 2, scene.shape), 0, 255).astype(np.uint8) for _ in range(30)]
+    with pytest.raises(UsageError, match="1 different frames"):
+        find_frames(write_frames(tmp_path / "frames", noisy))
+
+
 def test_no_directory_and_no_images_are_refused(tmp_path: Path) -> None:
     for directory in (tmp_path / "none", tmp_path):
         with pytest.raises(UsageError, match="no images"):
