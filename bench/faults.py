@@ -29,6 +29,7 @@ from PIL import Image as Pillow
 
 from ocl_edge import durable
 from ocl_edge.bundle.reading import Bundle
+from ocl_edge.masks import Mask
 from ocl_edge.method.head import TrainableHead
 from ocl_edge.network.form_names import FormName
 from ocl_edge.scoring.metrics import ConfusionMatrix
@@ -202,12 +203,12 @@ class Footage:
         self._frozen = open_session(bundle, SessionOptions("frozen", backend=options.backend, threads=1))
         self._frozen_counts: dict[tuple[str, int, str], Counts] = {}
 
-    def read(self, shot: Shot) -> tuple[Image, Image]:
+    def read(self, shot: Shot) -> tuple[Image, Mask]:
         frames = self._frames[shot.sequence]
         image, labels = frames.read(shot.index % len(frames))
         return parse_corruption(shot.weather).apply(image, shot.index), labels
 
-    def counts(self, mask: Image, labels: Image) -> Counts:
+    def counts(self, mask: Mask, labels: Mask) -> Counts:
         matrix = self.space.matrix()
         matrix.add(mask, labels)
         return matrix.counts
@@ -243,7 +244,7 @@ class Footage:
 
 
 def miou(counts: Counts) -> float:
-    matrix = ConfusionMatrix(counts.shape[-2])
+    matrix = ConfusionMatrix(counts.shape[-1])
     matrix.counts = counts.sum(0)
     return 100 * matrix.miou()
 

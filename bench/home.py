@@ -31,6 +31,7 @@ import torch
 from numpy.typing import NDArray
 
 from ocl_edge.bundle.reading import Bundle
+from ocl_edge.masks import Mask
 from ocl_edge.method.methods import PUBLISHED
 from ocl_edge_app.evaluation.corruption import parse_corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
@@ -108,7 +109,7 @@ class Course:
     def begin_round(self) -> None:
         self.matrix = self.space.matrix()
 
-    def step(self, image: NDArray[np.uint8], labels: NDArray[np.uint8], now_s: float) -> None:
+    def step(self, image: NDArray[np.uint8], labels: Mask, now_s: float) -> None:
         started = time.thread_time()
         result = self.session.step(image, now_s)
         self.ms.append(1000 * (time.thread_time() - started))

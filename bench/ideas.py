@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ocl_edge.bundle.reading import Bundle, load_head
+from ocl_edge.masks import Mask
 from ocl_edge.method.head import TrainableHead, only_output
 from ocl_edge.method.methods import ocl
 from ocl_edge.method.norms import Prior
@@ -58,7 +59,7 @@ class Frame:
     """One labelled frame and the backbone's features of its view pair."""
 
     image: Image
-    labels: Image
+    labels: Mask
     features: list[Tensor]
 
 

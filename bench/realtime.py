@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ocl_edge import durable
 from ocl_edge.bundle.reading import Bundle
+from ocl_edge.masks import Mask
 from ocl_edge.method.verdict import Signals
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge.timings import mask_latency_ms
@@ -67,7 +68,7 @@ def open_mode(bundle: Bundle, mode: str, threads: int | None, backend: str) -> S
     return open_session(bundle, options, REALTIME.get(mode))
 
 
-def masks_of(session: Session, image: Image, index: int) -> dict[str, Image]:
+def masks_of(session: Session, image: Image, index: int) -> dict[str, Mask]:
     """The mask of a frame; of paper mode also that of the unflipped view alone. Then the update."""
     mask = session.predict(image, float(index))
     found = {"": mask}

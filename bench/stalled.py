@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ocl_edge.bundle.reading import Bundle
+from ocl_edge.masks import Mask
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
@@ -52,7 +52,7 @@ class Nothing(Source):
 class Hung(Sink):
     """Takes the first mask and never comes back, like a disk that does not answer."""
 
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:  # noqa: ARG002
+    def emit(self, frame: Frame, mask: Mask) -> None:  # noqa: ARG002
         threading.Event().wait()
 
 
@@ -96,7 +96,7 @@ def measure(bundle: Bundle, row: str, frames: int) -> dict[str, Any]:
             handing_on, masks = [], 0
             for frame in source:
 
-                def emit(mask: NDArray[np.uint8], frame: Frame = frame) -> None:
+                def emit(mask: Mask, frame: Frame = frame) -> None:
                     for sink in sinks:
                         sink.emit(frame, mask)
 

@@ -39,7 +39,8 @@ class Segmenter(Node):  # type: ignore[misc]
         except ocl_edge.OclEdgeError as error:  # one bad message never ends the node
             self.get_logger().error(f"image left out: {error}")
             return
-        out = Image(height=mask.shape[0], width=mask.shape[1], encoding="mono8", step=mask.shape[1])
+        encoding = f"mono{8 * mask.itemsize}"  # 16 bits from 256 classes on
+        out = Image(height=mask.shape[0], width=mask.shape[1], encoding=encoding, step=mask.strides[0])
         # an array is taken over as it is; bytes would be checked one by one, 0.2 s at 1080p
         out.header, out.data = message.header, array.array("B", mask.tobytes())
         self.masks.publish(out)

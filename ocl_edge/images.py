@@ -16,8 +16,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ocl_edge.errors import FrameError, UsageError
 from ocl_edge.given_files import open_given, reason_of
+from ocl_edge.masks import Mask, mask_dtype
 
 Pixels = TypeVar("Pixels")
+Value = TypeVar("Value", np.uint8, np.uint16, np.uint8 | np.uint16)
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it says of a file goes to the terminal
 
@@ -83,18 +85,18 @@ def decode_image(file: Path | BinaryIO, take: Callable[[Image.Image], Pixels]) -
         raise FrameError(f"cannot be decoded: {type(error).__name__}: {error}") from error
 
 
-def read_image(file: Path | BinaryIO) -> NDArray[np.uint8]:
-    """Decode an image file, or the content of one, to uint8 [H, W, 3] RGB.
+def read_image(file: Path | BinaryIO, channels: int = 3) -> NDArray[np.uint8]:
+    """Decode an image file, or the content of one, to uint8 [H, W, 3] RGB, or [H, W, 4] as it is.
 
     Raises:
-        FrameError: unreadable, truncated, empty, too large, or with pixels that are no 8-bit
-            colours (16-bit, float).
+        FrameError: unreadable, truncated, empty, too large, with pixels that are no 8-bit
+            colours (16-bit, float), or without the fourth channel that is asked for.
     """
-    return decode_image(file, _rgb)
+    return decode_image(file, _rgb if channels == 3 else lambda image: _as_it_is(image, channels))
 
 
-def read_class_map(file: Path) -> NDArray[np.uint8]:
-    """Decode labels: an 8-bit image of one channel, a class index a pixel, to uint8 [H, W].
+def read_class_map(file: Path) -> Mask:
+    """Decode labels: an image of one channel, a class index a pixel, to uint8 or uint16 [H, W].
 
     Raises:
         UsageError: unreadable, or no such image.
@@ -105,15 +107,49 @@ def read_class_map(file: Path) -> NDArray[np.uint8]:
         raise UsageError(f"{file} cannot be read: {error}") from error
 
 
-def class_map(image: Image.Image) -> NDArray[np.uint8]:
+def read_labels(file: Path) -> NDArray[np.uint8 | np.uint16]:
+    """Decode labels: a class map [H, W] as `read_class_map`, or colours uint8 [H, W, 3].
+
+    Raises:
+        UsageError: unreadable, or neither.
+    """
+    try:
+        return decode_image(
+            file, lambda image: _rgb(image) if image.mode in ("RGB", "RGBA") else class_map(image)
+        )
+    except FrameError as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+
+
+def resized(pixels: NDArray[Value], size: tuple[int, int], how: Image.Resampling) -> NDArray[Value]:
+    """An image or class map of another height and width; class maps need the nearest pixel."""
+    return np.array(Image.fromarray(pixels).resize(size[::-1], how), pixels.dtype)
+
+
+def class_map(image: Image.Image) -> Mask:
     """The class indices of an opened image; see `read_class_map`.
 
     Raises:
         FrameError: it has another mode.
     """
-    if image.mode not in ("L", "P"):
-        raise FrameError(f"expected an 8-bit class map, got mode {image.mode!r}")
-    return np.array(image, np.uint8)
+    if image.mode in ("L", "P"):
+        return np.array(image, np.uint8)
+    if image.mode == "I;16":
+        return np.array(image, np.uint16)
+    if image.mode == "I":  # what older Pillows make of 16-bit PNG files
+        values = np.array(image)
+        if values.min(initial=0) >= 0 and values.max(initial=0) <= np.iinfo(np.uint16).max:
+            return values.astype(np.uint16)
+    raise FrameError(f"expected a class map of one channel with 8 or 16 bits, got mode {image.mode!r}")
+
+
+def _as_it_is(image: Image.Image, channels: int) -> NDArray[np.uint8]:
+    if len(image.getbands()) != channels or image.mode != "RGBA":
+        raise FrameError(
+            f"the network takes {channels} channels, this image has mode {image.mode!r}"
+            + ("" if channels == 4 else "; image files have at most 4: hand arrays to `predict`")
+        )
+    return np.array(image)
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -149,16 +185,16 @@ class ColourOverlay:
     """
 
     def __init__(self, palette: Sequence[Colour], opacity: float = OPACITY) -> None:
-        self._colours = np.zeros((256, 3), np.uint8)
+        self._colours = np.zeros((np.iinfo(mask_dtype(len(palette))).max + 1, 3), np.uint8)
         self._colours[: len(palette)] = (np.array(palette, np.float32) * opacity).round()
         self._dimmed = (np.arange(256, dtype=np.float32) * (1 - opacity)).astype(np.uint8)
 
-    def over(self, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Image uint8 [H, W, 3] RGB and class map uint8 [h, w] -> uint8 [H, W, 3].
+    def over(self, image: NDArray[np.uint8], mask: Mask) -> NDArray[np.uint8]:
+        """Image uint8 [H, W, 3] RGB and class map [h, w] -> uint8 [H, W, 3]. Further channels are not shown.
 
         A map of another size is enlarged or reduced to the image's, each pixel taking the nearest class.
         """
         if mask.shape != image.shape[:2]:
-            mask = np.array(Image.fromarray(mask).resize(image.shape[1::-1], Image.Resampling.NEAREST))
-        blended: NDArray[np.uint8] = self._dimmed[image] + self._colours[mask]
+            mask = resized(mask, (image.shape[0], image.shape[1]), Image.Resampling.NEAREST)
+        blended: NDArray[np.uint8] = self._dimmed[image[..., :3]] + self._colours[mask]
         return blended

@@ -11,38 +11,42 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ocl_edge.errors import FrameError
-from ocl_edge.images import Colour, class_map, decode_image
+from ocl_edge.images import Colour, Value, class_map, decode_image
+from ocl_edge.masks import MOST_CLASSES, Mask
 
 MOST_PX = 420
 """Width of a picture in a report; larger ones are shrunk."""
 
 
 def photo_uri(image: NDArray[np.uint8], quality: int = 82) -> str:
-    """JPEG of an image, uint8 [H, W, 3] RGB."""
-    return _uri("image/jpeg", Image.fromarray(shrunk(image)), format="JPEG", quality=quality, optimize=True)
+    """JPEG of an image, uint8 [H, W, 3] RGB; further channels are not shown."""
+    return _uri(
+        "image/jpeg", Image.fromarray(shrunk(image[..., :3])), format="JPEG", quality=quality, optimize=True
+    )
 
 
-def mask_uri(mask: NDArray[np.uint8], palette: Sequence[Colour]) -> str:
-    """Indexed PNG of a class map, uint8 [H, W]; a class beyond the palette is black."""
-    return _uri("image/png", _indexed(shrunk(mask), palette), format="PNG", optimize=True)
+def mask_uri(mask: Mask, palette: Sequence[Colour]) -> str:
+    """PNG of a class map, [H, W]; a class beyond the palette is black."""
+    return _uri("image/png", _coloured(shrunk(mask), palette), format="PNG", optimize=True)
 
 
-def shrunk(pixels: NDArray[np.uint8], most_px: int = MOST_PX) -> NDArray[np.uint8]:
+def shrunk(pixels: NDArray[Value], most_px: int = MOST_PX) -> NDArray[Value]:
     """An image or class map at most so wide; class maps keep their values (nearest neighbour)."""
     height, width = pixels.shape[:2]
     if width <= most_px:
         return pixels
     how = Image.Resampling.NEAREST if pixels.ndim == 2 else Image.Resampling.BILINEAR
     size = (most_px, max(1, round(height * most_px / width)))
-    return np.array(Image.fromarray(pixels).resize(size, how, reducing_gap=2.0 if pixels.ndim == 3 else None))
+    gap = 2.0 if pixels.ndim == 3 else None
+    return np.array(Image.fromarray(pixels).resize(size, how, reducing_gap=gap), pixels.dtype)
 
 
-def mask_to_text(mask: NDArray[np.uint8]) -> str:
+def mask_to_text(mask: Mask) -> str:
     """A class map as base64 of a grey PNG, for a JSON file."""
     return _base64(Image.fromarray(mask), format="PNG", optimize=True)
 
 
-def mask_from_text(text: str) -> NDArray[np.uint8]:
+def mask_from_text(text: str) -> Mask:
     """The class map that `mask_to_text` took.
 
     Raises:
@@ -54,10 +58,15 @@ def mask_from_text(text: str) -> NDArray[np.uint8]:
         raise ValueError(f"no class map: {error}") from error
 
 
-def _indexed(mask: NDArray[np.uint8], palette: Sequence[Colour]) -> Image.Image:
+def _coloured(mask: Mask, palette: Sequence[Colour]) -> Image.Image:
+    """Indexed where there are few classes: that is smaller."""
+    if mask.dtype != np.uint8:
+        colours = np.zeros((MOST_CLASSES + 1, 3), np.uint8)
+        colours[: len(palette)] = palette
+        return Image.fromarray(colours[mask])
     image = Image.fromarray(mask)
-    colours = [channel for colour in palette for channel in colour]
-    image.putpalette(colours + [0] * (768 - len(colours)))
+    channels = [channel for colour in palette for channel in colour]
+    image.putpalette(channels + [0] * (768 - len(channels)))
     return image
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ocl_edge.errors import CaptureError
+from ocl_edge.errors import CaptureError, OclEdgeError
 from ocl_edge.network.zoo.own_code import where_in_user_code
 
 SAME = 1e-3
@@ -25,41 +25,76 @@ Values = list[tuple[str, str, Tensor]]
 """Name and type of a module, and what it gave for the first image; in the order in which they ended."""
 
 
-def refuse_unsteady(network: nn.Module, image: Tensor) -> None:
-    """Run a network on one image twice, and on the image beside another one.
+def refuse_unsteady(network: nn.Module, image: Tensor, once: Any) -> Any:
+    """Run a network once more on an image, and on the image beside its mirror image.
 
     Args:
         network: image [N, 3, H, W] -> whatever it returns, in evaluation mode.
         image: float32 [1, 3, H, W].
+        once: what the network gave for it.
+
+    Returns:
+        What it gives for the image and its mirror image.
 
     Raises:
-        CaptureError: the results differ; the first module where they do is named.
+        CaptureError: the network fails; or the results differ: the first module where they do is named.
     """
     drawn = _random_states()
-    network(image)
-    for _ in range(1 if drawn == _random_states() else TRIES_OF_RANDOM):
+    again = run_once(network, image)
+    draws = drawn != _random_states()
+    for _ in range(TRIES_OF_RANDOM if draws else 1):
         _refuse(
             network,
-            lambda: network(image),
-            lambda: network(image),
+            (image, once),
+            (image, again),
             "the network gives another result when it sees the same image twice: something random stays on "
             "in evaluation mode, for example F.dropout(x) without training=self.training",
         )
+        again = run_once(network, image) if draws else again
     pair = torch.cat((image, image.flip(3)))
-    try:
-        network(pair)
-    except (Exception, SystemExit) as error:
-        raise CaptureError(
-            f"the network runs on one image, and not on two in a batch: {error}{where_in_user_code(error)}\n"
-            "Cameras give one image at a time, view pairs two: let forward() take both"
-        ) from error
+    of_pair = _run_on_two(network, pair)
     _refuse(
         network,
-        lambda: network(image),
-        lambda: network(pair),
+        (image, once),
+        (pair, of_pair),
         "the network does something else with a batch of one image than with a batch of two: forward() "
         "asks for the batch size, or mixes the images. Cameras give one image at a time, view pairs two",
     )
+    return of_pair
+
+
+@torch.no_grad()
+def run_once(network: nn.Module, image: Tensor) -> Any:
+    """What the network returns for an image.
+
+    Raises:
+        CaptureError: it fails on it; the user's own line is named.
+    """
+    try:
+        return network(image)
+    except OclEdgeError:
+        raise
+    except (Exception, SystemExit) as error:
+        size = f"{image.shape[2]}x{image.shape[3]}"
+        raise CaptureError(
+            f"the network does not run on a {size} image: {_said(error)}{where_in_user_code(error)}"
+        ) from error
+
+
+@torch.no_grad()
+def _run_on_two(network: nn.Module, pair: Tensor) -> Any:
+    try:
+        return network(pair)
+    except (Exception, SystemExit) as error:
+        raise CaptureError(
+            "the network runs on one image, and not on two in a batch: "
+            f"{_said(error)}{where_in_user_code(error)}\n"
+            "Cameras give one image at a time, view pairs two: let forward() take both"
+        ) from error
+
+
+def _said(error: BaseException) -> str:
+    return f"it ends the program ({error})" if isinstance(error, SystemExit) else str(error)
 
 
 def _random_states() -> tuple[bytes, str, str]:
@@ -68,11 +103,13 @@ def _random_states() -> tuple[bytes, str, str]:
     return torch_state, str(random.getstate()), str(np.random.get_state())
 
 
-def _refuse(network: nn.Module, first: Callable[[], Any], second: Callable[[], Any], what: str) -> None:
-    if _differ(_first_image(first()), _first_image(second())) is None:
+def _refuse(network: nn.Module, first: tuple[Tensor, Any], second: tuple[Tensor, Any], what: str) -> None:
+    """Raise where the results of two runs differ; of each the batch and what came of it."""
+    if _differ(_first_image(first[1]), _first_image(second[1])) is None:
         return
     tries = (
-        _where_they_part(_values(network, first), _values(network, second)) for _ in range(TRIES_OF_RANDOM)
+        _where_they_part(_values(network, first[0]), _values(network, second[0]))
+        for _ in range(TRIES_OF_RANDOM)
     )
     module = next((found for found in tries if found != OUTSIDE), OUTSIDE)
     raise CaptureError(f"{what}.\n  first module that differs: {module}")
@@ -86,7 +123,8 @@ def _where_they_part(ours: Values, theirs: Values) -> str:
     return OUTSIDE
 
 
-def _values(network: nn.Module, run: Callable[[], Any]) -> Values:
+@torch.no_grad()
+def _values(network: nn.Module, images: Tensor) -> Values:
     values: Values = []
 
     def remember(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -97,7 +135,7 @@ def _values(network: nn.Module, run: Callable[[], Any]) -> Values:
 
     hooks = [module.register_forward_hook(remember(name)) for name, module in network.named_modules()]
     try:
-        run()
+        network(images)
     finally:
         for hook in hooks:
             hook.remove()

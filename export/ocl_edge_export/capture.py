@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from ocl_edge.errors import CaptureError, OclEdgeError
 from ocl_edge.network.programs import place
 from ocl_edge.network.zoo.own_code import where_in_user_code
+from ocl_edge_export.behaviour import run_once
 from ocl_edge_export.foreign_weights import fold_foreign_weights
 from ocl_edge_export.functional import as_functional
 from ocl_edge_export.outputs import SegmentationOutput, choose_output
@@ -45,7 +46,7 @@ def capture(network: nn.Module, height: int, width: int, channels: int = 3) -> f
     is there.
 
     Args:
-        network: a `SegmentationOutput`, or a network whose usual output is taken.
+        network: a `SegmentationOutput` whose output was chosen, or a network whose usual output is taken.
         height: of the image, in pixels.
         width: of the image, in pixels.
         channels: of the image.
@@ -56,7 +57,8 @@ def capture(network: nn.Module, height: int, width: int, channels: int = 3) -> f
     wrapped = network if isinstance(network, SegmentationOutput) else SegmentationOutput(network)
     wrapped.eval()
     example = torch.zeros(2, channels, height, width)
-    choose_output(run_once(wrapped.network, example), wrapped.output)
+    if wrapped.output is None:
+        choose_output(run_once(wrapped.network, example))
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     try:
         with torch.no_grad(), quiet_exporter():
@@ -88,28 +90,6 @@ def quiet_exporter() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@torch.no_grad()
-def run_once(network: nn.Module, image: Tensor) -> Any:
-    """What the network returns for an image.
-
-    Raises:
-        CaptureError: it fails on it; the user's own line is named.
-    """
-    try:
-        return network(image)
-    except OclEdgeError:
-        raise
-    except (Exception, SystemExit) as error:
-        size = f"{image.shape[2]}x{image.shape[3]}"
-        raise CaptureError(
-            f"the network does not run on a {size} image: {_said(error)}{where_in_user_code(error)}"
-        ) from error
-
-
-def _said(error: BaseException) -> str:
-    return f"it ends the program ({error})" if isinstance(error, SystemExit) else str(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ocl_edge.bundle.mistaken import instead_of_checkpoint
 from ocl_edge.errors import CheckpointError, UsageError
+from ocl_edge.masks import MOST_CLASSES
 from ocl_edge.network import zoo
 from ocl_edge.network.preprocess import Byte, Deviation, Mean, Side, check_area
-from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.plain_text import first_problem
 from ocl_edge_export.checkpoint_files import load_content, program_of, refuse_other_formats
 from ocl_edge_export.checkpoint_programs import network_in

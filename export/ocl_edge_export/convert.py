@@ -75,7 +75,10 @@ def convert_bundle(old: Path, out: Path, force: bool = False, trust_pickle: bool
         for name in KEPT:
             if name in fields["files"]:
                 shutil.copyfile(old / name, directory / name)
-        check_programs(split, directory, noise_images(manifest.input))
+        images = noise_images(manifest.input, count=1)
+        with torch.no_grad():
+            features = split.backbone(images)
+        check_programs(split, directory, images, features)
         write_manifest(directory, manifest)
     return Bundle.open(out)
 

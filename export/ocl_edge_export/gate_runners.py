@@ -6,7 +6,8 @@ numbers is the same: the library, its precision, and whether sizes are fixed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,26 @@ def installed_runners() -> dict[str, Runner]:
     return {"openvino": OpenVinoRunner()} if find_spec("openvino") else {}
 
 
+class OnnxRuntimeRunner:
+    """ONNX Runtime on the CPU. Keeps the last model."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._session: Any = None
+
+    def __call__(self, path: Path, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Runner`.
+
+        Raises:
+            MissingExtraError: ONNX Runtime is not installed.
+            ParityError: it cannot run the form.
+        """
+        if path != self._path:
+            self._session = None  # its memory goes before the next one comes
+            self._session, self._path = _onnx_session(path), path
+        return _run_session(self._session, path, inputs)
+
+
 def run_onnx(path: Path, inputs: Mapping[str, Tensor], model: bytes | None = None) -> dict[str, Tensor]:
     """Run a model once with ONNX Runtime on the CPU.
 
@@ -38,6 +59,10 @@ def run_onnx(path: Path, inputs: Mapping[str, Tensor], model: bytes | None = Non
         MissingExtraError: ONNX Runtime is not installed.
         ParityError: ONNX Runtime cannot run it.
     """
+    return _run_session(_onnx_session(path, model), path, inputs)
+
+
+def _onnx_session(path: Path, model: bytes | None = None) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -48,14 +73,24 @@ def run_onnx(path: Path, inputs: Mapping[str, Tensor], model: bytes | None = Non
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(path.parent)
         )
-    try:
-        providers = ["CPUExecutionProvider"]
-        session = onnxruntime.InferenceSession(model or str(path), options, providers=providers)
-        names = [output.name for output in session.get_outputs()]
+    with _failures_of(path):
+        return onnxruntime.InferenceSession(model or str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _run_session(session: Any, path: Path, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    names = [output.name for output in session.get_outputs()]
+    with _failures_of(path):
         values = session.run(names, {name: tensor.numpy() for name, tensor in inputs.items()})
-    except Exception as error:  # a class of its own for every kind of failure, with no common one
-        raise ParityError(f"ONNX Runtime cannot run {path.name}: {str(error).strip()[:500]}") from error
     return {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
+
+
+@contextmanager
+def _failures_of(path: Path) -> Iterator[None]:
+    """ONNX Runtime has a class of its own for every kind of failure, with no common one."""
+    try:
+        yield
+    except Exception as error:
+        raise ParityError(f"ONNX Runtime cannot run {path.name}: {str(error).strip()[:500]}") from error
 
 
 class OpenVinoRunner:
@@ -73,6 +108,7 @@ class OpenVinoRunner:
         """
         key = path, tuple(tensor.shape for tensor in inputs.values())
         if key != self._key:
+            self._compiled = None  # its memory goes before the next one comes
             core = openvino_core()
             model = core.read_model(str(path))
             model.reshape({name: list(tensor.shape) for name, tensor in inputs.items()})

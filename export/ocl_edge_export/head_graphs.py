@@ -16,7 +16,7 @@ from ocl_edge.method.head import TrainableHead
 from ocl_edge.method.methods import ocl
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.timings import Stopwatch
-from ocl_edge_export.gate_runners import run_onnx
+from ocl_edge_export.gate_runners import OnnxRuntimeRunner
 from ocl_edge_export.head_step import (
     HYPERPARAMETERS,
     build_head,
@@ -26,7 +26,7 @@ from ocl_edge_export.head_step import (
 )
 from ocl_edge_export.parity import Tolerances
 
-STEPS_AN_IMAGE = 5
+STEPS_A_PAIR = 10
 ROUNDINGS = 4
 """A graph that is at most so many times as far off as PyTorch's own rounding need not be wrong."""
 
@@ -110,10 +110,9 @@ def check_head_graphs(
     for pair in pairs:
         expected = torch_head.logits([pair]).detach()
         logits = max(logits, _relative(chain.logits(pair), expected, expected))
-        for _ in range(STEPS_AN_IMAGE):
+        for _ in range(STEPS_A_PAIR):
             update = torch_head.adapt([pair], ocl, Stopwatch())
-            assert update.applied, update.reason
-            assert update.loss is not None
+            assert update.loss is not None, update.reason
             loss = max(loss, abs(chain.step(pair) - update.loss))
     moved = {name: p.detach() - torch_head.trained[name] for name, p in torch_head.parameters.items()}
     weights = max(
@@ -121,13 +120,12 @@ def check_head_graphs(
         for short, full in graphs.parameters.items()
     )
     report = {
-        "steps": STEPS_AN_IMAGE * len(pairs),
+        "steps": STEPS_A_PAIR * len(pairs),
         "logits_relative": logits,
         "loss_absolute": loss,
         "weights_over_movement": weights,
     }
-    # written so that NaN fails
-    if not (logits <= tolerances.relative and loss <= tolerances.relative and weights <= tolerances.relative):
+    if not all(value <= tolerances.relative for value in (logits, loss, weights)):  # so that NaN fails
         rounding = _rounding(head, pairs, settings)
         if loss <= tolerances.relative and max(logits, weights) <= ROUNDINGS * rounding:
             raise _lost_in_rounding(rounding)
@@ -156,7 +154,7 @@ def _rounding(head: fx.GraphModule, pairs: list[Tensor], settings: AdaptationDef
     single, double = _torch_head(head, settings), _torch_head(copy.deepcopy(head).double(), settings)
     farthest = 0.0
     for pair in pairs:
-        for _ in range(STEPS_AN_IMAGE):
+        for _ in range(STEPS_A_PAIR):
             single.adapt([pair], ocl, Stopwatch())
             double.adapt([pair.double()], ocl, Stopwatch())
         logits = double.logits([pair.double()]).detach()
@@ -178,6 +176,7 @@ class _Chain:
         self, directory: Path, graphs: HeadGraphs, head: fx.GraphModule, settings: AdaptationDefaults
     ) -> None:
         self._twin = _torch_head(head, settings)  # of the same seed: draws the same weights to restore
+        self._run = {name: OnnxRuntimeRunner() for name in graphs.graphs}
         self._files = {name: directory / spec.file for name, spec in graphs.graphs.items()}
         self._names = graphs.parameters
         source = {short: self._twin.trained[full] for short, full in graphs.parameters.items()}
@@ -188,13 +187,13 @@ class _Chain:
 
     def logits(self, pair: Tensor) -> Tensor:
         weights = {name: self.state[name] for name in self._names}
-        return run_onnx(self._files["head"], {"features": pair, **weights})["logits"]
+        return self._run["head"](self._files["head"], {"features": pair, **weights})["logits"]
 
     def step(self, pair: Tensor) -> float:
         drawn = self._twin.draw_restored()
         restored = {f"{short}_restored": drawn[full].float() for short, full in self._names.items()}
         inputs = {"features": pair, **self.state, **restored, **self._fixed}
-        outputs = run_onnx(self._files["head_step"], inputs)
+        outputs = self._run["head_step"](self._files["head_step"], inputs)
         self.state = {name: outputs[f"new_{name}"] for name in self.state}
         return outputs["loss"].item()
 

@@ -15,6 +15,9 @@ USUAL_STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
 """ImageNet's; of one channel their mean."""
 USUAL_COLOURS = {3: "rgb", 1: "grey"}
 
+USUAL_CHANNELS = 3
+MOST_OF_PIXELS = 4
+
 Numbers = tuple[float, ...]
 
 
@@ -46,8 +49,10 @@ def describe_input(
             "the input size is not known: --input-size HEIGHTxWIDTH, for example --input-size 512x1024"
         )
     channels = len(mean) if mean else _channels_of(network)
-    if scale == 255 and mean is None:
+    if scale == 255 and (mean is None or std is None):
         raise UsageError("--scale 255 needs the --mean and --std of such pixels, for example 0,0,0 and 1,1,1")
+    if mean is not None:
+        _refuse_another_scale(mean, scale)
     mean, std = mean or USUAL_MEAN.get(channels), std or USUAL_STD.get(channels)
     if mean is None or std is None:
         raise UsageError(
@@ -61,8 +66,31 @@ def describe_input(
         raise UsageError(f"the network's input cannot be this: {first_problem(error)}") from error
 
 
+def _refuse_another_scale(mean: Numbers, scale: int) -> None:
+    """Pixels of 0 to 1 with the mean of those of 0 to 255, or the other way round, give wrong masks."""
+    largest = max(mean)
+    shown = ",".join(f"{value:g}" for value in mean)
+    if scale == 1 and largest > 1:
+        raise UsageError(
+            f"--mean {shown} is that of pixels of 0 to 255: say so with --scale 255, or divide --mean and "
+            "--std by 255"
+        )
+    if scale == 255 and 0 < largest <= 1:
+        raise UsageError(
+            f"--mean {shown} is that of pixels of 0 to 1: leave out --scale 255, or multiply --mean and "
+            "--std by 255"
+        )
+
+
 def _channels_of(network: nn.Module) -> int:
+    """What the first convolution takes, in the order in which the network was built.
+
+    That need not be the order of its layers: where the first one takes more than pixels have, and another
+    takes 3, this is the image.
+    """
     if isinstance(network, OnnxNetwork):
         return network.channels
-    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
-    return first.in_channels if first is not None else 3
+    taken = [module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)]
+    if not taken or (taken[0] > MOST_OF_PIXELS and USUAL_CHANNELS in taken):
+        return USUAL_CHANNELS
+    return taken[0]

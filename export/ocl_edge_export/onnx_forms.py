@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto
 from onnx.external_data_helper import set_external_data
 from torch import Tensor, fx
 
 from ocl_edge.errors import CaptureError
 from ocl_edge.network.form_names import WEIGHT_FILE, FormName
-from ocl_edge.network.form_tensors import input_shapes, output_shapes
-from ocl_edge.network.forms import build_form, distinct_form, list_norms
+from ocl_edge.network.form_tensors import feature_names
 from ocl_edge.network.weight_file import bytes_of, sha256, write_weights
 from ocl_edge_export.capture import LARGEST_BATCH, quiet_exporter
 from ocl_edge_export.prelu import replace_prelus
@@ -29,45 +31,33 @@ INTEGERS_FROM_BYTES = 1024
 """Smaller tensors stay in the ONNX files: scalars, shapes and paddings, which parsers want to see."""
 
 
-def export_form(
-    backbone: fx.GraphModule, form: FormName, image: Tensor, features: list[list[int]], stat_rows: int
-) -> onnx.ModelProto:
-    """One form as an ONNX model with a free batch size, norms unfolded, opset `OPSET`.
-
-    Without norms every form is the plain one, inputs and outputs included.
+def export_plain(backbone: fx.GraphModule, image: Tensor, features: list[list[int]]) -> onnx.ModelProto:
+    """The plain form as an ONNX model with a free batch size, norms unfolded, opset `OPSET`.
 
     Args:
-        backbone: plain backbone from `split_network`.
-        form: which one.
-        image: float32 [2, 3, H, W]; fixes height and width.
+        backbone: from `split_network`.
+        image: float32 [2, C, H, W]; fixes height and width.
         features: shapes of the feature tensors that the backbone hands on, without the batch.
-        stat_rows: `measured` samples every n-th row.
 
     Raises:
         CaptureError: the ONNX exporter cannot express the graph.
     """
-    form = distinct_form(form, list_norms(backbone))
-    module = build_form(backbone, form, stat_rows)
-    channels = sum(norm.channels for norm in list_norms(backbone))
-    names = input_shapes(form, (image.shape[1], image.shape[2], image.shape[3]), channels)
-    outputs = list(output_shapes(form, features, channels))
-    inputs = (image, *(torch.zeros(shape) for name, shape in names.items() if name != "image"))
+    outputs = feature_names(len(features))
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-    shapes = ({0: batch}, *({} for _ in inputs[1:]))
     try:
         with torch.no_grad(), quiet_exporter():
-            program = torch.export.export(module, inputs, dynamic_shapes=shapes)
+            program = torch.export.export(backbone, (image,), dynamic_shapes=({0: batch},))
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
                 opset_version=OPSET,
                 optimize=False,
                 verbose=False,
-                input_names=list(names),
+                input_names=["image"],
                 output_names=outputs,
             )
     except Exception as error:
-        raise CaptureError(f"the {form} form cannot be written as ONNX: {error}") from error
+        raise CaptureError(f"the backbone cannot be written as ONNX: {error}") from error
     assert exported is not None
     return _simplified(exported.model, outputs)
 
@@ -96,11 +86,13 @@ def _simplified(model: object, outputs: list[str]) -> onnx.ModelProto:
     return proto
 
 
-def write_forms(models: dict[FormName, onnx.ModelProto], tensors: dict[str, Tensor], directory: Path) -> None:
+def write_forms(
+    models: Mapping[FormName, onnx.ModelProto], tensors: dict[str, Tensor], directory: Path
+) -> None:
     """Write the weight file and the ``backbone.FORM.onnx`` files, whose tensors lie in it.
 
     Args:
-        models: from `export_form`.
+        models: each form's; those tensors of the plain form that another one leaves out are added to it.
         tensors: of the bundle's programs. What only the ONNX files have (pooling matrices,
             folded constants) is stored beside them.
         directory: of the bundle.
@@ -109,29 +101,40 @@ def write_forms(models: dict[FormName, onnx.ModelProto], tensors: dict[str, Tens
     known = {sha256(bytes_of(tensor)) for tensor in tensors.values()}
     for model in models.values():
         for tensor in model.graph.initializer:
-            values = torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
-            digest = sha256(bytes_of(values))
+            values = onnx.numpy_helper.to_array(tensor)
+            digest = sha256(values.tobytes())
             if _lies_outside(values) and digest not in known:
                 known.add(digest)
-                stored[f"{ONLY_IN_ONNX}{len(stored) - len(tensors)}"] = values
+                stored[f"{ONLY_IN_ONNX}{len(stored) - len(tensors)}"] = torch.from_numpy(values.copy())
     offsets = write_weights(stored, directory / WEIGHT_FILE)
-    for form, model in models.items():
+    for model in models.values():
         for tensor in model.graph.initializer:
             _move_outside(tensor, offsets)
+    for form, model in models.items():
+        _complete(model, models["plain"])
         (directory / form_file(form)).write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _complete(model: onnx.ModelProto, plain: onnx.ModelProto) -> None:
+    """Add what the nodes read of the plain form's tensors."""
+    own = {tensor.name for tensor in model.graph.initializer}
+    wanted = {name for node in model.graph.node for name in node.input} - own
+    model.graph.initializer.extend(t for t in plain.graph.initializer if t.name in wanted)
 
 
 def form_file(form: FormName) -> str:
     return f"backbone.{form}.onnx"
 
 
-def _lies_outside(values: Tensor) -> bool:
-    return values.nbytes >= (SHARED_FROM_BYTES if values.is_floating_point() else INTEGERS_FROM_BYTES)
+def _lies_outside(values: NDArray[Any]) -> bool:
+    return values.nbytes >= (INTEGERS_FROM_BYTES if values.dtype.kind in "iub" else SHARED_FROM_BYTES)
 
 
 def _move_outside(tensor: TensorProto, offsets: dict[str, int]) -> None:
+    if tensor.external_data:
+        return  # of a model that stands for several forms
     values = onnx.numpy_helper.to_array(tensor)
-    if not _lies_outside(torch.from_numpy(values.copy())):
+    if not _lies_outside(values):
         return
     data = values.tobytes()
     tensor.raw_data = data  # set_external_data insists on it

@@ -17,14 +17,19 @@ FREE_SIZES = ("batch", "channels", "height", "width")
 
 
 class GraphBuilder:
-    """Nodes and constants as they are added; every value gets a name."""
+    """Nodes and constants as they are added; every value gets a name.
 
-    def __init__(self) -> None:
+    Args:
+        prefix: of the names, where nodes of another graph are among these.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[TensorProto] = []
 
     def add(self, operator: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
-        output = output or f"{operator.lower()}_{len(self.nodes)}"
+        output = output or f"{self.prefix}{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], f"node_{output}", **attributes))
         return output
 
@@ -32,6 +37,17 @@ class GraphBuilder:
         outputs = [f"split_{len(self.nodes)}_{index}" for index in range(parts)]
         name = f"node_split_{len(self.nodes)}"
         self.nodes.append(helper.make_node("Split", [value], outputs, name, axis=axis, num_outputs=parts))
+        return outputs
+
+    def pieces(self, packed: str, channels: list[int]) -> list[str]:
+        """[rows, S] -> one [1, C, 1, 1] for every count of channels, row after row."""
+        flat = self.add("Reshape", [packed, self.integers([1, -1, 1, 1])])
+        outputs = [f"{self.prefix}piece_{len(self.nodes)}_{index}" for index in range(len(channels))]
+        sizes = numpy_helper.from_array(np.array(channels, np.int64))
+        # no initialiser: long ones lie in the weight file, where parsers do not look for sizes
+        inside = self.add("Constant", [], f"{self.prefix}sizes_{len(self.nodes)}", value=sizes)
+        name = f"node_{self.prefix}pieces_{len(self.nodes)}"
+        self.nodes.append(helper.make_node("Split", [flat, inside], outputs, name, axis=1))
         return outputs
 
     def mirrored(self, value: str) -> str:
@@ -46,13 +62,16 @@ class GraphBuilder:
         return self.add("ReduceMean", [value, self.integers(axes)], keepdims=1)
 
     def times(self, value: str, factor: float) -> str:
-        return self.add("Mul", [value, self._constant(np.array(factor, np.float32))])
+        return self.add("Mul", [value, self.floats(factor)])
+
+    def floats(self, value: float) -> str:
+        return self.constant(np.array(value, np.float32))
 
     def integers(self, values: list[int]) -> str:
-        return self._constant(np.array(values, np.int64))
+        return self.constant(np.array(values, np.int64))
 
-    def _constant(self, value: np.ndarray[Any, Any]) -> str:
-        name = f"constant_{len(self.constants)}"
+    def constant(self, value: np.ndarray[Any, Any]) -> str:
+        name = f"{self.prefix}constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(value, name))
         return name
 
@@ -61,8 +80,8 @@ class GraphBuilder:
         graph = helper.make_graph(
             self.nodes,
             name,
-            [_declare(*value) for value in inputs],
-            [_declare(*value) for value in outputs],
+            [declare(*value) for value in inputs],
+            [declare(*value) for value in outputs],
             self.constants,
         )
         opset = helper.make_opsetid("", OPSET)
@@ -72,6 +91,7 @@ class GraphBuilder:
         return model
 
 
-def _declare(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
+def declare(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
+    """A float32 input or output; -1 is a free size."""
     sizes = [FREE_SIZES[axis] if side == -1 else side for axis, side in enumerate(shape)]
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from torch import Tensor
 from ocl_edge.errors import ParityError
 from ocl_edge.network.form_tensors import features_among
 from ocl_edge_export.divergence import first_divergence, max_difference, relative_difference
-from ocl_edge_export.gate_runners import Runner, installed_runners, run_onnx
+from ocl_edge_export.gate_runners import OnnxRuntimeRunner, Runner, installed_runners
 from ocl_edge_export.onnx_forms import form_file
-from ocl_edge_export.parity_cases import Case, cases, finish
+from ocl_edge_export.parity_cases import Case, Features, Reference, cases, finish
 from ocl_edge_export.split import SplitNetwork
 
 
@@ -90,15 +90,15 @@ class _Findings:
 
 
 def check_parity(
-    network: Callable[[Tensor], Tensor],
+    references: Sequence[Reference],
+    features: Sequence[Features],
     split: SplitNetwork,
     directory: Path,
-    images: Tensor,
     stat_rows: int,
     tolerances: Tolerances | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Run the original network and all forms; compare features and logits.
+    """Run all forms; compare features and logits with what the original network gave.
 
     ``plain``, ``modulated`` with the source vectors and ``measured`` with weight 1 must
     equal the network. ``measured`` with the default prior must equal the same graph in
@@ -107,10 +107,10 @@ def check_parity(
     from its graphs; another backend that does not is named in the report.
 
     Args:
-        network: image -> logits, never captured, in evaluation mode.
-        split: its parts; head and tail finish what a form begins.
+        references: what the network gives for one view, its pair, and other views.
+        features: what the backbone gives for each.
+        split: the network's parts; head and tail finish what a form begins.
         directory: where the ONNX files lie.
-        images: float32 [N, 3, H, W], normalised.
         stat_rows: with which `measured` was exported.
         tolerances: the defaults of `Tolerances` if None.
         progress: called with the name of each case before it runs.
@@ -125,16 +125,16 @@ def check_parity(
     """
     tolerances = tolerances or Tolerances()
     found = _Findings({}, {}, {})
-    runners = installed_runners()
-    for case in cases(network, split, images, stat_rows):
+    onnxruntime, runners = OnnxRuntimeRunner(), installed_runners()
+    for case in cases(references, features, split, stat_rows):
         progress(f"{case.name}, {case.views}")
         path = directory / form_file(case.form)
-        _require_onnxruntime(case, path, split, tolerances, found)
+        _require_onnxruntime(onnxruntime, case, path, split, tolerances, found)
         for name, runner in runners.items():
             if name not in found.unfit:
                 _try_backend(name, runner, case, path, split, tolerances, found)
     return {
-        "images": len(images),
+        "images": len(references) - 1,
         "tolerances": asdict(tolerances),
         "forms": {name: asdict(difference) for name, difference in found.forms.items()},
         "backends": {name: asdict(difference) for name, difference in found.backends.items()},
@@ -143,9 +143,9 @@ def check_parity(
 
 
 def _require_onnxruntime(
-    case: Case, path: Path, split: SplitNetwork, tolerances: Tolerances, found: _Findings
+    runner: Runner, case: Case, path: Path, split: SplitNetwork, tolerances: Tolerances, found: _Findings
 ) -> None:
-    difference = _compare(case, run_onnx(path, case.inputs), split)
+    difference = _compare(case, runner(path, case.inputs), split)
     if not difference.within(tolerances):
         layer = first_divergence(case, path, tolerances.relative)
         raise ParityError(_explain(case, difference, tolerances, layer))

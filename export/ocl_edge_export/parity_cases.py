@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +15,22 @@ from ocl_edge.network.form_names import FORMS, FormName
 from ocl_edge.network.form_tensors import INPUTS
 from ocl_edge.network.forms import build_form, distinct_form, list_norms, trained_tensors
 from ocl_edge_export.split import SplitNetwork
+
+Features = tuple[Tensor, ...]
+"""One tensor for each of the backbone's."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the network itself, never captured, gives.
+
+    Attributes:
+        images: float32 [N, C, H, W], normalised: one view, or a view pair.
+        logits: float32 [N, classes, H, W].
+    """
+
+    images: Tensor
+    logits: Tensor
 
 
 @dataclass(frozen=True)
@@ -36,7 +52,7 @@ class Case:
     inputs: dict[str, Tensor]
     reference: str
     reference_form: fx.GraphModule
-    expected_features: tuple[Tensor, ...]
+    expected_features: Features
     expected_logits: Tensor
 
     @property
@@ -49,28 +65,61 @@ class Case:
 
 
 def cases(
-    network: Callable[[Tensor], Tensor], split: SplitNetwork, images: Tensor, stat_rows: int
+    references: Sequence[Reference], features: Sequence[Features], split: SplitNetwork, stat_rows: int
 ) -> Iterator[Case]:
-    """Every form on one view and on a view pair, then the rest of the images.
-
-    The first image goes through every form, as one view; the second with its flip through
-    the two forms that view pairs go through; the others through these two, as one view.
+    """Every form on the first view, plain and measured on all views, form after form.
 
     Args:
-        network: image -> logits, never captured, in evaluation mode.
-        split: its parts.
-        images: float32 [N, 3, H, W], normalised.
+        references: one view of an image, the view pair of the same image, one view of each other image.
+        features: that the backbone gives for each.
+        split: the network's parts.
         stat_rows: with which `measured` was exported.
     """
-    pair = images[min(1, len(images) - 1)][None]
-    yield from _cases_of(network, split, images[:1], stat_rows, all_forms=True)
-    yield from _cases_of(network, split, torch.cat((pair, pair.flip(3))), stat_rows)
-    for image in images[2:]:
-        yield from _cases_of(network, split, image[None], stat_rows)
+    norms = list_norms(split.backbone)
+    seen = list(zip(references, features, strict=True))
+
+    def of_network(form: FormName, name: str, view: tuple[Reference, Features], *packed: Tensor) -> Case:
+        inputs = dict(zip(INPUTS[distinct_form(form, norms)], (view[0].images, *packed), strict=True))
+        return Case(name, form, inputs, "the network", split.backbone, view[1], view[0].logits)
+
+    for view in seen:
+        yield of_network("plain", "plain", view)
+    if not norms:
+        for form in FORMS[1:]:
+            yield of_network(form, form, seen[0])
+        return
+    source = NormsAsTrained(**trained_tensors(split.backbone))
+    line = Mixing.of_prior([norm.channels for norm in norms], DEFAULT_PRIOR)
+    mixing = replace(line, between=True)  # so that every row of the weights counts
+    yield of_network("modulated", "modulated", seen[0], source.vectors(source.statistics))
+    anchored = source.statistics, mixing.at(0.0)
+    yield of_network("measured", "measured, weight 1", seen[0], *anchored)
+    measured = build_form(split.backbone, "measured", stat_rows)
+    for reference in references:
+        packed = reference.images, source.statistics, mixing.at(1.0)
+        with torch.no_grad():
+            adapted = tuple(measured(*packed)[:-1])
+        logits = finish(split, adapted, reference.logits.shape)
+        yield Case(
+            "measured, default prior",
+            "measured",
+            dict(zip(INPUTS["measured"], packed, strict=True)),
+            "the measured form in PyTorch",
+            measured,
+            adapted,
+            logits,
+        )
 
 
 @torch.no_grad()
-def finish(split: SplitNetwork, features: tuple[Tensor, ...], size: torch.Size) -> Tensor:
+def features_of(references: Sequence[Reference], backbone: fx.GraphModule) -> list[Features]:
+    """What the backbone gives for each; the first view has those that its pair has."""
+    of_pair, *others = (tuple(backbone(reference.images)) for reference in references[1:])
+    return [tuple(feature[:1] for feature in of_pair), of_pair, *others]
+
+
+@torch.no_grad()
+def finish(split: SplitNetwork, features: Features, size: torch.Size) -> Tensor:
     """Head and tail in PyTorch: features -> logits at the network's output size [N, C, H, W]."""
     logits: Tensor = split.head(*features)[0]
     if split.tail is not None:
@@ -78,38 +127,3 @@ def finish(split: SplitNetwork, features: tuple[Tensor, ...], size: torch.Size) 
     if logits.shape[2:] != size[2:]:
         logits = F.interpolate(logits, size[2:], mode="bilinear", align_corners=split.align_corners)
     return logits
-
-
-@torch.no_grad()
-def _cases_of(
-    network: Callable[[Tensor], Tensor],
-    split: SplitNetwork,
-    images: Tensor,
-    stat_rows: int,
-    all_forms: bool = False,
-) -> Iterator[Case]:
-    logits = network(images)
-    of_network = ("the network", split.backbone, tuple(split.backbone(images)), logits)
-    norms = list_norms(split.backbone)
-    if not norms:
-        for form in FORMS if all_forms else FORMS[:1]:
-            yield Case(form, form, {"image": images}, *of_network)
-        return
-    source = NormsAsTrained(**trained_tensors(split.backbone))
-    line = Mixing.of_prior([norm.channels for norm in norms], DEFAULT_PRIOR)
-    mixing = replace(line, between=True)  # so that every row of the weights counts
-
-    def inputs(form: FormName, *packed: Tensor) -> dict[str, Tensor]:
-        return dict(zip(INPUTS[distinct_form(form, norms)], (images, *packed), strict=True))
-
-    yield Case("plain", "plain", inputs("plain"), *of_network)
-    if all_forms:
-        vectors = source.vectors(source.statistics)
-        yield Case("modulated", "modulated", inputs("modulated", vectors), *of_network)
-        anchored = inputs("measured", source.statistics, mixing.at(0.0))
-        yield Case("measured, weight 1", "measured", anchored, *of_network)
-    measured = build_form(split.backbone, "measured", stat_rows)
-    mixed = inputs("measured", source.statistics, mixing.at(1.0))
-    adapted = tuple(measured(*mixed.values())[:-1])
-    of_form = ("the measured form in PyTorch", measured, adapted, finish(split, adapted, logits.shape))
-    yield Case("measured, default prior", "measured", mixed, *of_form)

@@ -9,21 +9,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from safetensors.torch import save
-from torch import Tensor, fx
+from torch import fx
 
 from ocl_edge import __version__
 from ocl_edge.bundle.manifest import ClassSpec, FormSpec, Manifest, NormSpec, TensorSpec, file_sha256
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
 from ocl_edge.errors import CaptureError, CheckpointError, SplitError, UsageError
+from ocl_edge.masks import MOST_CLASSES
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.form_names import FORMS, FormName
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
 from ocl_edge.network.forms import distinct_form, list_norms, trained_tensors
 from ocl_edge.network.preprocess import InputSpec
-from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.network.zoo import Spec
 from ocl_edge.plain_text import plain
 from ocl_edge_export.capture import refuse_old_pytorch
@@ -36,8 +37,10 @@ from ocl_edge_export.lowering import lower_adaptive_pooling
 from ocl_edge_export.missing import ask_for_what_is_missing, read_or_ask
 from ocl_edge_export.network_input import describe_input
 from ocl_edge_export.noise import noise_distances
-from ocl_edge_export.onnx_forms import OPSET, export_form, form_file, write_forms
+from ocl_edge_export.onnx_forms import OPSET, export_plain, form_file, write_forms
+from ocl_edge_export.onnx_norms import measured_graph, modulated_graph
 from ocl_edge_export.parity import Tolerances, check_parity
+from ocl_edge_export.parity_cases import Features, features_of
 from ocl_edge_export.programs import check_programs, write_programs
 from ocl_edge_export.sample_images import choose_images, noise_images, read_image_as, read_images
 from ocl_edge_export.sensing import which_norms_sense
@@ -119,44 +122,46 @@ def export_bundle(
     """
     refuse_old_pytorch(torch.__version__)
     with new_bundle_directory(request.out, request.force) as directory:
-        checkpoint, loaded, taken, frame, images = _taken(request, progress)
+        checkpoint, loaded, taken, frame = _taken(request, progress)
         spec = loaded.spec
         split = _split(taken, request)
         _remember_home(split, frame, request, progress)
         if split.logits[0] > MOST_CLASSES:
             raise CaptureError(
-                f"the network has {split.logits[0]} classes; a mask has 8 bits, so {MOST_CLASSES} is the most"
+                f"the network has {split.logits[0]} classes; a mask has at most 16 bits, so {MOST_CLASSES} "
+                "is the most"
             )
         classes = _classes(request, checkpoint, split.logits[0], spec)
         _write_graphs(split, frame, request.stat_rows, directory, progress)
+        features = features_of(taken.references, split.backbone)
         parity = check_parity(
-            taken.scores,
+            taken.references,
+            features,
             split,
             directory,
-            images,
             request.stat_rows,
             tolerances,
             lambda c: progress(f"parity: {c}"),
         )
         parity["images_from"] = "calibration" if request.calibration else "noise"
         progress("parity: programs")
-        head = check_programs(split, directory, images)
+        head = check_programs(split, directory, taken.references[1].images, features[1])
         progress("write bundle")
         checked: dict[str, Any] = {
             "checkpoint_notes": [plain(note, LONGEST_NOTE) for note in loaded.notes],
             "output": taken.spec,
             "unfit_backends": {name: plain(why, LONGEST_NOTE) for name, why in parity.pop("unfit").items()},
         }
-        checked["adaptation"] = _adaptation(split, images)
-        checked |= _head_graphs(split, head, directory, images, parity, checked["adaptation"])
+        checked["adaptation"] = _adaptation(split, [features[0], *features[2:]])
+        checked |= _head_graphs(split, head, directory, features[1], parity, checked["adaptation"])
         write_manifest(directory, _manifest(request, spec, split, frame, classes, checked))
     return Bundle.open(request.out)
 
 
 def _taken(
     request: ExportRequest, progress: Callable[[str], None]
-) -> tuple[Checkpoint, LoadedNetwork, TakenOutput, InputSpec, Tensor]:
-    """The network with its weights, the output that is exported, its input, and images to compare on."""
+) -> tuple[Checkpoint, LoadedNetwork, TakenOutput, InputSpec]:
+    """The network with its weights, the output that is exported, and its input."""
     progress("read checkpoint")
     checkpoint = read_or_ask(
         request.checkpoint, request.trust_pickle, request.input_size, request.weights_key, request.arch
@@ -166,11 +171,11 @@ def _taken(
     for note in loaded.notes:
         progress(f"checkpoint: {note}")
     frame = _input_of(request, checkpoint, loaded)
-    images = read_images(request.calibration, frame) if request.calibration else noise_images(frame)
+    images = read_images(request.calibration, frame) if request.calibration else noise_images(frame, count=1)
     progress("capture and split")
     taken = take_output(loaded.network, images, request.output, request.threshold)
     _require_weights(loaded, taken)
-    return checkpoint, loaded, taken, frame, images
+    return checkpoint, loaded, taken, frame
 
 
 def _split(taken: TakenOutput, request: ExportRequest) -> SplitNetwork:
@@ -200,7 +205,7 @@ def list_cuts(request: ExportRequest, progress: Callable[[str], None] = lambda _
     Raises:
         As `export_bundle`, up to the capture.
     """
-    _, _, taken, _, _ = _taken(request, progress)
+    _, _, taken, _ = _taken(request, progress)
     return possible_cuts(taken.captured)
 
 
@@ -245,10 +250,12 @@ def _write_graphs(
     """The forms, the programs, and the one file that holds the tensors of both."""
     lowered = lower_adaptive_pooling(split.backbone)
     image = torch.zeros(2, frame.channels, frame.height, frame.width)
-    models = {}
-    for form in FORMS:
-        progress(f"write {form} form")
-        models[form] = export_form(lowered, form, image, split.features, stat_rows)
+    progress("write forms")
+    plain = export_plain(lowered, image, split.features)
+    models: dict[FormName, onnx.ModelProto] = dict.fromkeys(FORMS, plain)
+    if list_norms(lowered):
+        models["modulated"] = modulated_graph(plain, lowered)
+        models["measured"] = measured_graph(plain, lowered, stat_rows)
     write_forms(models, write_programs(split, directory), directory)
     # not save_file, which does not raise OSError where the disk is full
     (directory / "norms.safetensors").write_bytes(save(trained_tensors(split.backbone)))
@@ -258,27 +265,23 @@ def _head_graphs(
     split: SplitNetwork,
     head: fx.GraphModule,
     directory: Path,
-    images: Tensor,
+    pair: Features,
     parity: dict[str, object],
     settings: AdaptationDefaults,
 ) -> dict[str, Any]:
     """Manifest fields: the head's graphs, written and checked, or why there are none; the parity report."""
-    with torch.no_grad():
-        pairs = [split.backbone(torch.stack((image, image.flip(2))))[0] for image in images]
     try:
         graphs = write_head_graphs(head, split.features[0], directory, settings)
-        report = check_head_graphs(directory, graphs, head, pairs, settings)
+        report = check_head_graphs(directory, graphs, head, [pair[0]], settings)
     except SplitError as error:
         remove_head_graphs(directory)
         return {"no_head_graphs": str(error), "parity": parity}
     return {"head_graphs": graphs, "parity": {**parity, "head": report}}
 
 
-def _adaptation(split: SplitNetwork, images: Tensor) -> AdaptationDefaults:
-    """The defaults, with the learning rate that suits this head."""
-    with torch.no_grad():
-        features = split.backbone(images)
-    norm = squared_gradient_norm(split.head, list(features))
+def _adaptation(split: SplitNetwork, views: list[Features]) -> AdaptationDefaults:
+    """The defaults, with the learning rate that suits this head: for the features of some views."""
+    norm = squared_gradient_norm(split.head, [torch.cat(tensors) for tensors in zip(*views, strict=True)])
     defaults = AdaptationDefaults()
     return defaults.model_copy(update={"lr": scaled_rate(defaults.lr, norm)})
 

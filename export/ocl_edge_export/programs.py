@@ -30,13 +30,16 @@ def write_programs(split: SplitNetwork, directory: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def check_programs(split: SplitNetwork, directory: Path, images: Tensor) -> fx.GraphModule:
+def check_programs(
+    split: SplitNetwork, directory: Path, images: Tensor, features: tuple[Tensor, ...]
+) -> fx.GraphModule:
     """Read the programs back and run them beside the parts that they were written from.
 
     Args:
         split: the parts.
         directory: of the bundle, with its weight file.
-        images: float32 [N, 3, H, W], normalised.
+        images: float32 [N, C, H, W], normalised.
+        features: what the backbone gave for them.
 
     Returns:
         The head as read.
@@ -49,7 +52,7 @@ def check_programs(split: SplitNetwork, directory: Path, images: Tensor) -> fx.G
     for name, module, inputs, outputs in _parts(split, [list(images.shape[1:])]):
         program = read_program(directory / f"{name}.json", directory / WEIGHT_FILE, inputs, outputs)
         with torch.no_grad():
-            expected = module(*values)
+            expected = features if module is split.backbone else module(*values)
             same = all(map(torch.equal, program(*values), expected))
         if not same:
             raise ParityError(f"{name}.json does not compute what the network does; no bundle was written")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from ocl_edge.bundle.manifest import OutputSpec
 from ocl_edge.errors import CaptureError, UsageError
-from ocl_edge_export.behaviour import refuse_unsteady
-from ocl_edge_export.capture import capture, run_once
+from ocl_edge_export.behaviour import refuse_unsteady, run_once
+from ocl_edge_export.capture import capture
 from ocl_edge_export.class_scores import Values, binary_scores, refuse_class_maps, values_of
 from ocl_edge_export.outputs import SegmentationOutput, choose_output, named_tensors, refuse_channels_last
+from ocl_edge_export.parity_cases import Reference
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,13 @@ class TakenOutput:
 
     Attributes:
         captured: the graph that gives it.
-        scores: image [N, 3, H, W] -> scores of two or more classes, by the network itself.
+        references: what the network itself gives for the images: scores of two or more classes.
         values: what the numbers are.
         spec: for the manifest.
     """
 
     captured: fx.GraphModule
-    scores: Callable[[Tensor], Tensor]
+    references: tuple[Reference, ...]
     values: Values
     spec: OutputSpec
 
@@ -52,7 +53,7 @@ def take_output(
     returned = run_once(network, image)
     choice = choose_output(returned, wanted)
     refuse_channels_last(named_tensors(returned)[choice.name], image)
-    refuse_unsteady(network, image)
+    of_pair = refuse_unsteady(network, image, returned)
     segmentation = SegmentationOutput(network, choice.name)
     captured = capture(segmentation, image.shape[2], image.shape[3], image.shape[1])
     refuse_class_maps(captured)
@@ -66,12 +67,16 @@ def take_output(
     if threshold != 0.5 and not binary:
         raise UsageError(f"--threshold belongs to networks with one channel; this one has {output.shape[1]}")
 
-    @torch.no_grad()
-    def scores(batch: Tensor) -> Tensor:
-        found = segmentation(batch)
-        return binary_scores(found, values, threshold) if binary else found
+    def reference(batch: Tensor, given: Any) -> Reference:
+        found = named_tensors(given)[choice.name]
+        return Reference(batch, binary_scores(found, values, threshold) if binary else found)
 
+    references = (
+        reference(image, returned),
+        reference(torch.cat((image, image.flip(3))), of_pair),
+        *(reference(other[None], run_once(network, other[None])) for other in images[1:]),
+    )
     spec = OutputSpec(
         name=choice.name, others=choice.others, values=values, threshold=threshold if binary else None
     )
-    return TakenOutput(captured, scores, values, spec)
+    return TakenOutput(captured, references, values, spec)

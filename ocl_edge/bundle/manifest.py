@@ -21,11 +21,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ocl_edge.errors import BundleError
 from ocl_edge.given_files import open_given, parse_json
+from ocl_edge.masks import MOST_CLASSES
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.form_names import FORMS, HEAD_GRAPHS
 from ocl_edge.network.form_tensors import WEIGHTS
 from ocl_edge.network.preprocess import Byte, InputSpec, Side, check_area
-from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.plain_text import first_problem
 
 SCHEMA_VERSION = 4

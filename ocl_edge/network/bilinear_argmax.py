@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ocl_edge.masks import Mask, mask_dtype
 from ocl_edge.network.sampling import FloatPlane, Positions, SampledAxis
 
 ROUNDING = 16 * float(np.finfo(np.float32).eps)
@@ -48,7 +49,7 @@ class _Rank:
         below: on the lower edge, likewise.
     """
 
-    classes: NDArray[np.uint8]
+    classes: Mask
     above: FloatPlane
     below: FloatPlane
 
@@ -74,8 +75,8 @@ class BilinearArgmax:
             for inputs, outputs in zip(logits_size, mask_size, strict=True)
         )
 
-    def mask(self, logits: FloatPlane) -> NDArray[np.uint8] | None:
-        """Class indices: float32 [C, h, w] -> uint8 [H, W]; the first of equals wins.
+    def mask(self, logits: FloatPlane) -> Mask | None:
+        """Class indices: float32 [C, h, w] -> [H, W], see `mask_dtype`; the first of equals wins.
 
         Returns:
             None where this would be no faster than interpolating everything, or a logit is not finite.
@@ -89,13 +90,13 @@ class BilinearArgmax:
         rows, columns = np.nonzero(mixed)
         if 4 * len(rows) > mixed.size:
             return None
-        mask: NDArray[np.uint8] = winner.take(self._x.low, 1).take(self._y.low, 0)
+        mask: Mask = winner.take(self._x.low, 1).take(self._y.low, 0)
         if len(rows):
             cells = self._candidates(logits, winner, rows, columns, noise)
             self._interpolate(mask, logits, cells, noise)
         return mask
 
-    def _mixed(self, winner: NDArray[np.uint8], certain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _mixed(self, winner: Mask, certain: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which cells have corners that differ, or one that rounding may turn: bool [h, w]."""
         beside = winner[:, 1:] != winner[:, :-1]
         below = winner[1:] != winner[:-1]
@@ -106,7 +107,7 @@ class BilinearArgmax:
 
     @staticmethod
     def _candidates(
-        logits: FloatPlane, winner: NDArray[np.uint8], rows: Positions, columns: Positions, noise: np.float32
+        logits: FloatPlane, winner: Mask, rows: Positions, columns: Positions, noise: np.float32
     ) -> _MixedCells:
         """The classes that no winner of a corner beats, by more than rounding, at all four."""
         height, width = winner.shape
@@ -125,9 +126,7 @@ class BilinearArgmax:
         _, classes = np.nonzero(~beaten[:, order].T)
         return _MixedCells(corners[:, order], rows[order], columns[order], candidates[order], classes)
 
-    def _interpolate(
-        self, mask: NDArray[np.uint8], logits: FloatPlane, cells: _MixedCells, noise: np.float32
-    ) -> None:
+    def _interpolate(self, mask: Mask, logits: FloatPlane, cells: _MixedCells, noise: np.float32) -> None:
         """Fill the mixed cells of a mask, in all of them one row of pixels after the other."""
         cell_of, x = self._x.outputs_of(cells.columns)
         ranks = self._edges(logits, cells, cell_of, x)
@@ -162,10 +161,10 @@ class BilinearArgmax:
             near, far = self._x.near[x[: len(of)]], self._x.far[x[: len(of)]]
             above = near * upper_left[of] + far * upper_right[of]
             below = near * lower_left[of] + far * lower_right[of]
-            ranks.append(_Rank(names[of].astype(np.uint8), above, below))
+            ranks.append(_Rank(names[of].astype(mask_dtype(len(logits))), above, below))
         return ranks
 
-    def _as_pytorch_rounds(self, logits: FloatPlane, y: Positions, x: Positions) -> NDArray[np.uint8]:
+    def _as_pytorch_rounds(self, logits: FloatPlane, y: Positions, x: Positions) -> Mask:
         """The winners of single pixels where rounding decides, with the rounding of PyTorch's kernel."""
         rows, columns = (self._y.low[y], self._y.high[y]), (self._x.low[x], self._x.high[x])
         above, below = (
@@ -173,7 +172,7 @@ class BilinearArgmax:
             for row in rows
         )
         values = _fused(self._y.near[y], above, self._y.far[y], below)
-        winners: NDArray[np.uint8] = values.argmax(0).astype(np.uint8)
+        winners: Mask = values.argmax(0).astype(mask_dtype(len(logits)))
         return winners
 
 
@@ -183,20 +182,20 @@ def _fused(near: FloatPlane, first: FloatPlane, far: FloatPlane, second: FloatPl
     return fused
 
 
-def strongest_two(logits: FloatPlane) -> tuple[NDArray[np.uint8], FloatPlane, FloatPlane]:
+def strongest_two(logits: FloatPlane) -> tuple[Mask, FloatPlane, FloatPlane]:
     """The class of the largest logit (the first of equals), its logit, and the second largest.
 
     Args:
         logits: float32 [C, h, w]; with one class the second is minus infinity's stand-in, the smallest float.
     """
-    winner = np.zeros(logits.shape[1:], np.uint8)
+    winner = np.zeros(logits.shape[1:], mask_dtype(len(logits)))
     best, second = logits[0].copy(), np.full(logits.shape[1:], np.finfo(np.float32).min, np.float32)
     wins, index = np.empty(winner.shape, np.bool_), np.empty_like(winner)
     lesser = np.empty_like(best)
     for number, plane in enumerate(logits[1:], 1):
         np.greater(plane, best, out=wins)
         # indices only grow, so that the larger one is the later winner; a masked write takes longer
-        np.multiply(wins.view(np.uint8), np.uint8(number), out=index)
+        np.multiply(wins.view(np.uint8), winner.dtype.type(number), out=index)
         np.maximum(winner, index, out=winner)
         np.minimum(plane, best, out=lesser)
         np.maximum(second, lesser, out=second)
@@ -206,7 +205,7 @@ def strongest_two(logits: FloatPlane) -> tuple[NDArray[np.uint8], FloatPlane, Fl
 
 def _strongest(
     ranks: list[_Rank], near: FloatPlane, far: FloatPlane, noise: np.float32
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+) -> tuple[Mask, NDArray[np.bool_]]:
     """The winners among the candidates of one pixel a column, and which of them rounding may have decided.
 
     Args:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ocl_edge.errors import FrameError
 from ocl_edge.images import MOST_PIXELS
+from ocl_edge.masks import Mask
 
 GREY = 114
 """What Ultralytics' networks are trained with; others hardly see the difference."""
@@ -54,9 +55,7 @@ def with_bars(image: NDArray[np.uint8], network: Size) -> NDArray[np.uint8]:
     return picture
 
 
-def mask_without_bars(
-    make: Callable[[int, int], NDArray[np.uint8]], frame: Size, size: Size, network: Size
-) -> NDArray[np.uint8]:
+def mask_without_bars(make: Callable[[int, int], Mask], frame: Size, size: Size, network: Size) -> Mask:
     """The mask of the frame alone.
 
     Args:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ocl_edge.errors import FrameError
 from ocl_edge.images import MOST_PIXELS
+from ocl_edge.masks import Mask
 from ocl_edge.network.letterbox import mask_without_bars, with_bars
 from ocl_edge.network.sampling import SampledAxis
 from ocl_edge.tensors import Tensor, resize_bilinear, torch
@@ -79,6 +80,11 @@ class InputSpec(BaseModel):
     def channels(self) -> int:
         """Of the network's input."""
         return len(self.mean)
+
+    @property
+    def frame_channels(self) -> int:
+        """Of the frames that it is made of: grey is made of RGB."""
+        return 3 if self.channels == 1 else self.channels
 
 
 class _Taps:
@@ -172,12 +178,12 @@ class Preprocessor:
 
 
 def mask_of_frame(
-    make: Callable[[int, int], NDArray[np.uint8]],
+    make: Callable[[int, int], Mask],
     spec: InputSpec,
     frame: tuple[int, int],
     size: tuple[int, int],
-) -> NDArray[np.uint8]:
-    """The mask of a frame, uint8 [H, W], from one of all that the network saw.
+) -> Mask:
+    """The mask of a frame, [H, W], from one of all that the network saw.
 
     Args:
         make: gives the mask of the network's whole input, of any height and width.

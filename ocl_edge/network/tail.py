@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ocl_edge.masks import MOST_IN_8_BITS, Mask, mask_dtype
 from ocl_edge.network.bilinear_argmax import BilinearArgmax
 from ocl_edge.network.sampling import rounded_as_known
 from ocl_edge.tensors import Tensor, resize_bilinear, torch, without_gradients
@@ -15,7 +16,6 @@ from ocl_edge.tensors import Tensor, resize_bilinear, torch, without_gradients
 if TYPE_CHECKING:
     from torch import nn
 
-MOST_CLASSES = 256  # a mask has 8 bits
 CHUNK_BYTES = 16 * 2**20
 ENLARGED = 2
 """From so many mask pixels a logit on, looking for edges first takes less time than resizing everything."""
@@ -30,7 +30,7 @@ class _Buffers:
         self.scores = torch.empty(1, at_once, height, width)
         self.best = np.empty((height, width), np.float32)
         self.wins = np.empty((height, width), np.bool_)
-        self.index = np.empty((height, width), np.uint8)
+        self.index: Mask = np.empty((height, width), mask_dtype(classes))
 
 
 class Tail:
@@ -55,8 +55,10 @@ class Tail:
         self._by_edges: tuple[tuple[int, ...], BilinearArgmax] | None = None
 
     @without_gradients
-    def mask(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
-        """Class indices: float32 [1, C, h, w] -> uint8 [height, width]; the first of equals wins.
+    def mask(self, logits: Tensor, height: int, width: int) -> Mask:
+        """Class indices: float32 [1, C, h, w] -> [height, width], uint8 up to 255 classes, else uint16.
+
+        The first of equals wins.
 
         Several views [N, C, h, w], aligned, are averaged after the captured tail.
         Bit for bit the argmax of the logits that PyTorch resizes. Frames that are much larger
@@ -74,14 +76,14 @@ class Tail:
             mask = self._at_edges(logits, height, width)
         return self.everywhere(logits, height, width) if mask is None else mask
 
-    def _at_edges(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8] | None:
+    def _at_edges(self, logits: Tensor, height: int, width: int) -> Mask | None:
         key = (*logits.shape[2:], height, width)
         if self._by_edges is None or self._by_edges[0] != key:
             size = (logits.shape[2], logits.shape[3])
             self._by_edges = key, BilinearArgmax(size, (height, width), self.align_corners)
         return self._by_edges[1].mask(logits[0].numpy())
 
-    def _everywhere_on_gpu(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
+    def _everywhere_on_gpu(self, logits: Tensor, height: int, width: int) -> Mask:
         """As `everywhere`, in the memory where the logits are; only the mask comes to the host."""
         size = [height, width]
         at_once = max(1, CHUNK_BYTES // (4 * height * width))
@@ -91,17 +93,19 @@ class Tail:
             if list(chunk.shape[2:]) != size:
                 chunk = resize_bilinear(chunk, size, self.align_corners)
             scores, classes = chunk[0].max(0)
-            classes = (classes + first).to(torch.uint8)
+            classes = (classes + first).to(torch.int32)
             if best is None or winner is None:
                 best, winner = scores, classes
                 continue
             winner = torch.where(scores > best, classes, winner)
             best = torch.maximum(best, scores)
         assert winner is not None
-        mask: NDArray[np.uint8] = winner.cpu().numpy()
+        if len(logits[0]) <= MOST_IN_8_BITS:
+            winner = winner.to(torch.uint8)  # before it is copied to the host
+        mask: Mask = winner.cpu().numpy().astype(mask_dtype(len(logits[0])), copy=False)
         return mask
 
-    def everywhere(self, logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
+    def everywhere(self, logits: Tensor, height: int, width: int) -> Mask:
         """Resize all logits, a few classes at a time.
 
         Those of all classes at the frame's size, 166 MB for 20 classes at 1080p, are never held at
@@ -112,14 +116,14 @@ class Tail:
         if self._buffers is None or self._buffers.key != (classes, height, width):
             self._buffers = _Buffers(classes, height, width)
         buffers = self._buffers
-        mask = np.zeros((height, width), np.uint8)
+        mask = np.zeros_like(buffers.index)
         for index, scores in enumerate(self._resized(logits, buffers.scores)):
             if index == 0:
                 np.copyto(buffers.best, scores)
                 continue
             np.greater(scores, buffers.best, out=buffers.wins)
             # Indices only grow, so that the larger one is the later winner. A masked write takes longer.
-            np.multiply(buffers.wins.view(np.uint8), np.uint8(index), out=buffers.index)
+            np.multiply(buffers.wins.view(np.uint8), mask.dtype.type(index), out=buffers.index)
             np.maximum(mask, buffers.index, out=mask)
             np.maximum(buffers.best, scores, out=buffers.best)
         return mask

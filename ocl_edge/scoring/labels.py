@@ -11,12 +11,13 @@ import numpy as np
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.errors import UsageError
 from ocl_edge.given_files import read_json, reason_of
+from ocl_edge.masks import MOST_CLASSES, ignored_label
 from ocl_edge.scoring.metrics import ConfusionMatrix
 
 IGNORED = 255
 LARGEST_IGNORED = 1 << 31
 MOST_BYTES = 16 << 20
-MOST_LABELS = 256
+MOST_LABELS = MOST_CLASSES
 UNREACHED = (160, 160, 160)
 
 
@@ -29,23 +30,25 @@ class LabelSpace:
         ignore: label value that is left out.
         class_map: predicted class -> label class, None for the same classes; a prediction
             that maps outside the classes is wrong everywhere.
+        predicted_too: a class that is predicted and never labelled counts, as 0.
     """
 
     names: tuple[str, ...]
     ignore: int
     class_map: tuple[int, ...] | None
+    predicted_too: bool = False
 
     def matrix(self) -> ConfusionMatrix:
         """An empty confusion matrix of these classes."""
         class_map = None if self.class_map is None else np.array(self.class_map)
-        return ConfusionMatrix(len(self.names), self.ignore, class_map)
+        return ConfusionMatrix(len(self.names), self.ignore, class_map, self.predicted_too)
 
 
 def read_label_space(manifest: Manifest, label_map: Path | None, label_classes: Path | None) -> LabelSpace:
     """The label classes for a bundle.
 
     Args:
-        manifest: of the bundle; without files its own classes are the labels', ignored is 255.
+        manifest: of the bundle; without files its own classes are the labels', ignored is `ignored_label`.
         label_map: JSON list of a label class for every class of the network, or an object
             with one such list under a key that starts with ``to_`` or is ``map``.
         label_classes: JSON object with ``classes`` (names) and ``ignore_index``; without a map
@@ -65,8 +68,9 @@ def read_label_space(manifest: Manifest, label_map: Path | None, label_classes: 
             )
         return LabelSpace(names, ignore, mapped)
     if mapped is not None:
-        return LabelSpace(tuple(f"label_{index}" for index in range(max(mapped) + 1)), IGNORED, mapped)
-    return LabelSpace(tuple(c.name for c in manifest.classes), IGNORED, None)
+        names = tuple(f"label_{index}" for index in range(max(mapped) + 1))
+        return LabelSpace(names, ignored_label(max(mapped)), mapped)
+    return LabelSpace(tuple(c.name for c in manifest.classes), ignored_label(len(manifest.classes)), None)
 
 
 def read_label_palette(
@@ -109,7 +113,7 @@ def _read_classes(path: Path) -> tuple[tuple[str, ...], int]:
         raise UsageError(
             f"{path}: expected an object with 'classes' (1 to {MOST_LABELS} names) and 'ignore_index'"
         )
-    ignore = content.get("ignore_index", IGNORED)
+    ignore = content.get("ignore_index", ignored_label(len(names)))
     if type(ignore) is not int or abs(ignore) > LARGEST_IGNORED:
         raise UsageError(f"{path}: 'ignore_index' must be a whole number, got {ignore!r}")
     return tuple(map(str, names)), ignore
@@ -120,8 +124,8 @@ def _read_map(path: Path, classes: int) -> tuple[int, ...]:
     if isinstance(content, dict):
         keys = [key for key in content if key == "map" or key.startswith("to_")]
         content = content[keys[0]] if len(keys) == 1 else None
-    if not isinstance(content, list) or not all(isinstance(v, int) and 0 <= v <= 255 for v in content):
-        raise UsageError(f"--label-map {path}: expected a list of label classes (0 to 255)")
+    if not isinstance(content, list) or not all(type(v) is int and 0 <= v <= MOST_CLASSES for v in content):
+        raise UsageError(f"--label-map {path}: expected a list of label classes (0 to {MOST_CLASSES})")
     if len(content) != classes:
         raise UsageError(f"--label-map {path} has {len(content)} entries, the network has {classes} classes")
     return tuple(content)

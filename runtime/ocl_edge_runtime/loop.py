@@ -11,10 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ocl_edge.errors import FrameError, SourceError
+from ocl_edge.masks import Mask
 from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge.timings import mask_latency_ms, update_ms
 from ocl_edge_runtime.session.frames import Frame, FrameResult, Landed
@@ -184,7 +182,7 @@ def play(
     """The loop: predict, emit, adapt, frame after frame; see `Session.step`."""
     emitted_at = 0.0
 
-    def emit(mask: NDArray[np.uint8]) -> None:
+    def emit(mask: Mask) -> None:
         nonlocal emitted_at
         for sink in sinks:
             sink.emit(frame, mask)

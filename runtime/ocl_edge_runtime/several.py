@@ -7,10 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ocl_edge.errors import FrameError, SourceError
+from ocl_edge.masks import Mask
 from ocl_edge_runtime.loop import RunReport, stop_signal
 from ocl_edge_runtime.session.cameras import Cameras
 from ocl_edge_runtime.session.frames import Frame, FrameResult, Landed
@@ -96,7 +94,7 @@ class _Shown:
     """A frame whose mask is out."""
 
     frame: Frame
-    mask: NDArray[np.uint8]
+    mask: Mask
     late: bool
 
 

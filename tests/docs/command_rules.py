@@ -211,7 +211,7 @@ RULES = (
         "needs a camera",
     ),
     Rule(
-        r"^ocl-edge (export deeplab|evaluate .*--dataset )",
+        r"^ocl-edge (export GTA5_source|evaluate .*--dataset )",
         parse_ocl_edge,
         "needs data that nobody may pass on",
     ),

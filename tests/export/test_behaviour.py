@@ -24,6 +24,11 @@ class Step(nn.Module):
         return self.what(x)
 
 
+def run_again(network: nn.Module, image: Tensor) -> None:
+    with torch.no_grad():
+        refuse_unsteady(network, image, network(image))
+
+
 def network(what: Callable[[Tensor], Tensor]) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.ReLU(), Step(what)), nn.Conv2d(4, 5, 1)).eval()
 
@@ -40,7 +45,7 @@ def network(what: Callable[[Tensor], Tensor]) -> nn.Module:
 def test_randomness_is_found_with_its_module(what: Callable[[Tensor], Tensor]) -> None:
     torch.manual_seed(0)
     with pytest.raises(CaptureError, match=r"same image twice: .*random.*\n.*differs: 1\.1 \(Step\)"):
-        refuse_unsteady(network(what), IMAGE)
+        run_again(network(what), IMAGE)
 
 
 def test_what_is_dropped_now_and_then_is_random_not_a_matter_of_the_batch() -> None:
@@ -62,12 +67,12 @@ def test_what_is_dropped_now_and_then_is_random_not_a_matter_of_the_batch() -> N
 )
 def test_a_batch_of_one_that_is_treated_otherwise_is_found(what: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(CaptureError, match=r"batch of one image.*batch of two.*\n.*differs: 1\.1 \(Step\)"):
-        refuse_unsteady(network(what), IMAGE)
+        run_again(network(what), IMAGE)
 
 
 def test_another_number_of_dimensions_is_a_difference() -> None:
     with pytest.raises(CaptureError, match=re.escape("shape [1, 4, 16] and [1, 4, 16, 24]")):
-        refuse_unsteady(
+        run_again(
             Step(
                 lambda x: (
                     x[:, :1].expand(-1, 4, -1, -1)[..., 0] if len(x) == 1 else x[:, :1].expand(-1, 4, -1, -1)
@@ -80,9 +85,9 @@ def test_another_number_of_dimensions_is_a_difference() -> None:
 def test_what_is_nested_is_compared_too() -> None:
     nested = Step(lambda x: {"out": [x], "aux": (F.dropout(x), 3)})  # type: ignore[return-value,dict-item]
     with pytest.raises(CaptureError, match="same image twice"):
-        refuse_unsteady(nested, IMAGE)
+        run_again(nested, IMAGE)
 
 
 def test_steady_networks_pass() -> None:
-    refuse_unsteady(small_network.trained(), torch.randn(1, 3, small_network.HEIGHT, small_network.WIDTH))
-    refuse_unsteady(small_network.WithoutBatchNorm().eval(), IMAGE)
+    run_again(small_network.trained(), torch.randn(1, 3, small_network.HEIGHT, small_network.WIDTH))
+    run_again(small_network.WithoutBatchNorm().eval(), IMAGE)

@@ -205,7 +205,7 @@ def test_half_precision_is_read(state: dict[str, torch.Tensor]) -> None:
         ("mean", (1e39, 0.0, 0.0)),
         ("classes", ["a", "b", "a"]),
         ("classes", []),
-        ("classes", ["x"] * 257),
+        ("classes", ["x"] * 65536),
         ("classes", [1, 2]),
         ("palette", [(999, 0, 0)]),
         ("palette", [(-1, 0, 0)]),

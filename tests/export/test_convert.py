@@ -17,7 +17,7 @@ from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.network.form_names import FORMS
 from ocl_edge_app.cli import run
 from ocl_edge_export.convert import convert_bundle
-from ocl_edge_export.parity import run_onnx
+from ocl_edge_export.gate_runners import run_onnx
 from tests.doubles.bundles import unpack_old
 
 FILE = {"sha256": "0" * 64, "bytes": 1}

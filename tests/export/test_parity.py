@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import ParityError, UsageError
@@ -14,6 +15,7 @@ from ocl_edge.network.preprocess import InputSpec
 from ocl_edge_export import pipeline
 from ocl_edge_export.capture import capture
 from ocl_edge_export.parity import Tolerances, check_parity
+from ocl_edge_export.parity_cases import Reference, features_of
 from ocl_edge_export.sample_images import noise_images, read_images
 from ocl_edge_export.split import split_network
 from tests.doubles import small_network
@@ -29,7 +31,12 @@ def forms(small_bundle: Bundle, tmp_path: Path) -> Path:
 def gate(directory: Path, tolerances: Tolerances | None = None) -> dict[str, object]:
     network = small_network.trained()
     split = split_network(capture(network, FRAME.height, FRAME.width))
-    return check_parity(network, split, directory, noise_images(FRAME), 1, tolerances)
+    image = noise_images(FRAME, count=1)
+    with torch.no_grad():
+        references = [
+            Reference(views, network(views)) for views in (image, torch.cat((image, image.flip(3))))
+        ]
+    return check_parity(references, features_of(references, split.backbone), split, directory, 1, tolerances)
 
 
 def damage(path: Path, initializer: str, factor: float) -> None:

@@ -49,7 +49,9 @@ def test_a_class_map_keeps_its_indices_and_nothing_else_is_one(tmp_path: Path) -
     for name in ("grey.png", "palette.png"):
         assert np.array_equal(read_class_map(tmp_path / name), classes)
     Image.fromarray(random_image(0)).save(tmp_path / "colours.png")
-    with pytest.raises(UsageError, match="expected an 8-bit class map, got mode 'RGB'"):
+    with pytest.raises(
+        UsageError, match="expected a class map of one channel with 8 or 16 bits, got mode 'RGB'"
+    ):
         read_class_map(tmp_path / "colours.png")
     (tmp_path / "text.png").write_bytes(b"text")
     for name in ("text.png", "nothing.png"):

@@ -121,7 +121,7 @@ def parse_targets(_ctx: click.Context, _param: click.Parameter, value: str | Non
 @click.option(
     "--labels",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of 8-bit class maps with the images' names; the gate then also compares mIoU.",
+    help="Directory of class maps with the images' names; the gate then also compares mIoU.",
 )
 @label_map_option
 @label_classes_option

@@ -61,7 +61,8 @@ def calibrate(
     from ocl_edge_runtime.calibration.calibrate import calibrate_bundle
     from ocl_edge_runtime.calibration.frames import find_frames
 
-    opened, frames = open_bundle(bundle), find_frames(directory)
+    opened = open_bundle(bundle)
+    frames = find_frames(directory, opened.manifest.input.frame_channels)
     with stage_progress("calibrate") as progress:
         calibrated, found = calibrate_bundle(opened, frames, backend, threads, progress)
     if (bundle / SIGNATURE).exists():

@@ -49,9 +49,14 @@ Examples:
     "gta5 or camvid as they are laid out, or pairs:FILE with an image and its labels on each line.",
 )
 @click.option(
+    "--as-published",
+    is_flag=True,
+    help="Score as the OCL paper did: frames and labels at 1024x512, and only classes that the network has.",
+)
+@click.option(
     "--labels",
     type=click.Path(path_type=Path),
-    help="Directory of 8-bit class maps, NAME.png for each frame. A frame without a map is an error; "
+    help="Directory of class maps, NAME.png for each frame. A frame without a map is an error; "
     "a map without a frame is ignored.",
 )
 @label_map_option
@@ -130,6 +135,7 @@ def evaluate(
     labels: Path | None,
     label_map: Path | None,
     label_classes: Path | None,
+    as_published: bool,
     methods: str,
     views: str,
     corruptions: tuple[str, ...],
@@ -148,34 +154,20 @@ def evaluate(
     html_path: Path | None,
 ) -> None:
     """Run methods over labelled frames and compare them. Each mask is scored before its own update."""
-    from ocl_edge.errors import UsageError
     from ocl_edge_app.cli.evaluate_output import announce, once_a_file, show, write_html
     from ocl_edge_app.cli.options import opening_or_auto, use_threads
     from ocl_edge_app.cli.output import emit_json, note
     from ocl_edge_app.evaluation import grid, summary
     from ocl_edge_app.evaluation.corruption import parse_corruption
-    from ocl_edge_app.evaluation.datasets import find_dataset, space_by_names
-    from ocl_edge_app.evaluation.labelled import LabelledFrames, read_label_palette, read_label_space
+    from ocl_edge_app.evaluation.what_is_scored import Named, find_what_is_scored
     from ocl_edge_app.report.evaluated import Evaluated
     from ocl_edge_app.report.what_ran import network_name
 
     use_threads(threads)
     streams = [parse_corruption(text) for text in corruptions or ("clean",)]
-    if dataset and (frames or labels):
-        raise UsageError("--dataset has frames and labels of its own: leave out --frames and --labels")
-    found = find_dataset(dataset, limit) if dataset else None
-    if found:
-        labelled = LabelledFrames(found.pairs, found.recoding)
-    elif frames and labels:
-        labelled = LabelledFrames.find(frames, labels, limit)
-    else:
-        raise UsageError("name the labelled frames: --frames DIR --labels DIR, or --dataset NAME:DIR")
     opened = open_bundle(bundle)
-    if found and not (label_map or label_classes):
-        space = space_by_names(opened.manifest, found.names)
-    else:
-        space = read_label_space(opened.manifest, label_map, label_classes)
-    palette = read_label_palette(opened.manifest, space, label_classes) if html_path else []
+    named = Named(dataset, frames, labels, label_map, label_classes, as_published, limit)
+    labelled, space, palette = find_what_is_scored(named, opened.manifest)
     if (doubt := labelled.doubt(space)) is not None:
         note(doubt)
     chosen = _options(methods, views, backend, (prior, lr, restoration), seeds, threads)

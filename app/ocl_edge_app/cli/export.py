@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,7 @@ def export(checkpoint: Path, out: Path | None, json_path: str | None, **options:
     with stage_progress("export") as progress:
         bundle = export_bundle(request, progress)
         if frames is not None and bundle.manifest.sensing_norms:
+            frames = replace(frames, channels=bundle.manifest.input.frame_channels)
             bundle, found = calibrate_bundle(bundle, frames, progress=progress)
             notes = found.notes
     for words in notes:

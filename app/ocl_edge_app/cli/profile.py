@@ -248,11 +248,15 @@ def _frames(
     from ocl_edge_app.profile.measure import resized
     from ocl_edge_runtime.sources import ImageSource, NoiseSource, repeated
 
+    network = bundle.manifest.input
     if source is None:
-        network = bundle.manifest.input
         height, width = frame_size or (network.height, network.width)
-        return repeated(NoiseSource(height, width, min(count, DIFFERENT)))
-    images = ImageSource(source, on_skip=lambda name, reason: note(f"skipped {name}: {reason}"))
+        return repeated(NoiseSource(height, width, min(count, DIFFERENT), channels=network.frame_channels))
+    images = ImageSource(
+        source,
+        on_skip=lambda name, reason: note(f"skipped {name}: {reason}"),
+        channels=network.frame_channels,
+    )
     return resized(repeated(images), frame_size)
 
 

@@ -190,7 +190,8 @@ def run(
     tape = Tape.read(replay_schedule) if replay_schedule else None
     opened = open_bundle(bundle)
     name = "frozen" if mode == "frozen" else method or "ocl-head"
-    how = SourceOptions(limit, fps, source_timeout, reconnect, source_options)
+    channels = opened.manifest.input.frame_channels
+    how = SourceOptions(limit, fps, source_timeout, reconnect, source_options, channels)
 
     def choose(frames: Source) -> Chosen:
         wide, frame_s = hooks.opening_and_pace(opening, frames, tape)

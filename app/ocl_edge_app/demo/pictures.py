@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ocl_edge.masks import Mask
 from ocl_edge_app.demo.comparison import Comparison
 from ocl_edge_app.demo.world.classes import PALETTE
 from ocl_edge_app.demo.world.drive import STRETCHES
@@ -22,8 +23,8 @@ FONT_SIZE = 15
 BACKGROUND, INK, DIM, MARK = (20, 22, 26), (240, 240, 240), (80, 85, 95), (255, 176, 0)
 
 
-def colourise(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Class indices uint8 [H, W] -> colours uint8 [H, W, 3]."""
+def colourise(mask: Mask) -> NDArray[np.uint8]:
+    """Class indices [H, W] -> colours uint8 [H, W, 3]."""
     return np.array(PALETTE, np.uint8)[mask]
 
 

@@ -112,7 +112,7 @@ def context_of(bundle: Bundle, frames: LabelledFrames, space: LabelSpace) -> str
     Raises:
         UsageError: a file cannot be read.
     """
-    shared = hashlib.sha256(f"{__version__}|{bundle.identity}|{space}".encode())
+    shared = hashlib.sha256(f"{__version__}|{bundle.identity}|{space}|{frames.code}|{frames.size}".encode())
     for file in itertools.chain.from_iterable(frames.pairs):
         try:
             shared.update(f"|{file.name}|{file_sha256(file)}".encode())

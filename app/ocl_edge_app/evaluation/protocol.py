@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.errors import FrameError
+from ocl_edge.masks import Mask
 from ocl_edge_app.evaluation.corruption import Corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace
 from ocl_edge_app.pictures import mask_to_text, shrunk
@@ -108,15 +109,15 @@ class PassSoFar:
     next_index: int = 0
     busy_until: float = 0.0
     ready_at: float = 0.0
-    latest: NDArray[np.uint8] | None = None
-    earlier: NDArray[np.uint8] | None = None
+    latest: Mask | None = None
+    earlier: Mask | None = None
 
     def work(
         self, session: Session, image: NDArray[np.uint8], arrival: float, clock: Callable[[], float]
-    ) -> NDArray[np.uint8]:
+    ) -> Mask:
         """The session's mask of a frame, and then its update."""
 
-        def emit(mask: NDArray[np.uint8]) -> None:
+        def emit(mask: Mask) -> None:
             self.earlier, self.latest = self.latest, mask
             self.ready_at = arrival + clock() - start
 
@@ -130,7 +131,7 @@ class PassSoFar:
         self.busy_until = arrival + took
         return stepped.mask
 
-    def answer(self, arrival: float, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    def answer(self, arrival: float, shape: tuple[int, ...]) -> Mask:
         """What a frame gets that arrives while the method is busy, resized to it (nearest neighbour)."""
         self.result.answered_late += 1
         mask = self.latest if arrival >= self.ready_at or self.earlier is None else self.earlier
@@ -215,7 +216,7 @@ def example_indices(frames: int, wanted: int = EXAMPLES) -> list[int]:
     return [(2 * part + 1) * frames // (2 * wanted) for part in range(wanted)]
 
 
-def _single(space: LabelSpace, mask: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float | None:
+def _single(space: LabelSpace, mask: Mask, labels: Mask) -> float | None:
     matrix = space.matrix()
     matrix.add(mask, labels)
     miou = 100 * matrix.miou()

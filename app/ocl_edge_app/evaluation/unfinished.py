@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ocl_edge.finite import finite
+from ocl_edge.masks import Mask
 from ocl_edge_app.evaluation.protocol import PassSoFar, Result
 from ocl_edge_runtime.records.state import Saved, read_state, write_state
 from ocl_edge_runtime.session.session import Session
@@ -54,7 +57,7 @@ class Unfinished:
             return [], None
         tensors = dict(saved.tensors)
         counts = tensors.pop("counts").numpy()
-        masks = {name: tensors.pop(name).numpy() for name in MASKS if name in tensors}
+        masks = {name: _as_mask(tensors.pop(name)) for name in MASKS if name in tensors}
         session.import_state(tensors, saved.facts["session"])
         so_far = PassSoFar(
             counts,
@@ -77,7 +80,7 @@ class Unfinished:
         learned, session_facts = session.export_state()
         tensors = learned | {"counts": torch.from_numpy(so_far.counts)}
         masks = {name: getattr(so_far, name) for name in MASKS}
-        tensors |= {name: torch.from_numpy(mask) for name, mask in masks.items() if mask is not None}
+        tensors |= {name: _as_tensor(mask) for name, mask in masks.items() if mask is not None}
         facts: dict[str, Any] = {
             "cell": key,
             "session": session_facts,
@@ -94,3 +97,13 @@ class Unfinished:
         """The pass is finished."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+def _as_tensor(mask: Mask) -> Tensor:
+    """PyTorch does little with 16 bits that have no sign."""
+    return torch.from_numpy(mask if mask.dtype == np.uint8 else mask.astype(np.int32))
+
+
+def _as_mask(tensor: Tensor) -> Mask:
+    mask: Mask = tensor.numpy()
+    return mask if tensor.dtype is torch.uint8 else mask.astype(np.uint16)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from ocl_edge.masks import Mask
 from ocl_edge.timings import Span, Stopwatch
 from ocl_edge_app.profile.energy import Meter
 from ocl_edge_app.profile.recording import Profile, Recording
@@ -57,7 +57,7 @@ def run_profile(
 def _measure(
     session: Session, frame: Frame, sinks: tuple[Sink, ...], meter: Meter | None, recording: Recording
 ) -> None:
-    def emit(mask: NDArray[np.uint8]) -> None:
+    def emit(mask: Mask) -> None:
         for sink in sinks:
             sink.emit(frame, mask)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ocl_edge.errors import FrameError
 from ocl_edge.images import Colour
+from ocl_edge.masks import MOST_CLASSES, Mask
 from ocl_edge_app.evaluation.labelled import LabelSpace
 from ocl_edge_app.evaluation.summary import Group
 from ocl_edge_app.pictures import mask_from_text, mask_uri, photo_uri, shrunk
 from ocl_edge_app.report.evaluated import Evaluated
 from ocl_edge_app.report.page import Example, Examples, Picture
 
-OUTSIDE = 255
+OUTSIDE = MOST_CLASSES
 FIXED, BROKEN, BOTH_WRONG, BOTH_RIGHT, UNLABELLED = range(5)
 CHANGE_COLOURS: list[Colour] = [(60, 160, 240), (230, 110, 30), (90, 96, 104), (222, 226, 230), (20, 24, 28)]
 EXAMPLE_NOTE = "Frames at even distances, chosen before anything ran. Percent: mIoU of this one frame."
@@ -57,9 +57,7 @@ def example_block(evaluated: Evaluated, stream: str, groups: Sequence[Group]) ->
     return Examples(examples, classes, f"{EXAMPLE_NOTE} {CHANGE_NOTE}" if pair else EXAMPLE_NOTE)
 
 
-def changed_pixels(
-    space: LabelSpace, truth: NDArray[np.uint8], before: NDArray[np.uint8], now: NDArray[np.uint8]
-) -> Picture:
+def changed_pixels(space: LabelSpace, truth: Mask, before: Mask, now: Mask) -> Picture:
     """Which pixels became right or wrong; class maps uint8 [H, W] of one size, in the label space."""
     was, is_ = before == truth, now == truth
     change = np.select(
@@ -72,14 +70,15 @@ def changed_pixels(
     return Picture("changed", mask_uri(change, CHANGE_COLOURS), f"{fixed:.1f} % fixed, {broken:.1f} % broken")
 
 
-def _as_labels(space: LabelSpace, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _as_labels(space: LabelSpace, mask: Mask) -> Mask:
     """Predicted classes -> label classes; `OUTSIDE` for what maps to none."""
     if space.class_map is None:
         return mask
-    table = np.full(256, OUTSIDE, np.uint8)
+    table = np.full(MOST_CLASSES + 1, OUTSIDE, np.uint16)
     table[: len(space.class_map)] = [v if v < len(space.names) else OUTSIDE for v in space.class_map]
-    return np.asarray(table[mask], np.uint8)
+    labels: Mask = table[mask]
+    return labels
 
 
-def _picture(evaluated: Evaluated, mask: NDArray[np.uint8]) -> str:
+def _picture(evaluated: Evaluated, mask: Mask) -> str:
     return mask_uri(mask, evaluated.palette)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ocl_edge.masks import Mask
 from ocl_edge.method.verdict import words_of_guard
 from ocl_edge.timings import STAGES, UPDATE_STAGES, mask_latency_ms, update_ms
 from ocl_edge_app.pictures import shrunk
@@ -75,7 +76,7 @@ class Shot:
     index: int
     name: str
     image: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
+    mask: Mask
 
 
 class Shots:
@@ -87,7 +88,7 @@ class Shots:
         self._step = 1
         self._seen = 0
 
-    def add(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+    def add(self, frame: Frame, mask: Mask) -> None:
         """Keep the frame if it is its turn."""
         turn, self._seen = self._seen, self._seen + 1
         if turn % self._step:
@@ -98,7 +99,7 @@ class Shots:
             if turn % self._step:
                 return
         self._kept.append(
-            (turn, Shot(frame.index, frame.name, shrunk(frame.image).copy(), shrunk(mask).copy()))
+            (turn, Shot(frame.index, frame.name, shrunk(frame.image[..., :3]).copy(), shrunk(mask).copy()))
         )
 
     def chosen(self) -> list[Shot]:

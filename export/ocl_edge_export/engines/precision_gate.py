@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ocl_edge.bundle.reading import Bundle, load_head, load_tail
 from ocl_edge.errors import ParityError, UsageError
 from ocl_edge.images import read_class_map
+from ocl_edge.masks import Mask
 from ocl_edge.network.form_names import FormName
 from ocl_edge.network.form_tensors import features_among
 from ocl_edge.network.preprocess import mask_of_frame
@@ -27,7 +27,6 @@ from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances
 from ocl_edge_export.precision import LOW_TYPES, largest_values, to_sixteen_bits
 from ocl_edge_export.sample_images import choose_images
 
-Mask = NDArray[np.uint8]
 Inputs = dict[str, Tensor]
 LARGEST_FINITE = {"fp16": 65504.0, "bf16": float(torch.finfo(torch.bfloat16).max)}
 

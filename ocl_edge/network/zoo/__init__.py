@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from ocl_edge.errors import CheckpointError, UsageError
+from ocl_edge.masks import MOST_CLASSES
 from ocl_edge.network.zoo import deeplabv2, demo, espnetv2
 from ocl_edge.network.zoo.own_code import build_own, split_factory
 
@@ -43,8 +44,7 @@ class Range:
         return f"a {'whole ' if self.whole else ''}number of {self.least:g} to {self.most:g}"
 
 
-CLASSES = Range(1, 256)
-"""A mask has 8 bits."""
+CLASSES = Range(1, MOST_CLASSES)
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,10 @@ def copies_of(frames: GivenFrames, indices: Iterable[int], seed: int) -> Iterato
 
 
 def corrupted(frame: Pixels, name: str, seed: Sequence[int]) -> Pixels:
-    """A copy of a frame, the same for the same seed."""
+    """A copy of a frame, the same for the same seed. Weather is seen in colours: other channels stay."""
     place = list(CORRUPTIONS).index(name)
-    return CORRUPTIONS[name](frame, np.random.default_rng((*seed, place)))
+    copy = CORRUPTIONS[name](frame[..., :3], np.random.default_rng((*seed, place)))
+    return np.concatenate((copy, frame[..., 3:]), axis=2) if frame.shape[2] > 3 else copy
 
 
 def fit_mixing(measurer: Measurer, frames: GivenFrames, clean: dict[int, Tensor], line: Mixing) -> ShareFit:

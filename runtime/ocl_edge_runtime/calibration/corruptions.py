@@ -51,7 +51,7 @@ def blur(frame: Pixels, _: np.random.Generator) -> Pixels:
 
 
 def colour_cast(frame: Pixels, _: np.random.Generator) -> Pixels:
-    return _pixels(frame * np.array([1.2, 1.0, 0.75]))
+    return _pixels(frame * np.array([1.2, 1.0, 0.75])[: frame.shape[2]])
 
 
 def bright(frame: Pixels, _: np.random.Generator) -> Pixels:

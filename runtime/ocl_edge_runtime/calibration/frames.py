@@ -24,24 +24,26 @@ class GivenFrames:
     Attributes:
         files: in natural order of their names.
         notes: what was left out, and what the user should know.
+        channels: see `read_image`.
     """
 
     files: list[Path]
     notes: list[str]
+    channels: int = 3
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """Pixels of a frame, uint8 [H, W, 3].
+        """Pixels of a frame, uint8 [H, W, C].
 
         Raises:
             FrameError: it cannot be read any more.
         """
-        return read_image(self.files[index])
+        return read_image(self.files[index], self.channels)
 
     def __len__(self) -> int:
         return len(self.files)
 
 
-def find_frames(directory: Path) -> GivenFrames:
+def find_frames(directory: Path, channels: int = 3) -> GivenFrames:
     """The frames of a directory that show something, each scene once; evenly spaced where there are too many.
 
     Raises:
@@ -55,7 +57,7 @@ def find_frames(directory: Path) -> GivenFrames:
     usable, sizes = [], set()
     for file in _evenly(files, MOST_FRAMES):
         try:
-            frame = read_image(file)
+            frame = read_image(file, channels)
         except FrameError:
             left_out["cannot be read"] += 1
             continue
@@ -81,7 +83,7 @@ def find_frames(directory: Path) -> GivenFrames:
         notes.append(f"{len(usable)} frames are few: {FEW_FRAMES} to {MOST_FRAMES} tell more of home")
     if len(sizes) > 1:
         notes.append(f"the frames have {len(sizes)} sizes; each is resized to the network's input")
-    return GivenFrames(usable, notes)
+    return GivenFrames(usable, notes, channels)
 
 
 def _repeats(sample: NDArray[np.int16], other: NDArray[np.int16]) -> bool:

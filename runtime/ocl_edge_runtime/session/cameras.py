@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import UsageError
+from ocl_edge.masks import Mask
 from ocl_edge.method.methods import find_method
 from ocl_edge_runtime.backends import Choice, open_backend
 from ocl_edge_runtime.backends.base import HeadBackend
@@ -56,7 +57,7 @@ class Cameras(ClosedAtExit, Mapping[str, Session]):
         self,
         images: Mapping[str, NDArray[np.uint8]],
         arrived_at: float | None = None,
-        emit: Callable[[str, NDArray[np.uint8]], None] | None = None,
+        emit: Callable[[str, Mask], None] | None = None,
     ) -> dict[str, FrameResult]:
         """Frames of some or all cameras: first every mask, then the updates.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ocl_edge.masks import Mask
 from ocl_edge.method.verdict import Verdict
 
 
@@ -86,7 +87,8 @@ class FrameResult:
     """What one step gives.
 
     Attributes:
-        mask: uint8 [H, W] class indices at the frame's own size, or as `SessionOptions.mask_size` says.
+        mask: [H, W] class indices, uint8 up to 255 classes and else uint16, at the frame's own size, or as
+            `SessionOptions.mask_size` says.
         verdict: what became of the update on this frame.
         timings_ms: stage name -> milliseconds, in the order of execution.
         late: whether the mask missed the deadline.
@@ -96,7 +98,7 @@ class FrameResult:
         distance: from home, of the last frame that was measured; None where none was.
     """
 
-    mask: NDArray[np.uint8]
+    mask: Mask
     verdict: Verdict
     timings_ms: dict[str, float] = field(default_factory=dict)
     late: bool = False

@@ -11,6 +11,7 @@ from ocl_edge.bundle.home import load_head_input, load_mixing
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.bundle.reading import Bundle, load_head, load_norms, load_tail
 from ocl_edge.errors import BundleError, UsageError
+from ocl_edge.masks import MOST_CLASSES
 from ocl_edge.method.head import Head, TrainableHead
 from ocl_edge.method.head_input import HeadInput
 from ocl_edge.method.home import (
@@ -29,7 +30,6 @@ from ocl_edge.method.verdict import Verdict
 from ocl_edge.method.weights import TrainableWeights
 from ocl_edge.network.form_names import FormName
 from ocl_edge.network.preprocess import Preprocessor
-from ocl_edge.network.tail import MOST_CLASSES
 from ocl_edge.tensors import require_torch
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import Choice, open_backend
@@ -101,8 +101,8 @@ def _check(bundle: Bundle, method: Method, options: SessionOptions, realtime: Re
     classes = len(bundle.manifest.classes)
     if classes > MOST_CLASSES:
         raise BundleError(
-            f"{bundle.path} has {classes} classes; a mask has 8 bits, so {MOST_CLASSES} is the most that "
-            "can be run"
+            f"{bundle.path} has {classes} classes; a mask has at most 16 bits, so {MOST_CLASSES} is the most "
+            "that can be run"
         )
     if realtime is not None:
         if options.views == "pair":

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ocl_edge.masks import Mask
 from ocl_edge.method.head import Head
 from ocl_edge.method.head_input import moved
 from ocl_edge.method.step import views_for_the_tail
@@ -34,7 +35,8 @@ class Seen:
     """What the segmenter made of a frame; valid until the next one.
 
     Attributes:
-        mask: uint8 [H, W], class indices, at the frame's size or as the session was told; the caller owns it.
+        mask: [H, W], class indices, see `ocl_edge.masks`, at the frame's size or as the session was told;
+            the caller owns it.
         views: float32 [1, 3, h, w], or the view pair [2, 3, h, w].
         features: of the views, as the head gets them.
         logits: of the views, with gradients where the segmenter was told so.
@@ -46,7 +48,7 @@ class Seen:
         way_home: what was added to the features (`ocl_edge.method.head_input`); None where nothing was.
     """
 
-    mask: NDArray[np.uint8]
+    mask: Mask
     views: Tensor
     features: list[Tensor]
     logits: Tensor

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.bundle.reading import Bundle
+from ocl_edge.masks import Mask
 from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge.method.weights import AdaptedWeights
 from ocl_edge.network.preprocess import check_image
@@ -94,22 +95,21 @@ class Session(ClosedAtExit):
 
     def predict(
         self, image: NDArray[np.uint8], arrived_at: float | None = None, recorded_s: float | None = None
-    ) -> NDArray[np.uint8]:
+    ) -> Mask:
         """The mask of an image, before any update on it.
 
         Args:
-            image: uint8 [H, W, 3], RGB.
+            image: uint8 [H, W, 3], RGB; of other channels as many as the network takes.
             arrived_at: when the frame was there, in seconds of the clock; None: now.
-            recorded_s: its place in a recording, seconds from the start, where the recording tells; it
-                counts where frames come when they are asked for.
+            recorded_s: where it lies in a recording that has times of its own, seconds from the start.
 
         Returns:
-            uint8 [H, W], class indices, sized as `SessionOptions.mask_size` says; the caller owns it.
+            Class indices, sized as `SessionOptions.mask_size` says; the caller owns them.
 
         Raises:
             FrameError: the image is of another dtype or shape; the session is as it was.
         """
-        check_image(image)
+        check_image(image, self.setup.bundle.manifest.input.channels)
         arrived_at = self._decisions.arrival(arrived_at)
         self.watch.start()
         self.index += 1
@@ -125,7 +125,8 @@ class Session(ClosedAtExit):
         self.seen = replace(seen, unfit=unfit or seen.unfit)
         self._opened, taken_in = (seen.opening, seen.distance), self._landed is not None
         self._decided = Decided(arrived_at, measured, False, taken_in)
-        return seen.mask
+        mask: Mask = seen.mask
+        return mask
 
     def adapt(self, others_wait: bool = False) -> Verdict:
         """Update on the frame of the last `predict`, if one is due and there is time; then judge it.
@@ -158,7 +159,7 @@ class Session(ClosedAtExit):
         self,
         image: NDArray[np.uint8],
         arrived_at: float | None = None,
-        emit: Callable[[NDArray[np.uint8]], None] | None = None,
+        emit: Callable[[Mask], None] | None = None,
         recorded_s: float | None = None,
     ) -> FrameResult:
         """Predict, emit, adapt: one frame's way.
@@ -175,7 +176,7 @@ class Session(ClosedAtExit):
             self.watch.lap("emit")
         return self.result(mask, self.adapt())
 
-    def result(self, mask: NDArray[np.uint8], verdict: Verdict) -> FrameResult:
+    def result(self, mask: Mask, verdict: Verdict) -> FrameResult:
         """What the last frame gave, where `predict` and `adapt` were called one by one."""
         timings = self.watch.timings_ms()
         return FrameResult(mask, verdict, timings, False, self._landed, self._decided, *self._opened)

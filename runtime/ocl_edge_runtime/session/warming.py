@@ -21,7 +21,8 @@ def run_once(setup: Setup, segmenter: Segments, updates: Updates, policy: Update
     What realtime mode predicts from runs twice: the first time loads, the second is its history.
     What learns and follows has changed afterwards: the caller brings its state back.
     """
-    image = patches(setup.bundle.manifest.input.height, setup.bundle.manifest.input.width)
+    spec = setup.bundle.manifest.input
+    image = patches(spec.height, spec.width, spec.frame_channels)
     if setup.realtime is None:
         segmenter.see(image)
         return
@@ -41,8 +42,8 @@ def try_out(setup: Setup, updates: Updates, seen: Seen) -> None:
         updates.try_out(seen)
 
 
-def patches(height: int, width: int) -> NDArray[np.uint8]:
-    """uint8 [height, width, 3]: patches of random colours, always the same."""
+def patches(height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    """uint8 [height, width, channels]: patches of random colours, always the same."""
     rows, columns = -(-height // PATCH), -(-width // PATCH)
-    colours = np.random.default_rng(0).integers(0, 256, (rows, columns, 3), dtype=np.uint8)
+    colours = np.random.default_rng(0).integers(0, 256, (rows, columns, channels), dtype=np.uint8)
     return colours.repeat(PATCH, axis=0).repeat(PATCH, axis=1)[:height, :width]

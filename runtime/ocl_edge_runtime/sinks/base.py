@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ocl_edge.masks import Mask
 from ocl_edge_runtime.lifetime import ClosedAtExit
 from ocl_edge_runtime.session.frames import Frame, FrameResult
 
@@ -23,7 +21,7 @@ class Sink(ClosedAtExit):
     trouble: str | None = None
 
     @abstractmethod
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+    def emit(self, frame: Frame, mask: Mask) -> None:
         """Take the mask of a frame; both are only read."""
 
     def told(self, frame: Frame, result: FrameResult) -> None:

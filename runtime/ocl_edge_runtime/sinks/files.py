@@ -12,6 +12,7 @@ from PIL import Image
 from ocl_edge import durable
 from ocl_edge.errors import OutputError
 from ocl_edge.images import OPACITY, Colour, ColourOverlay
+from ocl_edge.masks import Mask
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sinks.base import Sink
 from ocl_edge_runtime.sinks.names import file_name
@@ -20,12 +21,12 @@ FAST_COMPRESSION = 1
 
 
 class MaskSink(Sink):
-    """``DIR/NAME.png``: 8-bit, one channel, class indices, at the frame's size."""
+    """``DIR/NAME.png``: one channel, class indices, at the frame's size; 16 bits from 256 classes on."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = _made(directory)
 
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+    def emit(self, frame: Frame, mask: Mask) -> None:
         write_png(self.directory / file_name(frame.name), mask)
 
 
@@ -42,11 +43,11 @@ class OverlaySink(Sink):
         self.directory = _made(directory)
         self._overlay = ColourOverlay(palette, opacity)
 
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+    def emit(self, frame: Frame, mask: Mask) -> None:
         write_png(self.directory / file_name(frame.name), self._overlay.over(frame.image, mask))
 
 
-def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+def write_png(path: Path, pixels: NDArray[np.uint8 | np.uint16]) -> None:
     """Write a PNG whole or not at all.
 
     Raises:

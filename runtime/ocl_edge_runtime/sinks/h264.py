@@ -12,6 +12,7 @@ from PIL import Image
 
 from ocl_edge.errors import MissingExtraError
 from ocl_edge.images import OPACITY, Colour, ColourOverlay
+from ocl_edge.masks import Mask
 from ocl_edge_runtime.pyav import import_av
 from ocl_edge_runtime.session.frames import Frame
 
@@ -35,7 +36,7 @@ class Pictures:
     ) -> None:
         self._overlay, self._beside, self._frame_s = ColourOverlay(palette, opacity), beside, frame_s
 
-    def of(self, frame: Frame, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def of(self, frame: Frame, mask: Mask) -> NDArray[np.uint8]:
         """uint8 [H, W, 3], or twice as wide."""
         picture = self._overlay.over(frame.image, mask)
         return np.hstack([frame.image, picture]) if self._beside else picture

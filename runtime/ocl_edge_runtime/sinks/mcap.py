@@ -16,6 +16,7 @@ from ocl_edge import durable
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.errors import MissingExtraError, OutputError, UsageError
 from ocl_edge.images import ColourOverlay
+from ocl_edge.masks import Mask
 from ocl_edge_runtime.ros.definitions import DEFINITIONS
 from ocl_edge_runtime.ros.messages import (
     COMPRESSED_IMAGE,
@@ -39,9 +40,9 @@ SPACE = "/ocl_edge"
 class McapSink(Sink):
     """Messages of ROS 2, with their definitions: Foxglove shows them, ``ros2 bag play`` plays them.
 
-    Topics below ``/ocl_edge``: ``image`` and ``overlay`` (CompressedImage, JPEG), ``mask`` (Image, mono8,
-    class indices), ``diagnostics``, and a Float64 for every number of `numbers_of`. Classes and colours are
-    metadata. Times are those of the frames' own messages, where they came in some.
+    Topics below ``/ocl_edge``: ``image`` and ``overlay`` (CompressedImage, JPEG), ``mask`` (Image of class
+    indices, mono8 or mono16), ``diagnostics``, and a Float64 for every number of `numbers_of`. Classes and
+    colours are metadata. Times are those of the frames' own messages, where they came in some.
 
     Args:
         path: of a new file; an older one is never written over.
@@ -75,7 +76,7 @@ class McapSink(Sink):
         self._tried(lambda: self._writer.start("ros2", "ocl-edge"))
         self._tried(lambda: self._writer.add_metadata("ocl_edge", {"classes": json.dumps(classes)}))
 
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+    def emit(self, frame: Frame, mask: Mask) -> None:
         """Add a frame and its mask.
 
         Raises:
@@ -83,11 +84,10 @@ class McapSink(Sink):
         """
         header = self._headers.of(frame)
         shown = self._overlay.over(frame.image, mask)
-        height, width = mask.shape
+        (height, width), encoding = mask.shape, f"mono{8 * mask.itemsize}"  # 16 bits from 256 classes on
         self._add("image", COMPRESSED_IMAGE, header, _jpeg(header, frame.image))
-        self._add(
-            "mask", IMAGE, header, Image(header, height, width, "mono8", 0, width, mask.tobytes()).to_cdr()
-        )
+        bits = Image(header, height, width, encoding, 0, mask.itemsize * width, mask.tobytes())
+        self._add("mask", IMAGE, header, bits.to_cdr())
         self._add("overlay", COMPRESSED_IMAGE, header, _jpeg(header, shown))
         self._tried(self._file.flush)
 

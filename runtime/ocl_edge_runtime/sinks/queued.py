@@ -7,9 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ocl_edge.masks import Mask
 from ocl_edge_runtime.session.frames import Frame, FrameResult
 from ocl_edge_runtime.sinks.base import Sink
 
@@ -20,7 +18,7 @@ LONGEST_CLOSE_S = 10.0
 VIEWER_CLOSE_S = 2.0
 """And so long for a viewer, whose pictures nobody keeps."""
 
-Waiting = tuple[Frame, "NDArray[np.uint8] | FrameResult"]
+Waiting = tuple[Frame, "Mask | FrameResult"]
 
 
 class QueuedSink(Sink):
@@ -66,7 +64,7 @@ class QueuedSink(Sink):
     def trouble(self) -> str | None:  # type: ignore[override]
         return self.sink.trouble
 
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+    def emit(self, frame: Frame, mask: Mask) -> None:
         """Queue the mask of a frame.
 
         Raises:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.errors import MissingExtraError, OutputError
+from ocl_edge.masks import Mask
 from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge.timings import mask_latency_ms, update_ms
 from ocl_edge_runtime.session.frames import Frame, FrameResult
@@ -48,7 +49,7 @@ class RerunSink(Sink):
         names = [(index, each.name, each.colour) for index, each in enumerate(manifest.classes)]
         self._stream.log(camera, self._rerun.AnnotationContext(names), static=True)
 
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+    def emit(self, frame: Frame, mask: Mask) -> None:
         rerun = self._rerun
         self._set_time(frame)
         self._log("image", rerun.Image(frame.image).compress(jpeg_quality=JPEG_QUALITY))
@@ -145,13 +146,13 @@ def _numbers_of(verdict: Verdict) -> dict[str, float]:
     return found if verdict.signals is None else {**found, "drift": verdict.signals.drift}
 
 
-def _at_size_of(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _at_size_of(image: NDArray[np.uint8], mask: Mask) -> Mask:
     """A mask of another size covers the image."""
     if mask.shape == image.shape[:2]:
         return mask
     rows = np.arange(image.shape[0]) * mask.shape[0] // image.shape[0]
     columns = np.arange(image.shape[1]) * mask.shape[1] // image.shape[1]
-    covering: NDArray[np.uint8] = mask[rows[:, None], columns]
+    covering: Mask = mask[rows[:, None], columns]
     return covering
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ocl_edge.errors import OutputError, UsageError
 from ocl_edge.images import Colour, ColourOverlay
+from ocl_edge.masks import Mask
 from ocl_edge_runtime.ros.messages import DIAGNOSTICS, IMAGE, Image, diagnostics_to_cdr
 from ocl_edge_runtime.ros.topics import Node, Publisher, join_graph
 from ocl_edge_runtime.session.frames import Frame, FrameResult, Header
@@ -21,7 +19,7 @@ BESIDE = ("overlay", "diagnostics")
 
 
 class TopicSink(Sink):
-    """``/ocl_edge/mask``: mono8, class indices, with the header of the frame's own message.
+    """``/ocl_edge/mask``: class indices, mono8 or mono16, with the header of the frame's own message.
 
     Beside it are ``/ocl_edge/overlay`` (rgb8, sent where somebody listens) and ``/ocl_edge/diagnostics``.
     A message that cannot be sent is counted in `left_out`; the run goes on.
@@ -50,7 +48,7 @@ class TopicSink(Sink):
         self._overlays = self._node.advertise(f"{space}/overlay", IMAGE)
         self._diagnostics = self._node.advertise(f"{space}/diagnostics", DIAGNOSTICS)
 
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+    def emit(self, frame: Frame, mask: Mask) -> None:
         header = self._headers.of(frame)
         try:
             _publish_pixels(self._masks, header, mask)
@@ -72,8 +70,8 @@ class TopicSink(Sink):
             node.close()
 
 
-def _publish_pixels(publisher: Publisher, header: Header, pixels: NDArray[np.uint8]) -> None:
+def _publish_pixels(publisher: Publisher, header: Header, pixels: Mask) -> None:
     height, width, channels = (*pixels.shape, 1)[:3]
-    encoding = "mono8" if channels == 1 else "rgb8"
-    message = Image(header, height, width, encoding, 0, width * channels, pixels.tobytes())
+    encoding = f"mono{8 * pixels.itemsize}" if channels == 1 else "rgb8"
+    message = Image(header, height, width, encoding, 0, width * channels * pixels.itemsize, pixels.tobytes())
     publisher.publish(message.to_cdr())

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ocl_edge.errors import UsageError
 from ocl_edge.images import Colour
+from ocl_edge.masks import Mask
 from ocl_edge.plain_text import without_secrets_of
 from ocl_edge_runtime.clock import Clock, RealClock
 from ocl_edge_runtime.session.frames import Frame
@@ -68,7 +69,7 @@ class StreamSink(Sink):
         self._encoder: Encoder | None = None
         self._try_at, self._pause_s = -float("inf"), FIRST_PAUSE_S
 
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+    def emit(self, frame: Frame, mask: Mask) -> None:
         picture, seconds = self._pictures.of(frame, mask), self._pictures.seconds(frame, self._frames)
         self._frames += 1
         if self._encoder is None and self._clock.now() < self._try_at:

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ocl_edge import durable
 from ocl_edge.errors import OutputError, UsageError
 from ocl_edge.images import OPACITY, Colour
+from ocl_edge.masks import Mask
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sinks.base import Sink
 from ocl_edge_runtime.sinks.h264 import Encoder, Pictures, import_encoder
@@ -65,7 +63,7 @@ class VideoSink(Sink):
         self._container: Any = self._av.open(self._file, "w", form, options=options)
         self._encoder = Encoder(self._av, self._container)
 
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+    def emit(self, frame: Frame, mask: Mask) -> None:
         """Add a frame.
 
         Raises:

@@ -20,13 +20,17 @@ class ImageSource(Source):
         text: directory, file, or pattern with ``*``, ``?`` or ``[``.
         limit: at most so many files.
         on_skip: called for every image that is left out.
+        channels: of the frames, see `read_image`.
 
     Raises:
         UsageError: nothing of that name, or no images there.
     """
 
-    def __init__(self, text: str, limit: int | None = None, on_skip: OnSkip = keep_quiet) -> None:
+    def __init__(
+        self, text: str, limit: int | None = None, on_skip: OnSkip = keep_quiet, channels: int = 3
+    ) -> None:
         super().__init__(on_skip)
+        self._channels = channels
         self.files = find_images(text)[:limit]
         self.total = len(self.files)
         self.frame_s = UNTIMED_FRAME_S
@@ -50,7 +54,7 @@ class ImageSource(Source):
             FrameError: it cannot be read.
         """
         started = time.perf_counter()
-        image = read_image(self.files[index])
+        image = read_image(self.files[index], self._channels)
         decode_ms = 1000 * (time.perf_counter() - started)
         return Frame(image, index, self.files[index].stem, time.monotonic(), decode_ms)
 

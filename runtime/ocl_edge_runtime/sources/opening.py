@@ -40,6 +40,7 @@ class SourceOptions:
         timeout_s: a live stream that is silent for longer has failed.
         reconnect_s: for so long a lost stream is opened again.
         input_options: of FFmpeg's input, for cameras and streams.
+        channels: of the frames; what is no image file gives 3.
     """
 
     limit: int | None = None
@@ -47,6 +48,7 @@ class SourceOptions:
     timeout_s: float = 5.0
     reconnect_s: float = 0.0
     input_options: Mapping[str, str] = field(default_factory=dict)
+    channels: int = 3
 
 
 def open_source(
@@ -171,7 +173,7 @@ def _refuse_input_options(text: str, options: SourceOptions) -> None:
 def _images(text: str, options: SourceOptions, clock: Clock, on_skip: OnSkip) -> Source:
     if options.fps == "own":
         raise UsageError(f"--fps own plays a video file at its own rate; {text} is none: --fps FPS")
-    images = ImageSource(text, options.limit, on_skip)
+    images = ImageSource(text, options.limit, on_skip, options.channels)
     return images if options.fps is None else PacedSource(images, options.fps, clock)
 
 

@@ -6,10 +6,10 @@ import io
 import threading
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from ocl_edge.images import Colour, ColourOverlay
+from ocl_edge.masks import Mask
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.sinks.base import Sink
 
@@ -26,11 +26,11 @@ class NewestPicture(Sink):
 
     def __init__(self, palette: list[Colour]) -> None:
         self._overlay = ColourOverlay(palette)
-        self._newest: tuple[Frame, NDArray[np.uint8]] | None = None
+        self._newest: tuple[Frame, Mask] | None = None
         self._drawn: tuple[Frame, bytes] | None = None
         self._drawing = threading.Lock()
 
-    def emit(self, frame: Frame, mask: NDArray[np.uint8]) -> None:
+    def emit(self, frame: Frame, mask: Mask) -> None:
         self._newest = frame, mask
 
     def jpeg(self) -> bytes | None:
@@ -43,7 +43,7 @@ class NewestPicture(Sink):
                 self._drawn = newest[0], self._draw(*newest)
             return self._drawn[1]
 
-    def _draw(self, frame: Frame, mask: NDArray[np.uint8]) -> bytes:
+    def _draw(self, frame: Frame, mask: Mask) -> bytes:
         image = Image.fromarray(frame.image)
         image.thumbnail((LONGEST_SIDE_PX, LONGEST_SIDE_PX), Image.Resampling.BILINEAR)
         file = io.BytesIO()

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ocl_edge.bundle.manifest import ClassSpec, Manifest
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import UsageError
 from ocl_edge_app.cli import run
 from ocl_edge_app.evaluation.datasets import STREET, find_dataset, space_by_names
+from ocl_edge_app.evaluation.label_code import AS_THEY_ARE
 from ocl_edge_app.evaluation.labelled import LabelledFrames
+from ocl_edge_app.evaluation.what_is_scored import Named, find_what_is_scored
 from tests.doubles.images import random_image
 
 LABEL_IDS = np.array([[7, 8, 0, 33], [11, 26, 255, 1]], np.uint8)
@@ -59,7 +62,7 @@ def draw(root: Path, name: str) -> list[str]:
 def test_frames_come_in_order_with_train_ids_as_labels(tmp_path: Path, name: str) -> None:
     expected = draw(tmp_path, name)
     found = find_dataset(f"{name.partition(' ')[0]}:{tmp_path}")
-    frames = LabelledFrames(found.pairs, found.recoding)
+    frames = LabelledFrames(found.pairs, found.code)
     assert [image.relative_to(tmp_path).as_posix() for image, _ in frames.pairs] == expected
     for index in range(2):
         assert np.array_equal(frames.read(index)[1], TRAIN_IDS)
@@ -72,10 +75,106 @@ def test_one_condition_of_acdc_is_a_stream_of_its_own(tmp_path: Path) -> None:
     assert [image.relative_to(tmp_path).as_posix() for image, _ in found.pairs] == expected[1:]
 
 
+STREET_COLOURS = {0: (128, 64, 128), 1: (244, 35, 232), 2: (70, 70, 70), 13: (0, 0, 142), 18: (119, 11, 32)}
+IN_COLOURS = np.array([[STREET_COLOURS.get(v, (0, 0, 0)) for v in row] for row in TRAIN_IDS], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "label", "pixels"),
+    [
+        (
+            "cityscapes",
+            "leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png",
+            "gtFine/val/ulm/ulm_000000_000019_gtFine_instanceIds.png",
+            np.array([[7, 8, 0, 33001], [11, 26000, 1, 3]], np.uint16),
+        ),
+        (
+            "cityscapes",
+            "leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png",
+            "gtFine/val/ulm/ulm_000000_000019_gtFine_color.png",
+            np.dstack((IN_COLOURS, np.full(TRAIN_IDS.shape, 255, np.uint8))),
+        ),
+        (
+            "acdc",
+            "rgb_anon/fog/val/GOPR0475/a_rgb_anon.png",
+            "gt/fog/val/GOPR0475/a_gt_labelColor.png",
+            IN_COLOURS,
+        ),
+        ("bdd100k", "images/10k/val/a.jpg", "labels/sem_seg/colormaps/val/a.png", IN_COLOURS),
+        (
+            "kitti",
+            "training/image_2/a.png",
+            "training/instance/a.png",
+            (LABEL_IDS % 255).astype(np.uint16) * 256 + 7,
+        ),
+        ("kitti", "training/image_2/a.png", "training/semantic_rgb/a.png", IN_COLOURS),
+        ("gta5", "images/a.png", "labels/a.png", IN_COLOURS),
+    ],
+)
+def test_labels_of_sixteen_bits_and_of_colours_become_train_ids(
+    tmp_path: Path, name: str, image: str, label: str, pixels: np.ndarray
+) -> None:
+    put(tmp_path / image, random_image(1, *TRAIN_IDS.shape))
+    put(tmp_path / label, pixels)
+    found = find_dataset(f"{name}:{tmp_path}")
+    assert np.array_equal(LabelledFrames(found.pairs, found.code).read(0)[1], TRAIN_IDS)
+
+
+def test_camvid_as_published_has_colours_of_32_classes(tmp_path: Path) -> None:
+    colours = np.array([[(64, 64, 128), (0, 128, 64), (64, 128, 192), (0, 0, 0), (1, 2, 3)]], np.uint8)
+    put(tmp_path / "701_StillsRaw_full/0001TP_006690.png", random_image(1, 1, 5))
+    put(tmp_path / "LabeledApproved_full/0001TP_006690_L.png", colours)
+    found = find_dataset(f"camvid:{tmp_path}")
+    labels = LabelledFrames(found.pairs, found.code).read(0)[1]
+    names = [found.names[value] if value != 255 else "" for value in labels[0]]
+    assert names == ["fence", "building", "car", "", ""]
+
+
+def of_classes(bundle: Bundle, names: list[str]) -> Manifest:
+    classes = tuple(ClassSpec(name=name, colour=(9, index, 9)) for index, name in enumerate(names))
+    return bundle.manifest.model_copy(update={"classes": classes})
+
+
+def test_colours_are_those_of_the_label_classes_or_of_the_network(
+    small_bundle: Bundle, tmp_path: Path
+) -> None:
+    manifest = of_classes(small_bundle, list("abcde"))
+    frame_at(tmp_path, "a.png", "l.png", np.zeros((1, 3), np.uint8))
+    put(tmp_path / "l.png", np.array([[(9, 4, 9), (9, 0, 9), (7, 7, 7)]], np.uint8))
+    (tmp_path / "list.txt").write_text("a.png l.png\n")
+    named = Named(f"pairs:{tmp_path / 'list.txt'}")
+    assert find_what_is_scored(named, manifest)[0].read(0)[1].tolist() == [[4, 0, 255]]
+    classes = {"classes": list("vwxyz"), "palette_rgb": [[7, 7, 7], *[[0, 0, i] for i in range(4)]]}
+    (tmp_path / "classes.json").write_text(json.dumps(classes | {"ignore_index": 5}))
+    named = Named(named.dataset, label_classes=tmp_path / "classes.json")
+    assert find_what_is_scored(named, manifest)[0].read(0)[1].tolist() == [[5, 5, 0]]
+
+
+def test_as_published_is_half_the_size_and_only_with_classes_that_the_network_has(
+    small_bundle: Bundle, tmp_path: Path
+) -> None:
+    """SYNTHIA has 16 of Cityscapes' 19 classes, and the labels of the others are left out."""
+    manifest = of_classes(small_bundle, ["sidewalk", "road", "car", "sky", "nothing like it"])
+    labels = np.zeros((1024, 2048), np.uint8)
+    labels[:, 512:1024], labels[:, 1024:1536], labels[:, 1536:] = 1, 14, 13  # sidewalk, truck, car
+    labels[:, :2] = 255
+    image = "leftImg8bit/val/ulm/a_leftImg8bit.png"
+    frame_at(tmp_path, image, "gtFine/val/ulm/a_gtFine_labelTrainIds.png", labels)
+    named = Named(f"cityscapes:{tmp_path}", as_published=True)
+    frames, space, palette = find_what_is_scored(named, manifest)
+    assert (space.names, space.class_map) == (("road", "sidewalk", "sky", "car"), (1, 0, 3, 2, 255))
+    assert (space.predicted_too, len(palette)) == (True, 4)
+    pixels, found = frames.read(0)
+    assert pixels.shape == (512, 1024, 3)
+    assert found[7, [0, 5, 300, 600, 1000]].tolist() == [255, 0, 1, 255, 3]
+    expected = Image.fromarray(random_image(1, 1024, 2048)).resize((1024, 512), Image.Resampling.BICUBIC)
+    assert np.array_equal(pixels, np.array(expected))
+
+
 def test_camvid_has_eleven_classes_and_void(tmp_path: Path) -> None:
     frame_at(tmp_path, "test/a.png", "testannot/a.png", np.array([[0, 10, 11, 3]], np.uint8))
     found = find_dataset(f"camvid:{tmp_path}")
-    assert LabelledFrames(found.pairs, found.recoding).read(0)[1].tolist() == [[0, 10, 255, 3]]
+    assert LabelledFrames(found.pairs, found.code).read(0)[1].tolist() == [[0, 10, 255, 3]]
     assert (found.names[3], found.names[10]) == ("road", "bicycle")
 
 
@@ -85,7 +184,7 @@ def test_pairs_of_any_names_come_in_the_file_s_order(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("# drive 1\nb.png labels/b_l.png\n\n'a a.png' 'labels/a a_l.png'\n")
     found = find_dataset(f"pairs:{tmp_path / 'list.txt'}")
     assert [image.name for image, _ in found.pairs] == ["b.png", "a a.png"]
-    assert found.recoding is None
+    assert found.code == AS_THEY_ARE
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,15 @@ def test_a_mask_survives_its_way_through_text() -> None:
             mask_from_text(wrong)
 
 
+def test_masks_of_many_classes_keep_theirs_in_pictures_and_text() -> None:
+    mask = np.random.default_rng(0).integers(0, 900, (30, 1000), dtype=np.uint16)
+    assert np.array_equal(mask_from_text(mask_to_text(mask)), mask)
+    assert shrunk(mask).dtype == np.uint16
+    palette = [(index % 256, index // 256, 7) for index in range(900)]
+    picture = np.array(decoded(mask_uri(mask[:, :400], palette)))
+    assert np.array_equal(picture[..., 0] + 256 * picture[..., 1].astype(int), mask[:, :400])
+
+
 def test_shrinking_a_mask_makes_no_new_class() -> None:
     mask = np.where(np.indices((200, 900)).sum(0) % 3 == 0, 7, 2).astype(np.uint8)
     assert set(np.unique(shrunk(mask))) == {2, 7}

@@ -141,7 +141,9 @@ def test_the_mask_equals_interpolation_and_argmax(align_corners: bool) -> None:
     assert np.array_equal(same_size, logits.argmax(1)[0].numpy())
 
 
-@pytest.mark.parametrize(("classes", "at_once"), [(1, 9), (2, 9), (256, 1000), (7, 3), (7, 1)])
+@pytest.mark.parametrize(
+    ("classes", "at_once"), [(1, 9), (2, 9), (255, 1000), (256, 1000), (700, 90), (7, 3), (7, 1)]
+)
 def test_masks_of_any_size_and_class_count_belong_to_the_caller(
     classes: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +158,7 @@ def test_masks_of_any_size_and_class_count_belong_to_the_caller(
         kept.append((tail.mask(strided, *size), expected))
     for mask, expected in kept:  # after all calls: none may share a buffer with another
         assert np.array_equal(mask, expected)
+        assert mask.dtype == (np.uint8 if classes <= 255 else np.uint16)
 
 
 def test_another_tail_runs_before_the_resize() -> None:

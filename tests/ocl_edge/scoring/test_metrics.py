@@ -46,6 +46,27 @@ def test_equals_a_slow_reference_over_several_frames() -> None:
     assert matrix.miou() == pytest.approx(np.mean(expected[:3]))
 
 
+def test_many_classes_are_scored_without_a_matrix_of_all_pairs() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 65535, (40, 50), dtype=np.uint16)
+    mask = np.where(generator.random((40, 50)) < 0.5, labels, labels // 2).astype(np.uint16)
+    matrix = ConfusionMatrix(65535, ignore=65535)
+    matrix.add(mask, labels)
+    assert matrix.counts.nbytes < 2 << 20
+    for name in np.unique(labels)[:20]:
+        ours, theirs = mask == name, labels == name
+        assert matrix.iou()[name] == pytest.approx((ours & theirs).sum() / (ours | theirs).sum())
+
+
+def test_a_class_that_is_only_predicted_counts_where_that_is_wanted() -> None:
+    mask, labels = np.array([[0, 0, 1, 2]], np.uint8), np.array([[0, 0, 1, 1]], np.uint8)
+    usual, published = ConfusionMatrix(4), ConfusionMatrix(4, predicted_too=True)
+    for matrix in (usual, published):
+        matrix.add(mask, labels)
+    assert usual.miou() == pytest.approx((1 + 0.5) / 2)
+    assert published.miou() == pytest.approx((1 + 0.5 + 0) / 3)
+
+
 def test_a_prediction_that_fits_no_class_is_wrong() -> None:
     matrix = ConfusionMatrix(2, class_map=np.array([0, 1, 5]))
     matrix.add(np.array([[0, 2]], np.uint8), np.array([[0, 0]], np.uint8))

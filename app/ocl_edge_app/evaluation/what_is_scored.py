@@ -1,0 +1,86 @@
+"""From what the user names to labelled frames and the classes that they are scored in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ocl_edge.bundle.manifest import Manifest
+from ocl_edge.errors import UsageError
+from ocl_edge.images import Colour
+from ocl_edge_app.evaluation.datasets import Dataset, find_dataset, space_by_names
+from ocl_edge_app.evaluation.label_code import LabelCode
+from ocl_edge_app.evaluation.labelled import (
+    LabelledFrames,
+    LabelSpace,
+    read_label_palette,
+    read_label_space,
+)
+
+PUBLISHED_SIZE = (512, 1024)
+"""Height and width in the OCL paper's evaluation (reference code: ``--target_crop_size``)."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """What the user named.
+
+    Attributes:
+        dataset: see `find_dataset`.
+        frames: a directory or pattern, where there is no data set.
+        labels: directory of their label files.
+        label_map: see `read_label_space`.
+        label_classes: likewise.
+        as_published: sizes and scoring of the OCL paper's evaluation.
+        limit: of the number of frames.
+    """
+
+    dataset: str | None = None
+    frames: str | None = None
+    labels: Path | None = None
+    label_map: Path | None = None
+    label_classes: Path | None = None
+    as_published: bool = False
+    limit: int | None = None
+
+
+def find_what_is_scored(named: Named, manifest: Manifest) -> tuple[LabelledFrames, LabelSpace, list[Colour]]:
+    """Frames with labels, the label classes and their colours.
+
+    As published, frames and labels are brought to 1024x512, label classes that the network does not have are
+    left out, and a class that is predicted and never labelled counts as 0.
+
+    Raises:
+        UsageError: contradictory or missing options, or nothing of what they name.
+    """
+    found, labelled = _frames(named)
+    labelled = replace(labelled, channels=manifest.input.frame_channels)
+    by_names = bool(found and found.names and not (named.label_map or named.label_classes))
+    if found and not (named.label_map or named.label_classes):
+        space = space_by_names(manifest, found.names)
+    else:
+        space = read_label_space(manifest, named.label_map, named.label_classes)
+    palette = read_label_palette(manifest, space, named.label_classes)
+    if not labelled.code.colours and labelled.code.classes is None:
+        labelled = replace(labelled, code=LabelCode.of_palette(palette, space.ignore))
+    if not named.as_published:
+        return labelled, space, palette
+    if by_names and space.class_map is not None:
+        kept = tuple(place for place in range(len(space.names)) if place in space.class_map)
+        numbers = {place: number for number, place in enumerate(kept)}
+        names = tuple(space.names[place] for place in kept)
+        class_map = tuple(numbers.get(place, space.ignore) for place in space.class_map)
+        space, palette = LabelSpace(names, space.ignore, class_map), [palette[place] for place in kept]
+        labelled = replace(labelled, code=labelled.code.keeping(kept))
+    return replace(labelled, size=PUBLISHED_SIZE), replace(space, predicted_too=True), palette
+
+
+def _frames(named: Named) -> tuple[Dataset | None, LabelledFrames]:
+    if named.dataset:
+        if named.frames or named.labels:
+            raise UsageError("--dataset has frames and labels of its own: leave out --frames and --labels")
+        found = find_dataset(named.dataset, named.limit)
+        return found, LabelledFrames(found.pairs, found.code)
+    if named.frames and named.labels:
+        return None, LabelledFrames.find(named.frames, named.labels, named.limit)
+    raise UsageError("name the labelled frames: --frames DIR --labels DIR, or --dataset NAME:DIR")

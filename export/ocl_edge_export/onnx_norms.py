@@ -1,0 +1,216 @@
+"""The modulated and the measured form, written from the plain form's ONNX graph.
+
+Only the norms differ, so that only they are written anew; all other nodes, and with them the
+weights and the names, are the plain form's. The exporter would trace each form for itself,
+which takes many times as long. What the nodes must compute stands in `ocl_edge.network.forms`
+and is what the parity gate compares them with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import fx
+
+from ocl_edge.errors import CaptureError
+from ocl_edge.network.form_names import FormName
+from ocl_edge.network.form_tensors import input_shapes, output_shapes
+from ocl_edge.network.forms import Norm, list_norms, norm_nodes, trained_tensors
+from ocl_edge_export.onnx_graph import GraphBuilder, declare
+
+PREFIX = "norms/"
+"""Begins the names of new values; no name that PyTorch gives holds a slash."""
+IMAGE_AXES = [0, 2, 3]
+ROWS = 2
+TO_THE_END = int(np.iinfo(np.int64).max)
+
+
+def modulated_graph(plain: onnx.ModelProto, backbone: fx.GraphModule) -> onnx.ModelProto:
+    """As `modulated_form`: scale and shift of every norm come from ``norm_vectors``.
+
+    Args:
+        plain: the plain form, with its tensors.
+        backbone: that it was written from; it has norms.
+
+    Returns:
+        A model without those tensors that the plain form holds under the same names.
+
+    Raises:
+        CaptureError: the norms of the two differ.
+    """
+    graph, norms = GraphBuilder(PREFIX), _Norms(plain, backbone)
+    pieces = graph.pieces("norm_vectors", norms.channels * 2)
+
+    def write(index: int, _: onnx.NodeProto) -> None:
+        norms.modulate(graph, index, pieces[index], pieces[len(norms.channels) + index])
+
+    norms.rewrite(graph, write)
+    return norms.model(graph, "modulated")
+
+
+def measured_graph(plain: onnx.ModelProto, backbone: fx.GraphModule, stat_rows: int) -> onnx.ModelProto:
+    """As `measured_form`: every norm mixes its input's statistics with the anchor's.
+
+    Args:
+        plain: the plain form, with its tensors.
+        backbone: that it was written from; it has norms.
+        stat_rows: statistics are taken from every n-th row.
+
+    Returns:
+        A model without those tensors that the plain form holds under the same names.
+
+    Raises:
+        CaptureError: the norms of the two differ.
+    """
+    graph, norms = GraphBuilder(PREFIX), _Norms(plain, backbone)
+    count = len(norms.channels)
+    unbiasing = graph.pieces(_unbiasing(graph, norms.described, stat_rows), norms.channels)
+    anchors = graph.pieces("anchor_statistics", norms.channels * 2)
+    of_anchor = graph.pieces("anchor_weight", norms.channels * 3)
+    complement = graph.add("Sub", [graph.floats(1.0), "anchor_weight"])
+    of_current = graph.pieces(complement, norms.channels * 3)
+    means, variances = anchors[:count], anchors[count:]
+
+    def write(index: int, node: onnx.NodeProto) -> None:
+        norm = norms.described[index]
+        mean, var = anchor = anchors[index], anchors[count + index]
+        if not norm.pinned:
+            current = _measure(graph, node.input[0], unbiasing[index], norm.row_stride(stat_rows))
+            means[index], variances[index] = current
+            weights = [of_anchor[row * count + index] for row in range(3)]
+            others = [of_current[row * count + index] for row in range(2)]
+            mean, var = _mix(graph, anchor, current, weights, others)
+        weight, bias = norms.affine(graph, index)
+        deviation = graph.add("Sqrt", [graph.add("Add", [var, graph.floats(norm.eps)])])
+        scale = graph.add("Reciprocal", [deviation])
+        scale = graph.add("Mul", [scale, weight]) if weight else scale
+        shift = graph.add("Mul", [graph.add("Neg", [mean]), scale])
+        shift = graph.add("Add", [shift, bias]) if bias else shift
+        norms.modulate(graph, index, scale, shift)
+
+    norms.rewrite(graph, write)
+    packed = graph.add("Concat", [*means, *variances], axis=1)
+    graph.add("Reshape", [packed, graph.integers([2, -1])], "statistics")
+    return norms.model(graph, "measured")
+
+
+class _Norms:
+    """The norms of a backbone and their nodes in its plain form."""
+
+    def __init__(self, plain: onnx.ModelProto, backbone: fx.GraphModule) -> None:
+        self.described: list[Norm] = list_norms(backbone)
+        self.channels = [norm.channels for norm in self.described]
+        self._plain = plain.graph
+        self._header = {"ir_version": plain.ir_version, "opset_imports": plain.opset_import}
+        self._captured = norm_nodes(backbone)
+        self._tensors = {tensor.name: tensor for tensor in plain.graph.initializer}
+        self._nodes = self._found(trained_tensors(backbone)["mean"].numpy())
+
+    def _found(self, means: NDArray[np.float32]) -> list[onnx.NodeProto]:
+        """The node of every norm: both graphs keep one order, and the trained means tell that they do."""
+        nodes = [
+            node
+            for node in self._plain.node
+            if node.op_type == "BatchNormalization" and node.input[3] in self._tensors
+        ]
+        expected = np.split(means, np.cumsum(self.channels)[:-1])
+        found = [numpy_helper.to_array(self._tensors[node.input[3]]) for node in nodes]
+        if len(found) != len(expected) or not all(map(np.array_equal, found, expected)):
+            raise CaptureError(
+                f"the network has {len(expected)} norms with trained statistics, its ONNX graph "
+                f"{len(found)}, or in another order: PyTorch's exporter changed them"
+            )
+        return nodes
+
+    def rewrite(self, graph: GraphBuilder, write: Callable[[int, onnx.NodeProto], None]) -> None:
+        """All nodes in order; ``write`` adds what takes a norm's place."""
+        places = {node.output[0]: index for index, node in enumerate(self._nodes)}
+        for node in self._plain.node:
+            if (index := places.get(node.output[0])) is None:
+                graph.nodes.append(node)
+            else:
+                write(index, node)
+
+    def affine(self, graph: GraphBuilder, index: int) -> tuple[str | None, str | None]:
+        """Weight and bias of a norm as vectors [1, C, 1, 1]; None where it has none."""
+        names = [
+            None if self._captured[index].args[place] is None else self._nodes[index].input[place]
+            for place in (1, 2)
+        ]
+        weight, bias = (
+            name and graph.constant(numpy_helper.to_array(self._tensors[name]).reshape(1, -1, 1, 1))
+            for name in names
+        )
+        return weight, bias
+
+    def modulate(self, graph: GraphBuilder, index: int, scale: str, shift: str) -> None:
+        """``x * scale + shift`` in place of a norm; its output keeps its name."""
+        x, node = self._captured[index].args[0], self._nodes[index]
+        assert isinstance(x, fx.Node)
+        dimensions = x.meta["val"].dim()
+        if dimensions != 4:
+            shape = graph.integers([1, -1, *[1] * (dimensions - 2)])
+            scale, shift = (graph.add("Reshape", [vector, shape]) for vector in (scale, shift))
+        graph.add("Add", [graph.add("Mul", [node.input[0], scale]), shift], node.output[0])
+
+    def model(self, graph: GraphBuilder, form: FormName) -> onnx.ModelProto:
+        """The plain model with other nodes, inputs and outputs."""
+        channels = sum(self.channels)
+        inputs = [
+            declare(name, shape)
+            for name, shape in input_shapes(form, (0, 0, 0), channels).items()
+            if name != "image"
+        ]
+        outputs = [declare(name, shape) for name, shape in output_shapes(form, [], channels).items()]
+        written = helper.make_graph(
+            graph.nodes,
+            self._plain.name,
+            [*self._plain.input, *inputs],
+            [*self._plain.output, *outputs],
+            graph.constants,
+            value_info=self._plain.value_info,
+        )
+        return helper.make_model(written, producer_name="ocl-edge", **self._header)
+
+
+def _unbiasing(graph: GraphBuilder, norms: list[Norm], stat_rows: int) -> str:
+    """n / (n - 1) for every channel, n = batch * positions: [1, S]."""
+    positions = np.concatenate(
+        [np.full((1, norm.channels), norm.sampled_positions(stat_rows), np.float32) for norm in norms], 1
+    )
+    batch = graph.add("Cast", [graph.add("Shape", ["image"], start=0, end=1)], to=TensorProto.FLOAT)
+    count = graph.add("Mul", [graph.constant(positions), batch])
+    fewer = graph.add("Max", [graph.add("Sub", [count, graph.floats(1.0)]), graph.floats(1.0)])
+    return graph.add("Div", [count, fewer])
+
+
+def _measure(graph: GraphBuilder, x: str, unbiasing: str, stride: int) -> tuple[str, str]:
+    """Mean and unbiased variance over batch and sampled rows."""
+    if stride > 1:
+        bounds = ([stride // 2], [TO_THE_END], [ROWS], [stride])
+        x = graph.add("Slice", [x, *map(graph.integers, bounds)])
+    mean = graph.mean(x, IMAGE_AXES)
+    centred = graph.add("Sub", [x, mean])
+    var = graph.mean(graph.add("Mul", [centred, centred]), IMAGE_AXES)
+    return mean, graph.add("Mul", [var, unbiasing])
+
+
+def _mix(
+    graph: GraphBuilder,
+    anchor: tuple[str, str],
+    current: tuple[str, str],
+    of_anchor: list[str],
+    of_current: list[str],
+) -> tuple[str, str]:
+    """Mean and variance that a norm uses; the third weight is the squared difference's."""
+    difference = graph.add("Sub", [current[0], anchor[0]])
+    mean, var = (
+        graph.add("Add", [graph.add("Mul", [a, old]), graph.add("Mul", [b, new])])
+        for a, old, b, new in zip(of_anchor[:2], anchor, of_current, current, strict=True)
+    )
+    spread = graph.add("Mul", [of_anchor[2], graph.add("Mul", [difference, difference])])
+    return mean, graph.add("Add", [var, spread])
