@@ -16,7 +16,7 @@ from ocl_edge.network.zoo.own_code import where_in_user_code
 SAME = 1e-3
 """Relative difference that is rounding: convolutions sum in another order for another batch size."""
 
-TRIES_OF_RANDOM = 5
+TRIES_OF_RANDOM = 20
 """Comparisons of a network that draws numbers: what it drops may be the same twice."""
 
 OUTSIDE = "the network itself, outside of its modules"

@@ -54,7 +54,7 @@ def test_what_is_dropped_now_and_then_is_random_not_a_matter_of_the_batch() -> N
     for seed in range(8):
         torch.manual_seed(seed)
         with pytest.raises(CaptureError, match=r"same image twice: .*random"):
-            refuse_unsteady(layer, IMAGE)
+            refuse_unsteady(layer, IMAGE, layer(IMAGE))
 
 
 @pytest.mark.parametrize(

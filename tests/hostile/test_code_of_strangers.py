@@ -21,13 +21,24 @@ ALLOWED = {
         "exec_module": "--arch, typed on the command line",
         "importlib.import_module": "--arch, typed on the command line",
     },
+    "ocl_edge/network/zoo/libraries.py": {
+        "importlib.import_module": "--arch, names of libraries in our code"
+    },
     "export/ocl_edge_export/checkpoint_files.py": {"torch.load(": "weights only, unless --trust-pickle"},
+    "export/ocl_edge_export/untrusted.py": {"torch.load(": "what the worker wrote, weights only"},
+    "export/ocl_edge_export/untrusted_worker.py": {
+        "torch.load(": "after --trust-pickle, in a process of its own",
+        "weights_only=False": "likewise",
+        "torch.jit.load": "likewise",
+        "export.load(": "likewise",
+    },
     "export/ocl_edge_export/convert.py": {"export.load(": "a bundle of ours, after --trust-pickle"},
     "app/ocl_edge_app/demo/world/measure.py": {"torch.load(": "the network that ships, weights only"},
     "app/ocl_edge_app/cli/__init__.py": {"importlib.import_module": "the verbs"},
     "ocl_edge/tensorrt/flavours.py": {"importlib.import_module": "tensorrt, tensorrt_rtx"},
     "runtime/ocl_edge_runtime/backends/__init__.py": {"importlib.import_module": "the table of backends"},
     "runtime/ocl_edge_runtime/backends/host_backend.py": {"__import__(": "names of libraries in our code"},
+    "runtime/ocl_edge_runtime/ros/through_rclpy.py": {"importlib.import_module": "types named in our code"},
     "runtime/ocl_edge_runtime/backends/engine_device.py": {"importlib.import_module": "pycuda"},
 }
 
@@ -51,7 +62,9 @@ def test_code_runs_only_where_the_command_line_asked_for_it() -> None:
 def test_a_checkpoint_s_pickle_needs_the_flag() -> None:
     text = (ROOT / "export/ocl_edge_export/checkpoint_files.py").read_text("utf-8")
     assert text.count("torch.load(") == 1
-    assert "weights_only=not trust_pickle" in text
+    assert "weights_only=weights_alone or not trust_pickle" in text
+    worker = (ROOT / "export/ocl_edge_export/untrusted.py").read_text("utf-8")
+    assert worker.count("torch.load(") == worker.count("weights_only=True") == 2
 
 
 def test_openvino_reports_to_nobody(small_bundle: Bundle) -> None:

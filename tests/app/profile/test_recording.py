@@ -40,7 +40,9 @@ def test_both_engines_see_the_same_frames_and_every_stage_adds_up(small_bundle: 
     for session in (off, on):
         predict = session.predict
 
-        def recorded(image, arrived_at=None, predict=predict, mode=session.setup.method.name):  # type: ignore[no-untyped-def]
+        def recorded(
+            image, arrived_at=None, recorded_s=None, predict=predict, mode=session.setup.method.name
+        ):  # type: ignore[no-untyped-def]
             seen[mode].append(image.tobytes())
             return predict(image)
 

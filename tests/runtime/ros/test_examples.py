@@ -74,4 +74,4 @@ def test_cyclone_takes_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_options_in_the_file_exist(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["run", "--config", str(EXAMPLES / "ros2" / "drive.toml"), "--print-config"]) == 0
-    assert 'source = "ros2:/camera/image_raw"' in capsys.readouterr().out
+    assert 'source = ["ros2:/camera/image_raw"]' in capsys.readouterr().out

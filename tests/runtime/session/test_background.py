@@ -210,9 +210,11 @@ def test_an_error_in_the_worker_surfaces_in_the_frame_loop(small_bundle: Bundle,
 
 
 def test_closing_waits_for_the_worker_and_ends_its_thread(small_bundle: Bundle) -> None:
+    others = set(threading.enumerate())
     session = background(small_bundle)
     session.step(random_image(0))
-    (thread,) = (thread for thread in threading.enumerate() if thread.name.startswith("update the head"))
+    new = set(threading.enumerate()) - others
+    (thread,) = (thread for thread in new if thread.name.startswith("update the head"))
     assert thread.is_alive()
     session.close()
     assert not thread.is_alive()
