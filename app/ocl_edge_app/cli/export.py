@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -171,7 +173,7 @@ def export(checkpoint: Path, out: Path | None, json_path: str | None, **options:
     out = out or Path(checkpoint.name).with_suffix(BUNDLE_SUFFIX)
     request = ExportRequest(checkpoint, out, **options)
     if request.split == "list":
-        with stage_progress("export") as progress:
+        with stage_progress("export") as progress, redirect_stdout(sys.stderr):
             cuts = list_cuts(request, progress)
         if json_path:
             emit_json(json_path, {"cuts": [asdict(cut) for cut in cuts]})
@@ -179,7 +181,8 @@ def export(checkpoint: Path, out: Path | None, json_path: str | None, **options:
             show_cuts(cuts)
         return
     frames = find_frames(request.calibration) if request.calibration else None
-    with stage_progress("export") as progress:
+    # what a network prints in its forward() is not the verb's output
+    with stage_progress("export") as progress, redirect_stdout(sys.stderr):
         bundle = export_bundle(request, progress)
         if frames is not None and bundle.manifest.sensing_norms:
             frames = replace(frames, channels=bundle.manifest.input.frame_channels)
