@@ -30,6 +30,7 @@ from ocl_edge_runtime.backends import open_backend
 FIRST_MASK = """
 import sys, time
 start = time.perf_counter()
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge_runtime.sources import NoiseSource
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
