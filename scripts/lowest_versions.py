@@ -17,8 +17,9 @@ import tomllib  # type: ignore[import-not-found, unused-ignore]  # from 3.11 on
 PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 BOUND = re.compile(r"(?P<name>[A-Za-z0-9._-]+)>=(?P<version>[0-9.]+)(\s*;.*)?")
 OWN_EXTRAS = re.compile(r"ocl-edge\[[a-z0-9,]+\]")
-NOT_TOGETHER = ("dev",)
-"""Extras whose tools judge the code: a user has none of them, and they have needs of their own."""
+NOT_TOGETHER = ("dev", "rerun", "gstreamer")
+"""Not tried with the others: tools that judge the code, the Rerun SDK, which wants NumPy 2, and PyGObject,
+which has to be compiled."""
 
 
 def lowest_versions(pyproject: Path = PYPROJECT) -> dict[str, str]:

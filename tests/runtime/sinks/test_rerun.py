@@ -23,6 +23,8 @@ from ocl_edge_runtime.sinks.rerun_log import RerunSink, into_file
 from tests.doubles.images import random_image
 from tests.doubles.streams import LEARNED, UNDONE, result
 
+pytest.importorskip("rerun", reason="the extra [rerun] is not installed; it needs NumPy 2")
+
 ROOT = Path(__file__).parents[3]
 TIME = "stream time"
 NOT_READ = ("rerun.controls.RowId", "log_time")
