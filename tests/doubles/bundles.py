@@ -26,7 +26,7 @@ def export_small(out: Path, checkpoint: Path, **options: object) -> Bundle:
 
 
 def unpack_old(directory: Path) -> Path:
-    """A bundle of schema 3, as ``old-bundle``; archives open in the PyTorch that wrote them or a newer one."""
+    """A bundle of schema 3, as ``old-bundle``; its archives open in PyTorch 2.13 and newer ones."""
     if Version(torch.__version__).release[:2] < (2, 13):
         pytest.skip(f"PyTorch {torch.__version__} opens no archive of 2.13")
     with zipfile.ZipFile(OLD) as archive:
