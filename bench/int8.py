@@ -52,8 +52,8 @@ def frames_of(bundle: Bundle, source: Path, count: int) -> Images:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
-@click.option("--source", type=click.Path(path_type=Path, exists=True), required=True)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--source", type=click.Path(path_type=Path), required=True)
 @click.option("--calibration", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("--frames", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True)

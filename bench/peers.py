@@ -116,8 +116,8 @@ def race(works: dict[str, Work], images: list[NDArray[np.uint8]]) -> dict[str, N
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
-@click.option("--source", type=click.Path(path_type=Path, exists=True), required=True)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--source", type=click.Path(path_type=Path), required=True)
 @click.option("--input-size", callback=parse_size, default="384x512", show_default=True)
 @click.option("--frames", type=click.IntRange(min=2), default=20, show_default=True)
 def main(checkpoint: Path, source: Path, input_size: tuple[int, int], frames: int) -> None:

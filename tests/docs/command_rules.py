@@ -141,8 +141,13 @@ def parse_script(words: Words) -> None:
         parsed.append(parse_args(self, *given))
         raise KeyboardInterrupt
 
+    def stop_click(self: click.Command) -> None:
+        parsed.append(self.make_context(target, list(arguments)))
+        raise KeyboardInterrupt
+
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        patch.setattr(click.Command, "main", stop_click)
         _run_as_main(words[1:])
     assert parsed, f"{target} read no arguments"
 
