@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ocl_edge.errors import CaptureError, OclEdgeError
 from ocl_edge.network.zoo.own_code import where_in_user_code
+from ocl_edge_export.differences import relative_difference
 
 SAME = 1e-3
 """Relative difference that is rounding: convolutions sum in another order for another batch size."""
@@ -158,8 +159,7 @@ def _differ(ours: list[Tensor], theirs: list[Tensor]) -> str | None:
             return f"shape {list(value.shape)} and {list(expected.shape)}"
         if value.numel() == 0:
             continue
-        size = max(float(expected.abs().max()), 1e-12)
-        relative = float((value - expected).abs().max()) / size
+        relative = relative_difference(value, expected)
         if relative > SAME:
             return f"{relative:.1e} relative"
     return None

@@ -9,6 +9,7 @@ import onnx
 import torch
 from torch import Tensor, fx
 
+from ocl_edge_export.differences import relative_difference
 from ocl_edge_export.gate_runners import run_onnx
 from ocl_edge_export.parity_cases import Case
 from ocl_edge_export.split import owner
@@ -36,17 +37,6 @@ def first_divergence(case: Case, path: Path, tolerance: float) -> str:
             size = relative_difference(value, expected)
             return f"{layer or 'the network itself'} (operator {name}, relative {size:.2e})"
     return "no single operator of the backbone; the outputs themselves differ"
-
-
-def relative_difference(value: Tensor, expected: Tensor) -> float:
-    """Largest absolute difference over the largest finite absolute expected value."""
-    size = torch.where(expected.isfinite(), expected.abs(), 0.0)
-    return max_difference(value, expected) / max(float(size.max()), 1e-12)
-
-
-def max_difference(value: Tensor, expected: Tensor) -> float:
-    """NaN where one of them is; equal infinities do not differ (a class that is ruled out)."""
-    return float(torch.where(value == expected, 0.0, (value - expected).abs()).max())
 
 
 def _reference_values(case: Case) -> dict[str, tuple[Tensor, str]]:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ocl_edge.errors import ParityError
 from ocl_edge.network.form_tensors import features_among
-from ocl_edge_export.divergence import first_divergence, max_difference, relative_difference
+from ocl_edge_export.differences import max_difference, relative_difference
+from ocl_edge_export.divergence import first_divergence
 from ocl_edge_export.gate_runners import OnnxRuntimeRunner, Runner, installed_runners
 from ocl_edge_export.onnx_forms import form_file
 from ocl_edge_export.parity_cases import Case, Features, Reference, cases, finish

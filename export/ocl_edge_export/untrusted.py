@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ocl_edge.errors import CheckpointError, UsageError
 from ocl_edge.given_files import read_json
+from ocl_edge_export.differences import relative_difference
 from ocl_edge_export.onnx_network.network import OnnxNetwork
 from ocl_edge_export.onnx_network.reading import AGREES, read_network
 from ocl_edge_export.outputs import named_tensors
@@ -98,8 +99,7 @@ def _made_from(path: Path, job: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
 @torch.no_grad()
 def _compare(path: Path, network: nn.Module, image: Tensor, expected: list[Tensor]) -> None:
     for ours, theirs in zip(named_tensors(network(image)).values(), expected, strict=True):
-        scale = max(float(theirs.double().abs().max()), 1e-12)
-        if ours.shape != theirs.shape or not float((ours - theirs).double().abs().max()) / scale <= AGREES:
+        if ours.shape != theirs.shape or not relative_difference(ours.double(), theirs.double()) <= AGREES:
             raise CheckpointError(
                 f"{path} gives other values than its form in ONNX; give the PyTorch checkpoint instead"
             )

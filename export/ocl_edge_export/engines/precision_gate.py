@@ -21,6 +21,7 @@ from ocl_edge.network.form_tensors import features_among
 from ocl_edge.network.preprocess import mask_of_frame
 from ocl_edge.scoring.labels import LabelSpace, read_label_space
 from ocl_edge.tensorrt.key import Precision
+from ocl_edge_export.differences import relative_difference
 from ocl_edge_export.form_inputs import inputs_of_form
 from ocl_edge_export.gate_runners import run_onnx
 from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances
@@ -114,7 +115,7 @@ def _run_both(
         inputs = inputs_of_form(bundle, form, image[None])
         exact = finish.features(run_onnx(source, inputs))
         close = finish.features(run(inputs))
-        apart = max(_relative(c, e) for c, e in zip(close, exact, strict=True))
+        apart = max(relative_difference(c, e) for c, e in zip(close, exact, strict=True))
         compared.features_relative = max(compared.features_relative, apart)
         compared.exact.append(finish.mask(exact, height, width))
         compared.close.append(finish.mask(close, height, width))
@@ -222,10 +223,6 @@ def _miou_change(masks: tuple[list[Mask], list[Mask]], labels: list[Mask], space
             matrix.add(mask, label)
         scores.append(matrix.miou())
     return scores[1] - scores[0]
-
-
-def _relative(value: Tensor, expected: Tensor) -> float:
-    return float((value - expected).abs().max()) / max(float(expected.abs().max()), 1e-12)
 
 
 def _explain(
