@@ -7,7 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from operator import attrgetter
 
 import torch
 from torch import Tensor, fx, nn
@@ -111,9 +111,7 @@ def _unwrapped(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def _resolve(module: nn.Module, target: str) -> Tensor:
-    value: Any = module
-    for part in target.split("."):
-        value = getattr(value, part)
+    value = attrgetter(target)(module)
     if not isinstance(value, Tensor):
         raise CaptureError(f"{target} is a {type(value).__name__}; a part of the network was not captured")
     return value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import torch
 from torch import Tensor, fx
 
@@ -43,9 +45,7 @@ def fold_foreign_weights(network: fx.GraphModule) -> None:
 def _value(network: fx.GraphModule, node: fx.Node, known: dict[fx.Node, Tensor]) -> Tensor | None:
     """What a node gives, where weights alone decide it."""
     if node.op == "get_attr":
-        found: object = network
-        for part in str(node.target).split("."):
-            found = getattr(found, part)
+        found = attrgetter(str(node.target))(network)
         return found.detach() if isinstance(found, Tensor) else None
     inputs = node.all_input_nodes
     if node.op != "call_function" or not inputs or not all(source in known for source in inputs):

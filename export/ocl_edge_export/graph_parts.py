@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import Any
+from operator import attrgetter
 
 import torch
 from torch import Tensor, fx
@@ -97,9 +97,7 @@ class GraphParts:
     def _tensors_behind(self, node: fx.Node) -> list[Tensor]:
         if node not in self._behind:
             if node.op == "get_attr":
-                value: Any = self.network
-                for part in str(node.target).split("."):
-                    value = getattr(value, part)
+                value = attrgetter(str(node.target))(self.network)
                 self._behind[node] = [value] if isinstance(value, Tensor) else []
             else:
                 self._behind[node] = [t for s in node.all_input_nodes for t in self._tensors_behind(s)]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor, fx, nn
@@ -317,9 +318,7 @@ def _attribute(module: nn.Module, node: object) -> Tensor | None:
     if node is None:
         return None
     assert isinstance(node, fx.Node)
-    value: object = module
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
+    value = attrgetter(str(node.target))(module)
     assert isinstance(value, Tensor)
     return value
 

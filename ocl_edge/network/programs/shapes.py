@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -66,9 +67,7 @@ def fit_shapes(
 
 
 def _attribute(root: nn.Module, target: Any) -> Tensor:
-    value: Any = root
-    for part in str(target).split("."):
-        value = getattr(value, part)
+    value = attrgetter(str(target))(root)
     assert isinstance(value, Tensor)
     return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,7 @@ def _tensor_names(module: fx.GraphModule) -> dict[str, str]:
 
 
 def _resolve(module: nn.Module, target: str) -> Tensor:
-    value: Any = module
-    for part in target.split("."):
-        value = getattr(value, part)
+    value = attrgetter(target)(module)
     if not isinstance(value, Tensor) or str(value.dtype).removeprefix("torch.") not in DTYPES:
         found = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise CaptureError(f"{target} is a {found}, which no program of a bundle can hold")

@@ -37,11 +37,6 @@ NOT_THE_USERS = (
 )
 
 
-def is_own_code(factory: str) -> bool:
-    """Whether the factory of a spec is one of those above."""
-    return ":" in factory
-
-
 def split_factory(text: str) -> tuple[str, str]:
     """A spec -> its factory, and what follows: arguments, after ``:`` or, of a library's network, ``,``."""
     place, colon, rest = text.partition(":")

@@ -125,8 +125,7 @@ class Session(ClosedAtExit):
         self.seen = replace(seen, unfit=unfit or seen.unfit)
         self._opened, taken_in = (seen.opening, seen.distance), self._landed is not None
         self._decided = Decided(arrived_at, measured, False, taken_in)
-        mask: Mask = seen.mask
-        return mask
+        return seen.mask
 
     def adapt(self, others_wait: bool = False) -> Verdict:
         """Update on the frame of the last `predict`, if one is due and there is time; then judge it.
