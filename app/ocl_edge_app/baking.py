@@ -18,6 +18,7 @@ from torch import Tensor
 from ocl_edge.bundle.manifest import NormSpec
 from ocl_edge.bundle.reading import Bundle, load_tail
 from ocl_edge.errors import ParityError, StateError, UsageError
+from ocl_edge.masks import Mask
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.preprocess import Preprocessor
 from ocl_edge.network.tail import Tail
@@ -54,7 +55,7 @@ class BakeRequest:
         norms: ``running``: statistics as the session's running average would mix them now; ``trained``: only
             the head is taken.
         opening: that the session ran with where it was a number; the state does not hold that.
-        images: uint8 [H, W, 3] to compare the masks on; empty: noise.
+        images: uint8 [H, W, C] to compare the masks on, C as the network's frames have it; empty: noise.
         force: replace what lies there.
     """
 
@@ -117,7 +118,7 @@ def bake(bundle: Bundle, request: BakeRequest, progress: Callable[[str], None] =
         progress("compare masks")
         spec = bundle.manifest.input
         images = [_resized(image, (spec.height, spec.width)) for image in request.images]
-        images = images or _noise(spec.height, spec.width)
+        images = images or _noise(spec.height, spec.width, spec.frame_channels)
         preprocessor = Preprocessor(spec)
         tensors = torch.cat([preprocessor.single(image).clone() for image in images])
         masks = masks_of(loaded.network, bundle.manifest.output, tensors)
@@ -206,9 +207,7 @@ def _by_norm(statistics: Tensor, norms: Sequence[NormSpec]) -> dict[str, Tensor]
     return found
 
 
-def _disagreement(
-    session: Session, tail: Tail, images: list[NDArray[np.uint8]], masks: NDArray[np.uint8]
-) -> float:
+def _disagreement(session: Session, tail: Tail, images: list[NDArray[np.uint8]], masks: list[Mask]) -> float:
     """Share of pixels with another class than the session gives with its statistics as they are."""
     differing = []
     for image, mask in zip(images, masks, strict=True):
@@ -224,10 +223,12 @@ def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
     return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def _noise(height: int, width: int) -> list[NDArray[np.uint8]]:
+def _noise(height: int, width: int, channels: int) -> list[NDArray[np.uint8]]:
     """Coarse noise, which has edges and areas as pictures have."""
     generator = np.random.default_rng(0)
-    coarse = generator.integers(0, 256, (NOISE_IMAGES, height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    coarse = generator.integers(
+        0, 256, (NOISE_IMAGES, height // 8 + 1, width // 8 + 1, channels), dtype=np.uint8
+    )
     return [_resized(image, (height, width)) for image in coarse]
 
 

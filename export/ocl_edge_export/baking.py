@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ocl_edge import durable
 from ocl_edge.bundle.manifest import OutputSpec, file_sha256
 from ocl_edge.bundle.reading import Bundle, load_backbone, load_head, load_tail
 from ocl_edge.errors import CheckpointError, UsageError
+from ocl_edge.masks import Mask, mask_dtype
 from ocl_edge_export.checkpoint import Checkpoint, LoadedNetwork, load_network, read_checkpoint
 from ocl_edge_export.class_scores import binary_scores
 from ocl_edge_export.outputs import SegmentationOutput
@@ -89,8 +88,8 @@ def change_tensors(network: nn.Module, changed: Mapping[str, Tensor]) -> None:
         own[name].copy_(value)
 
 
-def masks_of(network: nn.Module, output: OutputSpec, images: Tensor) -> NDArray[np.uint8]:
-    """Class maps of a network in evaluation mode, at its own output's size: uint8 [N, h, w].
+def masks_of(network: nn.Module, output: OutputSpec, images: Tensor) -> list[Mask]:
+    """Class maps [h, w] of a network in evaluation mode, at its own output's size.
 
     Args:
         network: it.
@@ -102,7 +101,7 @@ def masks_of(network: nn.Module, output: OutputSpec, images: Tensor) -> NDArray[
         found = torch.cat([segmentation(image[None]) for image in images])
     if found.shape[1] == 1:
         found = binary_scores(found, output.values, 0.5 if output.threshold is None else output.threshold)
-    return found.argmax(1).to(torch.uint8).numpy()
+    return list(found.argmax(1).numpy().astype(mask_dtype(found.shape[1])))
 
 
 def write_checkpoint(network: nn.Module, path: Path, force: bool) -> None:

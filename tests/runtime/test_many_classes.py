@@ -72,3 +72,17 @@ def test_files_hold_the_classes_and_an_evaluation_finds_them_right(many: Bundle,
     code = run(["evaluate", str(many.path), *what.split(), "--json", str(results), "--html", str(page)])
     assert code == 0
     assert '"miou": 100.0' in results.read_text()
+
+
+def test_what_was_learned_is_baked(many: Bundle, tmp_path: Path) -> None:
+    frames, state = tmp_path / "frames", tmp_path / "state"
+    frames.mkdir()
+    for index in range(3):
+        Image.fromarray(random_image(index, 48, 64)).save(frames / f"{index}.png")
+    how = "--norm-every 2 --statistics-limit 9e9 --opening 1 --threads 1 -q"
+    assert run(["run", str(many.path), *f"--source {frames} --state {state} {how}".split()]) == 0
+    own = f"{small_network.__file__}:SmallNetwork:classes={CLASSES}"
+    out = ["--out", str(tmp_path / "baked.pth"), "--arch", own, "--opening", "1", "-q"]
+    assert run(["bake", str(many.path), "--state", str(state), *out]) == 0
+    weights = torch.load(tmp_path / "baked.pth", weights_only=True)
+    assert weights["classifier.weight"].shape[0] == CLASSES

@@ -105,12 +105,15 @@ def bake(
     from ocl_edge_export.baking import OriginalNetwork
 
     original = OriginalNetwork(arch, checkpoint, weights_key, trust_pickle)
-    images = [read_image(file) for file in image_files(directory)[:MOST_IMAGES]] if directory else []
+    opened = open_bundle(bundle)
+    channels = opened.manifest.input.frame_channels
+    files = image_files(directory)[:MOST_IMAGES] if directory else []
+    images = [read_image(file, channels) for file in files]
     if directory and not images:
         raise UsageError(f"--frames {directory}: no images there")
     request = BakeRequest(state, out, original, norms, opening, images, force)
     with stage_progress("bake") as progress:
-        baked = bake_state(open_bundle(bundle), request, progress)
+        baked = bake_state(opened, request, progress)
     for words in baked.notes:
         note(words)
     if json_path:

@@ -118,3 +118,14 @@ def test_a_file_without_the_fourth_channel_is_named(world: Path) -> None:
         read_image(world / "flat.png", 4)
     with pytest.raises(FrameError, match=r"takes 6 channels.*at most 4: hand arrays to `predict`"):
         read_image(world / "flat.png", 6)
+
+
+@pytest.mark.parametrize("compared_on", ["frames", "noise"])
+def test_what_was_learned_is_baked(world: Path, tmp_path: Path, compared_on: str) -> None:
+    where, state = f"--source {world / 'frames'}", f"--state {tmp_path / 'state'}"
+    how = "--norm-every 2 --statistics-limit 9e9 --opening 1 --threads 1 -q"
+    assert run(["run", str(world / "bundle"), *f"{where} {state} {how}".split()]) == 0
+    more = ["--frames", str(world / "frames")] if compared_on == "frames" else []
+    out = ["--out", str(tmp_path / "baked.pth"), "--arch", f"{__file__}:build", "--opening", "1", *more]
+    assert run(["bake", str(world / "bundle"), *state.split(), *out, "-q"]) == 0
+    build().load_state_dict(torch.load(tmp_path / "baked.pth", weights_only=True))
