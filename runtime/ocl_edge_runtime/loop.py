@@ -102,6 +102,23 @@ class RunReport:
             self.updates += 1
             _append(self.update_ms, update_ms(timings_ms))
 
+    def finish(
+        self,
+        session: Session,
+        source: Source,
+        sinks: Sequence[Sink],
+        stopped: Callable[[], bool],
+        on_settled: Callable[[Landed], None],
+    ) -> None:
+        """Take in what is still in flight, and what source and sinks have counted; the frames are over."""
+        landed = session.settle()
+        if landed is not None:
+            self.add_landed(landed)
+            on_settled(landed)
+        self.stopped = stopped()
+        self.skipped, self.dropped = source.skipped, source.dropped
+        self.left_out = sum(sink.left_out for sink in sinks)
+
     def told_reasons(self) -> dict[str, int]:
         """`reasons` by their names."""
         return {reason.value: count for reason, count in self.reasons.items()}
@@ -163,14 +180,8 @@ def run_stream(
                 on_frame(frame, result)
         except SourceError as error:
             report.source_failure = str(error)
-        last = session.settle()
-        if last is not None:
-            report.add_landed(last)
-            on_settled(last)
-        report.stopped = stopped()
+        report.finish(session, source, sinks, stopped, on_settled)
     report.seconds = time.perf_counter() - start
-    report.skipped, report.dropped = source.skipped, source.dropped
-    report.left_out = sum(sink.left_out for sink in sinks)
     if not report.frames and not report.stopped and not report.source_failure:
         raise FrameError(f"none of the {source.skipped} frames could be used")
     return report
@@ -194,12 +205,18 @@ def play(
         except FrameError as error:
             source.skip(frame.name, str(error))
             continue
-        late = deadline_s is not None and emitted_at > frame.captured_at + deadline_s
-        timings = {**result.timings_ms, "decode": frame.decode_ms}
-        result = replace(result, late=late, timings_ms=timings)
-        for sink in sinks:
-            sink.told(frame, result)
-        yield frame, result
+        yield frame, tell(sinks, frame, result, emitted_at, deadline_s)
+
+
+def tell(
+    sinks: Sequence[Sink], frame: Frame, result: FrameResult, emitted_at: float, deadline_s: float | None
+) -> FrameResult:
+    """What became of a frame, with what the loop knows of it; the sinks hear it, too."""
+    late = deadline_s is not None and emitted_at > frame.captured_at + deadline_s
+    told = replace(result, late=late, timings_ms={**result.timings_ms, "decode": frame.decode_ms})
+    for sink in sinks:
+        sink.told(frame, told)
+    return told
 
 
 @contextmanager

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ocl_edge.errors import FrameError, SourceError
 from ocl_edge.masks import Mask
-from ocl_edge_runtime.loop import RunReport, stop_signal
+from ocl_edge_runtime.loop import RunReport, stop_signal, tell
 from ocl_edge_runtime.session.cameras import Cameras
 from ocl_edge_runtime.session.frames import Frame, FrameResult, Landed
 from ocl_edge_runtime.session.session import Session
@@ -82,7 +82,10 @@ def run_cameras(cameras: Cameras, streams: dict[str, Stream]) -> dict[str, RunRe
             for reader in readers.values():
                 reader.end()
         for name, stream in streams.items():
-            _finish(cameras[name], stream, readers[name], stopped(), time.perf_counter() - started)
+            report, failure = stream.report, readers[name].failure
+            report.finish(cameras[name], stream.source, stream.sinks, stopped, stream.on_settled)
+            report.source_failure = str(failure) if failure else None
+            report.seconds = time.perf_counter() - started
     reports = {name: stream.report for name, stream in streams.items()}
     if not any(r.frames or r.stopped or r.source_failure for r in reports.values()):
         raise FrameError(f"none of the {sum(r.skipped for r in reports.values())} frames could be used")
@@ -95,7 +98,7 @@ class _Shown:
 
     frame: Frame
     mask: Mask
-    late: bool
+    emitted_at: float
 
 
 def _run_round(
@@ -110,10 +113,7 @@ def _run_round(
         session, stream, seen = cameras[name], streams[name], shown[name]
         others_wait = any(reader.others_wait for each, reader in readers.items() if each != name)
         result = session.result(seen.mask, session.adapt(others_wait))
-        timings = {**result.timings_ms, "decode": seen.frame.decode_ms}
-        result = replace(result, late=seen.late, timings_ms=timings)
-        for sink in stream.sinks:
-            sink.told(seen.frame, result)
+        result = tell(stream.sinks, seen.frame, result, seen.emitted_at, stream.deadline_s)
         stream.report.add(result)
         stream.on_frame(seen.frame, result)
 
@@ -128,21 +128,7 @@ def _show(session: Session, stream: Stream, frame: Frame) -> _Shown | None:
     for sink in stream.sinks:
         sink.emit(frame, mask)
     session.watch.lap("emit")
-    deadline_s = stream.deadline_s
-    return _Shown(frame, mask, deadline_s is not None and time.monotonic() > frame.captured_at + deadline_s)
-
-
-def _finish(session: Session, stream: Stream, reader: _Reader, stopped: bool, seconds: float) -> None:
-    report = stream.report
-    landed = session.settle()
-    if landed is not None:
-        report.add_landed(landed)
-        stream.on_settled(landed)
-    if reader.failure is not None:
-        report.source_failure = str(reader.failure)
-    report.stopped, report.seconds = stopped, seconds
-    report.skipped, report.dropped = stream.source.skipped, stream.source.dropped
-    report.left_out = sum(sink.left_out for sink in stream.sinks)
+    return _Shown(frame, mask, time.monotonic())
 
 
 class _Reader:
