@@ -1,16 +1,8 @@
-"""The reports in headless Chromium: 1280 and 360 px wide, light and dark.
-
-Where Chromium is missing the tests are skipped, but not where CI runs: there it can be installed.
-"""
+"""The reports in headless Chromium: 1280 and 360 px wide, light and dark."""
 
 from __future__ import annotations
 
-import html
 import json
-import os
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +11,9 @@ from PIL import Image
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli import run
+from tests.doubles.chromium import found_by_page, require_chromium
 from tests.doubles.images import random_image
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDTHS = (1280, 360)
 LONG_NAME = "a_name_without_a_space_" * 8
 
@@ -72,9 +64,7 @@ async function look(name, width) {
 @pytest.fixture(scope="module")
 def reports(small_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A report of each verb, with long names."""
-    if CHROMIUM is None:
-        assert not os.environ.get("CI"), "needs Chromium: apt-get install chromium"
-        pytest.skip("needs Chromium: apt-get install chromium")
+    require_chromium()
     directory = tmp_path_factory.mktemp("reports")
     frames, labels = directory / LONG_NAME, directory / "labels"
     for folder in (frames, labels):
@@ -104,28 +94,10 @@ def browse(pages: dict[str, str], theme: str, tmp_path: Path) -> list[dict[str, 
     # a page must not end the script that carries it
     carried = json.dumps(pages).replace("<", "\\u003c")
     probe.write_text(PROBE.replace("REPORTS", carried).replace("WIDTHS", json.dumps(WIDTHS)))
-    assert CHROMIUM is not None
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--proxy-server=127.0.0.1:9",  # nobody there: nothing leaves this machine
-        f"--blink-settings=preferredColorScheme={0 if theme == 'dark' else 1}",
-        "--window-size=1400,1000",
-        "--virtual-time-budget=60000",
-        "--dump-dom",
-        probe.as_uri(),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
-    result = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert result is not None, done.stderr[-2000:]
-    found: list[dict[str, object]] = json.loads(html.unescape(result[1]))
+    nobody = "--proxy-server=127.0.0.1:9"  # nobody is there: nothing leaves this machine
+    found: list[dict[str, object]] = found_by_page(
+        probe.as_uri(), tmp_path / "profile", theme, (1400, 1000), 60_000, nobody
+    )
     assert len(found) == len(pages) * len(WIDTHS)
     return found
 

@@ -1,18 +1,10 @@
-"""The page in headless Chromium: phone and desk, light and dark, a button that is pressed.
-
-Where Chromium is missing the tests are skipped, but not where CI runs: there it can be installed.
-"""
+"""The page in headless Chromium: phone and desk, light and dark, a button that is pressed."""
 
 from __future__ import annotations
 
 import html
-import json
-import os
 import re
-import shutil
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,9 +21,9 @@ from ocl_edge_runtime.views.controls import Controls
 from ocl_edge_runtime.views.picture import NewestPicture
 from ocl_edge_runtime.views.stream_state import StreamState
 from ocl_edge_runtime.views.web import ShownCamera, WebView
+from tests.doubles.chromium import found_by_page, require_chromium
 from tests.doubles.streams import SilentSource, frame, result
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 LONG_NAME = "a_camera_without_a_space_" * 4
 CLASSES = [("road", (128, 64, 128)), ("<img src=x onerror=document.title='broken'>", (0, 0, 250))]
 
@@ -66,9 +58,7 @@ const pause = ms => new Promise(done => setTimeout(done, ms));
 
 @pytest.fixture
 def session(small_bundle: Bundle) -> Iterator[Session]:
-    if CHROMIUM is None:
-        assert not os.environ.get("CI"), "needs Chromium: apt-get install chromium"
-        pytest.skip("needs Chromium: apt-get install chromium")
+    require_chromium()
     with open_session(small_bundle, SessionOptions("frozen", threads=1)) as opened:
         yield opened
 
@@ -95,38 +85,18 @@ def browse(session: Session, width: int, theme: str, directory: Path) -> dict[st
         worker = threading.Thread(target=loop)
         worker.start()
         try:
-            return _dumped(view.url, width, theme, directory)
+            found: dict[str, Any] = found_by_page(
+                view.url, directory / "profile", theme, (width, 900), 20_000
+            )
+            return found
         finally:
             ended.set()
             worker.join()
 
 
-def _dumped(url: str, width: int, theme: str, directory: Path) -> dict[str, Any]:
-    assert CHROMIUM is not None
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        f"--user-data-dir={directory / 'profile'}",
-        f"--blink-settings=preferredColorScheme={0 if theme == 'dark' else 1}",
-        f"--window-size={width},900",
-        "--virtual-time-budget=20000",
-        "--dump-dom",
-        url,
-    ]
-    for _ in range(2):  # on a busy machine the virtual time may be over before the page has answered
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=180, check=True)
-        found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-        if found is not None:
-            answer: dict[str, Any] = json.loads(html.unescape(found[1]))
-            return answer
-        time.sleep(1)
-    raise AssertionError(done.stdout[-2000:] + done.stderr[-2000:])
+def _found(url: str, width: int, theme: str, directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = found_by_page(url, directory / "profile", theme, (width, 900), 20_000)
+    return found
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (500, "dark")])
@@ -171,5 +141,5 @@ def test_a_phone_shows_all_of_it(session: Session, tmp_path: Path) -> None:
       }}</script>"""
     file = tmp_path / "phone.html"
     file.write_text(outside, encoding="utf-8")
-    found = _dumped(file.as_uri(), 1000, "light", tmp_path)
+    found = _found(file.as_uri(), 1000, "light", tmp_path)
     assert found == {"scroll": 360, "beyond": 0, "rows": 1}
