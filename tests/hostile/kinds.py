@@ -28,7 +28,6 @@ from ocl_edge_runtime.records.tape import Tape
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from ocl_edge_runtime.sources import SourceOptions, open_source
-from ocl_edge_runtime.sources.video import VideoSource
 from tests.doubles import small_network
 from tests.doubles.bundles import SMALL_ARCH
 from tests.doubles.images import random_image
@@ -107,7 +106,7 @@ class Videos(Kind):
     def read(self, content: bytes) -> None:
         file = self.place / "drive.mp4"
         file.write_bytes(content)
-        for _ in islice(VideoSource(file, RealClock(), limit=20), 20):
+        for _ in islice(open_source(str(file), SourceOptions(limit=20), RealClock()), 20):
             pass
 
 

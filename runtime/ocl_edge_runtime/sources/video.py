@@ -17,9 +17,8 @@ from ocl_edge.images import MOST_PIXELS
 from ocl_edge.plain_text import without_secrets, without_secrets_of
 from ocl_edge_runtime.clock import Clock, RealClock
 from ocl_edge_runtime.pyav import import_av
-from ocl_edge_runtime.sources.base import Arrival, OnSkip, keep_quiet, refuse
+from ocl_edge_runtime.sources.base import Arrival, refuse
 from ocl_edge_runtime.sources.ffmpeg_limits import recording_options
-from ocl_edge_runtime.sources.recording import RecordingSource
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
@@ -136,26 +135,6 @@ def rate_of_times(path: Path) -> float | None:
         reader.close()
     steps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
     return 1 / median(steps) if steps else None
-
-
-class VideoSource(RecordingSource):
-    """The frames of a video file, decoded when they are asked for. Every iteration starts anew.
-
-    Args:
-        path: of the file.
-        clock: of ``captured_at``.
-        limit: at most so many frames.
-        on_skip: as in `Source`.
-
-    Raises:
-        MissingExtraError: PyAV is not installed.
-        SourceError: the file cannot be opened, or holds no video.
-    """
-
-    def __init__(
-        self, path: Path, clock: Clock, limit: int | None = None, on_skip: OnSkip = keep_quiet
-    ) -> None:
-        super().__init__(partial(VideoReader, str(path), clock), clock, limit, on_skip)
 
 
 def upright_pixels(frame: VideoFrame) -> NDArray[np.uint8]:

@@ -25,7 +25,7 @@ from ocl_edge_runtime.sources import SourceOptions, open_source, opening
 from ocl_edge_runtime.sources.base import Arrival
 from ocl_edge_runtime.sources.live import LiveSource
 from ocl_edge_runtime.sources.recording import PacedReader
-from ocl_edge_runtime.sources.video import VideoReader, VideoSource, rate_of_times
+from ocl_edge_runtime.sources.video import VideoReader, rate_of_times
 from tests.doubles.clock import SimulatedClock
 from tests.doubles.images import random_image
 from tests.doubles.videos import LENGTH, make_video
@@ -99,7 +99,7 @@ def test_a_video_gives_its_frames_in_order(tmp_path: Path, name: str, codec: str
 
 
 def test_lossless_video_is_red_green_blue(tmp_path: Path) -> None:
-    source = VideoSource(make_video(tmp_path / "a.mkv", "ffv1"), RealClock(), limit=3)
+    source = open_source(str(make_video(tmp_path / "a.mkv", "ffv1")), SourceOptions(limit=3), RealClock())
     frames = list(source)
     assert source.total == 3
     for index in range(3):
@@ -109,8 +109,16 @@ def test_lossless_video_is_red_green_blue(tmp_path: Path) -> None:
 @pytest.mark.parametrize("degrees", [90, 180, -90])
 def test_rotation_of_the_metadata_is_applied(tmp_path: Path, degrees: int) -> None:
     """Positive angles turn counterclockwise."""
-    turned = next(iter(VideoSource(make_video(tmp_path / "turned.mp4", "mpeg4", degrees), RealClock()))).image
-    straight = next(iter(VideoSource(make_video(tmp_path / "straight.mp4", "mpeg4"), RealClock()))).image
+    turned = next(
+        iter(
+            open_source(
+                str(make_video(tmp_path / "turned.mp4", "mpeg4", degrees)), SourceOptions(), RealClock()
+            )
+        )
+    ).image
+    straight = next(
+        iter(open_source(str(make_video(tmp_path / "straight.mp4", "mpeg4")), SourceOptions(), RealClock()))
+    ).image
     assert np.array_equal(turned, np.rot90(straight, degrees // 90))
     assert turned.flags.c_contiguous
 
@@ -125,7 +133,7 @@ def test_damaged_frames_are_skipped_and_counted(tmp_path: Path, name: str, codec
         content[start + size // 4 : start + 3 * size // 4] = bytes(3 * size // 4 - size // 4)
     path.write_bytes(content)
     skipped: dict[str, str] = {}
-    source = VideoSource(path, RealClock(), on_skip=skipped.__setitem__)
+    source = open_source(str(path), SourceOptions(), RealClock(), skipped.__setitem__)
     assert [f.index for f in source] == [0, 1, 2, 4, 5, 6, 8, 9, 10, 11]
     assert list(skipped) == ["frame 000003", "frame 000007"]
     assert source.skipped == 2
@@ -136,11 +144,14 @@ def test_a_truncated_video_gives_what_is_there_and_says_so(tmp_path: Path) -> No
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3])
     skipped: dict[str, str] = {}
-    source = VideoSource(path, RealClock(), on_skip=skipped.__setitem__)
+    source = open_source(str(path), SourceOptions(), RealClock(), skipped.__setitem__)
     frames = list(source)
     assert 1 < len(frames) < LENGTH - 1
     assert f"of {LENGTH} frames" in skipped["the rest"]
-    whole = [f.image for f in VideoSource(make_video(tmp_path / "b.mp4", "mpeg4"), RealClock())]
+    whole = [
+        f.image
+        for f in open_source(str(make_video(tmp_path / "b.mp4", "mpeg4")), SourceOptions(), RealClock())
+    ]
     assert all(np.array_equal(frame.image, whole[frame.index]) for frame in frames)
 
 
@@ -370,7 +381,7 @@ def test_colours_are_what_the_video_says_they_are(
         frame.colorspace, frame.color_range = matrix, 1 + full_range
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    seen = next(iter(VideoSource(path, SimulatedClock()))).image.astype(int)
+    seen = next(iter(open_source(str(path), SourceOptions(), SimulatedClock()))).image.astype(int)
     expected = (255 * palette).round().astype(int)
     assert np.abs(seen[24, 8::16] - expected).max() <= 3
 
