@@ -14,36 +14,26 @@ from ocl_edge_runtime.sinks.base import Sink
 from ocl_edge_runtime.sinks.files import MaskSink, OverlaySink
 from ocl_edge_runtime.sinks.queued import QueuedSink
 
-__all__ = ["PLACES", "SINKS", "Sink", "open_sink", "open_sinks", "parse_sink"]
+__all__ = ["SINKS", "Sink", "open_sink", "open_sinks", "parse_sink"]
 
 MOST_LINKS = 40
 """From one to the next, as many as Linux follows."""
 
-SINKS: dict[str, Callable[[str, Manifest, float | None], Sink]] = {
-    "masks": lambda place, _manifest, _frame_s: MaskSink(Path(place)),
-    "overlay": lambda place, manifest, _frame_s: OverlaySink(Path(place), _palette(manifest)),
-    "video": lambda place, manifest, frame_s: _video(Path(place), manifest, frame_s, beside=False),
-    "compare": lambda place, manifest, frame_s: _video(Path(place), manifest, frame_s, beside=True),
-    "rerun": lambda place, manifest, frame_s: _rerun(Path(place), manifest, frame_s),
-    "mcap": lambda place, manifest, frame_s: _mcap(Path(place), manifest, frame_s),
-    "ros2": lambda place, manifest, frame_s: _topic(place, manifest, frame_s),
-    "udp": lambda place, manifest, frame_s: _stream(f"udp:{place}", manifest, frame_s),
-    "rtsp": lambda place, manifest, frame_s: _stream(f"rtsp:{place}", manifest, frame_s),
-}
-"""Kind -> what opens it at a place, for masks of a bundle that come ``frame_s`` after one another."""
+Opener = Callable[[str, Manifest, float | None], Sink]
+"""Opens a sink at a place, for masks of a bundle that come so many seconds after one another."""
 
-PLACES = {
-    "masks": "DIR",
-    "overlay": "DIR",
-    "video": "FILE",
-    "compare": "FILE",
-    "rerun": "FILE",
-    "mcap": "FILE",
-    "ros2": "TOPIC",
-    "udp": "//HOST:PORT",
-    "rtsp": "//HOST/PATH",
+SINKS: dict[str, tuple[str, Opener]] = {
+    "masks": ("DIR", lambda place, _manifest, _frame_s: MaskSink(Path(place))),
+    "overlay": ("DIR", lambda place, manifest, _frame_s: OverlaySink(Path(place), _palette(manifest))),
+    "video": ("FILE", lambda *given: _video(False, *given)),
+    "compare": ("FILE", lambda *given: _video(True, *given)),
+    "rerun": ("FILE", lambda *given: _rerun(*given)),
+    "mcap": ("FILE", lambda *given: _mcap(*given)),
+    "ros2": ("TOPIC", lambda *given: _topic(*given)),
+    "udp": ("//HOST:PORT", lambda place, *given: _stream(f"udp:{place}", *given)),
+    "rtsp": ("//HOST/PATH", lambda place, *given: _stream(f"rtsp:{place}", *given)),
 }
-"""Kind -> what its place is."""
+"""Kind -> what its place is, and what opens it there."""
 
 
 def open_sink(text: str, manifest: Manifest, frame_s: float | None = None) -> Sink:
@@ -61,7 +51,8 @@ def open_sink(text: str, manifest: Manifest, frame_s: float | None = None) -> Si
         OutputError: the place cannot be made.
     """
     kind, place = parse_sink(text)
-    return SINKS[kind](place, manifest, frame_s)
+    _, open_at = SINKS[kind]
+    return open_at(place, manifest, frame_s)
 
 
 def open_sinks(
@@ -88,7 +79,7 @@ def open_sinks(
         if place in places[:index]:
             raise UsageError(f"--sink {text}: another sink writes there already; name another place")
     named: dict[str, Path] = {}
-    for file in files if any(PLACES[parse_sink(text)[0]] == "DIR" for text in texts) else ():
+    for file in files if any(SINKS[parse_sink(text)[0]][0] == "DIR" for text in texts) else ():
         other = named.setdefault(file.stem, file)
         if other is not file:
             raise UsageError(
@@ -101,23 +92,23 @@ def _palette(manifest: Manifest) -> list[Colour]:
     return [c.colour for c in manifest.classes]
 
 
-def _video(file: Path, manifest: Manifest, frame_s: float | None, beside: bool) -> Sink:
+def _video(beside: bool, place: str, manifest: Manifest, frame_s: float | None) -> Sink:
     """On a thread of its own: encoding takes longer than many a mask. Only files wait for it."""
     from ocl_edge_runtime.sinks.video import VideoSink
 
-    return QueuedSink(VideoSink(file, _palette(manifest), frame_s, beside), waits=frame_s is not None)
+    return QueuedSink(VideoSink(Path(place), _palette(manifest), frame_s, beside), waits=frame_s is not None)
 
 
-def _rerun(file: Path, manifest: Manifest, frame_s: float | None) -> Sink:
+def _rerun(place: str, manifest: Manifest, frame_s: float | None) -> Sink:
     from ocl_edge_runtime.sinks.rerun_log import RerunSink, into_file
 
-    return QueuedSink(RerunSink("camera", manifest, into_file(file)), waits=frame_s is not None)
+    return QueuedSink(RerunSink("camera", manifest, into_file(Path(place))), waits=frame_s is not None)
 
 
-def _mcap(file: Path, manifest: Manifest, frame_s: float | None) -> Sink:
+def _mcap(place: str, manifest: Manifest, frame_s: float | None) -> Sink:
     from ocl_edge_runtime.sinks.mcap import McapSink
 
-    return QueuedSink(McapSink(file, manifest, frame_s), waits=frame_s is not None)
+    return QueuedSink(McapSink(Path(place), manifest, frame_s), waits=frame_s is not None)
 
 
 def _topic(name: str, manifest: Manifest, frame_s: float | None) -> Sink:
@@ -136,7 +127,7 @@ def _stream(url: str, manifest: Manifest, frame_s: float | None) -> Sink:
 
 
 def _written_to(kind: str, place: str) -> Path | str:
-    return Path(place).resolve() if PLACES[kind] in ("DIR", "FILE") else f"{kind}:{place}"
+    return Path(place).resolve() if SINKS[kind][0] in ("DIR", "FILE") else f"{kind}:{place}"
 
 
 def _places_of(file: Path) -> Iterator[Path]:
@@ -156,6 +147,6 @@ def parse_sink(text: str) -> tuple[str, str]:
     """
     kind, colon, place = text.partition(":")
     if kind not in SINKS or not colon or not place:
-        known = [f"{name}:{what}" for name, what in PLACES.items()]
+        known = [f"{name}:{what}" for name, (what, _) in SINKS.items()]
         raise UsageError(f"--sink {without_secrets_of(text)!r}: expected {' or '.join(known)}")
     return kind, place

@@ -21,7 +21,7 @@ from ocl_edge_runtime.clock import RealClock
 from ocl_edge_runtime.loop import run_stream
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
-from ocl_edge_runtime.sources import SourceOptions, open_source, opening
+from ocl_edge_runtime.sources import Source, SourceOptions, open_source, opening
 from ocl_edge_runtime.sources.base import Arrival
 from ocl_edge_runtime.sources.live import LiveSource
 from ocl_edge_runtime.sources.recording import PacedReader
@@ -98,6 +98,10 @@ def test_a_video_gives_its_frames_in_order(tmp_path: Path, name: str, codec: str
     assert source.skipped == 0
 
 
+def frames_of(video: Path) -> Source:
+    return open_source(str(video), SourceOptions(), RealClock())
+
+
 def test_lossless_video_is_red_green_blue(tmp_path: Path) -> None:
     source = open_source(str(make_video(tmp_path / "a.mkv", "ffv1")), SourceOptions(limit=3), RealClock())
     frames = list(source)
@@ -116,9 +120,7 @@ def test_rotation_of_the_metadata_is_applied(tmp_path: Path, degrees: int) -> No
             )
         )
     ).image
-    straight = next(
-        iter(open_source(str(make_video(tmp_path / "straight.mp4", "mpeg4")), SourceOptions(), RealClock()))
-    ).image
+    straight = next(iter(frames_of(make_video(tmp_path / "straight.mp4", "mpeg4")))).image
     assert np.array_equal(turned, np.rot90(straight, degrees // 90))
     assert turned.flags.c_contiguous
 
@@ -148,10 +150,7 @@ def test_a_truncated_video_gives_what_is_there_and_says_so(tmp_path: Path) -> No
     frames = list(source)
     assert 1 < len(frames) < LENGTH - 1
     assert f"of {LENGTH} frames" in skipped["the rest"]
-    whole = [
-        f.image
-        for f in open_source(str(make_video(tmp_path / "b.mp4", "mpeg4")), SourceOptions(), RealClock())
-    ]
+    whole = [f.image for f in frames_of(make_video(tmp_path / "b.mp4", "mpeg4"))]
     assert all(np.array_equal(frame.image, whole[frame.index]) for frame in frames)
 
 
