@@ -171,7 +171,7 @@ def _taken(
     for note in loaded.notes:
         progress(f"checkpoint: {note}")
     frame = _input_of(request, checkpoint, loaded)
-    images = read_images(request.calibration, frame) if request.calibration else noise_images(frame, count=1)
+    images = read_images(request.calibration, frame) if request.calibration else noise_images(frame)
     progress("capture and split")
     taken = take_output(loaded.network, images, request.output, request.threshold)
     _require_weights(loaded, taken)

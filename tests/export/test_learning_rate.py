@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from ocl_edge.bundle.reading import Bundle, load_backbone, load_head
+from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge_export.learning_rate import REFERENCE, scaled_rate, squared_gradient_norm
+from ocl_edge_export.sample_images import noise_images
 
 
 def test_of_a_1x1_convolution_it_is_the_squared_norm_of_the_input_and_one_for_the_bias() -> None:
@@ -34,3 +37,13 @@ def test_it_averages_over_pixels() -> None:
 )
 def test_the_rate_falls_as_the_norm_grows(norm: float, rate: float) -> None:
     assert scaled_rate(0.05, norm) == rate
+
+
+def test_without_frames_two_images_of_noise_decide(small_bundle: Bundle) -> None:
+    """One alone may be twice as far off, and the gate would see less."""
+    assert small_bundle.manifest.parity["images_from"] == "noise"
+    assert small_bundle.manifest.parity["images"] == 2
+    with torch.no_grad():
+        features = load_backbone(small_bundle)(noise_images(small_bundle.manifest.input))
+    norm = squared_gradient_norm(load_head(small_bundle), list(features))
+    assert small_bundle.manifest.adaptation.lr == scaled_rate(AdaptationDefaults().lr, norm)
