@@ -91,6 +91,11 @@ def store_home(bundle: Bundle, home: HomeSpec, tensors: HomeTensors) -> Bundle:
     Raises:
         BundleError: the bundle cannot be written, or is a directory of links, which others may share.
     """
+    if bundle.output:
+        raise BundleError(
+            f"{bundle.path} has several outputs, whose norms are one: home is measured for bundles with one "
+            "output; export it by itself (export --output NAME)"
+        )
     known = {name: value.contiguous() for name, value in vars(tensors).items() if value is not None}
     content = serialise_tensors(known, {})
     digest = hashlib.sha256(content).hexdigest()
