@@ -115,6 +115,7 @@ def export_bundle(
         splits = _splits(captured, taken, request)
         shared = next(iter(splits.values()))
         _remember_home(shared, frame, request, progress)
+        _require_outputs(request.classes, splits)
         named = {
             name: classes_of(_file_of(request.classes, name), checkpoint, loaded, split.logits[0], bool(name))
             for name, split in splits.items()
@@ -134,6 +135,14 @@ def export_bundle(
         progress("write bundle")
         write_manifest(directory, manifests)
     return next(iter(Bundle.open_outputs(request.out).values()))
+
+
+def _require_outputs(classes: Path | Mapping[str, Path] | None, outputs: Mapping[str, object]) -> None:
+    """Raise where classes are named for an output that there is not."""
+    for name in classes if isinstance(classes, Mapping) else ():
+        if name not in outputs:
+            known = "one, without a name" if "" in outputs else ", ".join(outputs)
+            raise UsageError(f"--classes {name}=...: the bundle has no output {name!r}; it has: {known}")
 
 
 def _file_of(classes: Path | Mapping[str, Path] | None, output: str) -> Path | None:
