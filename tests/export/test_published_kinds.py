@@ -9,8 +9,15 @@ import torch
 
 from ocl_edge.network.zoo import parse_spec
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
-from tests.families.families import BRANCHES, DECODERS, OUTPUTS
-from tests.families.measure import BACKENDS, differs, learned, with_norms_of
+from tests.doubles.published_kinds import (
+    BACKENDS,
+    BRANCHES,
+    DECODERS,
+    OUTPUTS,
+    differs,
+    learned,
+    with_norms_of,
+)
 
 SIZE = (64, 96)
 OTHERS: dict[str, tuple[str, set[str], int]] = {

@@ -7,13 +7,6 @@ from pathlib import Path
 from typing import Any
 
 OWN = "tests/families/own_networks.py"
-BRANCHES, DECODERS = "tests/doubles/two_branches.py", "tests/doubles/encoder_decoders.py"
-DOUBLES = [
-    *(f"{BRANCHES}:{name}" for name in ("pidnet", "ddrnet", "bisenetv2", "fast_scnn")),
-    *(f"{DECODERS}:{name}" for name in ("enet", "segnext")),
-]
-OUTPUTS = {f"{BRANCHES}:pidnet": "1"}
-"""Where the usual output is not the one that counts."""
 
 TORCHVISION = [
     f"torchvision:{name},num_classes=5"

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.families.families import DOUBLES, OWN_CODE, SMP, TIMM, TORCHVISION, TRANSFORMERS, write_config
-from tests.families.measure import FRAMES
+from tests.doubles.published_kinds import FRAMES, PUBLISHED_KINDS
+from tests.families.families import OWN_CODE, SMP, TIMM, TORCHVISION, TRANSFORMERS, write_config
 
 pytestmark = pytest.mark.families
 pytest.importorskip("torchvision", reason="make test-families installs it")
@@ -47,7 +47,7 @@ def check(spec: str) -> None:
     assert set(found["learned"].values()) == {FRAMES}
 
 
-@pytest.mark.parametrize("spec", TORCHVISION + SMP + TIMM + OWN_CODE + DOUBLES)
+@pytest.mark.parametrize("spec", TORCHVISION + SMP + TIMM + OWN_CODE + PUBLISHED_KINDS)
 def test_a_family_goes_in_and_gives_pytorchs_masks(spec: str) -> None:
     check(spec)
 
