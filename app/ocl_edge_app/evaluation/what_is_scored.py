@@ -8,7 +8,8 @@ from pathlib import Path
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.errors import UsageError
 from ocl_edge.images import Colour
-from ocl_edge_app.evaluation.datasets import Dataset, find_dataset, space_by_names
+from ocl_edge_app.evaluation.datasets import Dataset, Pair, find_dataset, space_by_names
+from ocl_edge_app.evaluation.fetched import is_url
 from ocl_edge_app.evaluation.label_code import LabelCode
 from ocl_edge_app.evaluation.labelled import (
     LabelledFrames,
@@ -42,6 +43,29 @@ class Named:
     label_classes: Path | None = None
     as_published: bool = False
     limit: int | None = None
+
+    def absolute(self) -> Named:
+        """The same files, from any working directory."""
+        kind, _, place = (self.dataset or "").partition(":")
+        return replace(
+            self,
+            dataset=f"{kind}:{_absolute(place)}" if self.dataset else None,
+            frames=_absolute(self.frames) if self.frames else None,
+            labels=self.labels.absolute() if self.labels else None,
+        )
+
+
+def _absolute(place: str) -> str:
+    return place if is_url(place) else str(Path(place).absolute())
+
+
+def find_pairs(named: Named) -> tuple[Pair, ...]:
+    """The files of frames and labels.
+
+    Raises:
+        UsageError: none of what is named.
+    """
+    return _frames(named)[1].pairs
 
 
 def find_what_is_scored(named: Named, manifest: Manifest) -> tuple[LabelledFrames, LabelSpace, list[Colour]]:

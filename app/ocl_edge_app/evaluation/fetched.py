@@ -1,0 +1,5 @@
+"""URLs."""
+
+
+def is_url(place: str) -> bool:
+    return "://" in place
