@@ -155,7 +155,7 @@ def evaluate(
     with opened_runner(engine, address) as runner:
         named, asked = taken_apart({**asked_for, "threads": threads})
         path = Path(json_path) if json_path and json_path != "-" else None
-        planned = plan(open_bundle(bundle), named, asked, path)
+        planned = plan(open_bundle(bundle), named, {"": asked}, path)
         tell_doubts([planned])
         passes = planned.passes
         if finished := sum(each.done for each in passes):
@@ -193,7 +193,7 @@ def tell_doubts(plans: Iterable[Planned]) -> None:
     for each in plans:
         if (doubt := each.scored.frames.doubt(each.scored.space)) is not None:
             words[doubt] = None
-        for trial in each.trials:
-            words |= dict.fromkeys(notes_on(each.scored.bundle, trial.options))
+        for one in each.passes:
+            words |= dict.fromkeys(notes_on(each.scored.bundle, one.trial.options))
     for word in words:
         note(word)

@@ -52,15 +52,15 @@ def write_html(path: Path, planned: Planned, evaluated: Evaluated) -> None:
     from ocl_edge_app.report.evaluate_report import evaluate_page
     from ocl_edge_app.report.what_ran import what_ran
 
-    frames, trials = planned.scored.frames.pairs, planned.trials
-    fps, openings = trials[0].stream_fps, [str(trial.options.opening) for trial in trials]
+    frames, trials = planned.scored.frames.pairs, planned.points[""]
+    fps = trials[0].stream_fps
     settings = {
         "frames": f"{len(frames)}, {frames[0][0].name} to {frames[-1][0].name}",
         "seeds": ", ".join(str(seed) for seed in dict.fromkeys(trial.options.seed for trial in trials)),
         "rounds": str(trials[0].rounds),
         "stream": f"{fps:g} frames a second" if fps else "waits for the method",
         "repeat": str(trials[0].repeat),
-        "opening": openings[-1],
+        "opening": str(trials[-1].options.opening),
     }
     for each in planned.passes:
         content = each.cell

@@ -54,12 +54,14 @@ class Pass:
         scored: what the trial runs on.
         trial: what runs.
         of: which bundle on which stream, in words; empty where there is one of each.
+        point: of a grid, likewise; empty where the trial makes no use of what differs between points.
     """
 
     evaluation: Evaluation
     scored: Scored
     trial: Trial
     of: str = ""
+    point: str = ""
 
     @property
     def key(self) -> str:
@@ -81,7 +83,8 @@ class Pass:
 
     def __str__(self) -> str:
         trial = self.trial
-        words = f"{trial.options.method} on {trial.corruption}, seed {trial.options.seed}"
+        point = f" ({self.point})" if self.point else ""
+        words = f"{trial.options.method}{point} on {trial.corruption}, seed {trial.options.seed}"
         return f"{self.of}: {words}" if self.of else words
 
 

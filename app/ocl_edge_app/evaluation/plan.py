@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -64,40 +65,47 @@ class Asked:
 
 @dataclass(frozen=True)
 class Planned:
-    """An evaluation before it runs.
+    """A bundle on labelled frames before its passes run.
 
     Attributes:
         evaluation: takes the results, and has those of an earlier run.
         scored: bundle and frames.
         palette: RGB of each label class.
-        trials: all of them.
+        points: of a grid, in words -> its trials; what several of them need is in each, and runs once.
+            Without a grid there is one, without words.
         of: which bundle on which stream, in words; empty where there is one of each.
     """
 
     evaluation: Evaluation
     scored: Scored
     palette: list[Colour]
-    trials: list[Trial]
+    points: dict[str, list[Trial]]
     of: str = ""
 
     @property
     def passes(self) -> list[Pass]:
-        return [Pass(self.evaluation, self.scored, trial, self.of) for trial in self.trials]
+        found: dict[str, Pass] = {}
+        for words, trials in self.points.items():
+            for trial in trials:
+                each = Pass(self.evaluation, self.scored, trial, self.of, words)
+                found[each.key] = replace(each, point="") if each.key in found else each
+        return list(found.values())
 
     @property
     def frames_to_come(self) -> int:
         """How many are seen by the passes that are not finished."""
-        rounds = {each.key: each.trial.rounds for each in self.passes if not each.done}
-        return sum(rounds.values()) * len(self.scored.frames)
+        return sum(each.trial.rounds for each in self.passes if not each.done) * len(self.scored.frames)
 
 
-def plan(bundle: Bundle, named: Named, asked: Asked, path: Path | None, of: str = "") -> Planned:
+def plan(
+    bundle: Bundle, named: Named, asked: Mapping[str, Asked], path: Path | None, of: str = ""
+) -> Planned:
     """Find the frames, the trials, and what an earlier run has finished.
 
     Args:
         bundle: to evaluate.
         named: the frames.
-        asked: what is compared on them.
+        asked: what is compared on them, by the point of a grid in words.
         path: of the file of results; None keeps them in memory alone.
         of: see `Planned`.
 
@@ -111,19 +119,28 @@ def plan(bundle: Bundle, named: Named, asked: Asked, path: Path | None, of: str 
         {"bundle": bundle.identity, "frames": len(frames), "classes": list(space.names)},
         path,
     )
-    trials = trials_of(asked, bundle)
+    with_backend = _with_backend(bundle, list(asked.values()))
+    points = {words: trials_of(each, bundle) for words, each in zip(asked, with_backend, strict=True)}
     evaluation.resume()
-    return Planned(evaluation, Scored(bundle, named, frames, space), palette, trials, of)
+    return Planned(evaluation, Scored(bundle, named, frames, space), palette, points, of)
 
 
 def trials_of(asked: Asked, bundle: Bundle) -> list[Trial]:
-    """Every method and seed on every stream, with the backend that ``auto`` takes here.
+    """Every method and seed on every stream.
+
+    Args:
+        asked: what is compared; its backend is named.
+        bundle: to evaluate.
 
     Raises:
         UsageError: an unknown method or corruption.
-        BackendError: no backend works here.
     """
-    options = _with_backend(bundle, _options(asked), asked.threads)
+    methods = _methods(asked)
+    options = [
+        _options_of(asked, method, seed)
+        for method in methods
+        for seed in (asked.seeds if method.learns else asked.seeds[:1])
+    ]
     return [
         Trial(
             each,
@@ -138,13 +155,8 @@ def trials_of(asked: Asked, bundle: Bundle) -> list[Trial]:
     ]
 
 
-def _options(asked: Asked) -> list[SessionOptions]:
-    methods = [find_method(name.strip()) for name in asked.methods.split(",")]
-    return [
-        _options_of(asked, method, seed)
-        for method in methods
-        for seed in (asked.seeds if method.learns else asked.seeds[:1])
-    ]
+def _methods(asked: Asked) -> list[Method]:
+    return [find_method(name.strip()) for name in asked.methods.split(",")]
 
 
 def _options_of(asked: Asked, method: Method, seed: int) -> SessionOptions:
@@ -164,12 +176,11 @@ def _options_of(asked: Asked, method: Method, seed: int) -> SessionOptions:
     )
 
 
-def _with_backend(bundle: Bundle, chosen: list[SessionOptions], threads: int | None) -> list[SessionOptions]:
-    """The options with the backend that ``auto`` takes here: a pass of another one is another pass."""
-    if all(options.backend != "auto" for options in chosen):
-        return chosen
-    backend = open_backend(bundle, "auto", threads).backend
+def _with_backend(bundle: Bundle, asked: Sequence[Asked]) -> list[Asked]:
+    """With the backend that ``auto`` takes here: a pass of another one is another pass."""
+    left_open = [each for each in asked if each.backend == "auto"]
+    if all(method.needs_pytorch_backbone for each in left_open for method in _methods(each)):
+        return list(asked)
+    backend = open_backend(bundle, "auto", left_open[0].threads).backend
     backend.close()
-    return [
-        replace(options, backend=backend.name) if options.backend == "auto" else options for options in chosen
-    ]
+    return [replace(each, backend=backend.name) if each.backend == "auto" else each for each in asked]

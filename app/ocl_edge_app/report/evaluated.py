@@ -37,9 +37,10 @@ class Evaluated:
 
     @classmethod
     def of(cls, planned: Planned) -> Evaluated:
-        """What an evaluation whose passes are finished has to show."""
-        streams = {str(trial.corruption): trial.corruption for trial in planned.trials}
-        groups = grouped(planned.evaluation, planned.trials)
+        """What an evaluation without a grid has to show, once its passes are finished."""
+        trials = planned.points[""]
+        streams = {str(trial.corruption): trial.corruption for trial in trials}
+        groups = grouped(planned.evaluation, trials)
         scored = planned.scored
         name = network_name(scored.bundle)
         return cls(name, groups, streams, scored.frames, scored.space, planned.palette)
