@@ -42,10 +42,10 @@ Examples:
 
 @click.command(epilog=EXAMPLES, short_help="Measure what adaptation gains on labelled footage.")
 @bundle_argument
-@click.option("--frames", metavar="DIR|GLOB", help="Images, read in order of name.")
+@click.option("--frames", metavar="DIR|GLOB|URL", help="Images, read in order of name.")
 @click.option(
     "--dataset",
-    metavar="NAME:DIR[:SPLIT]",
+    metavar="NAME:DIR|URL[:SPLIT]",
     help="Instead of --frames and --labels: cityscapes, acdc (night/val is one condition), bdd100k, kitti, "
     "gta5 or camvid as they are laid out, or pairs:FILE with an image and its labels on each line.",
 )
@@ -56,7 +56,7 @@ Examples:
 )
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path),
+    metavar="DIR|URL",
     help="Directory of class maps, NAME.png for each frame. A frame without a map is an error; "
     "a map without a frame is ignored.",
 )

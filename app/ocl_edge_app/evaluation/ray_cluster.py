@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +15,9 @@ from ocl_edge.errors import ClusterError, MissingExtraError, UsageError
 
 PORT = 6379
 PROBE_S = 5.0
+OBJECT_STORE_BYTES = 256 << 20
+"""It holds bundles; what does not fit is kept on the disk."""
+QUIETLY: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 SETTINGS = b"\x04"
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + SETTINGS + bytes(5)
 """With an empty SETTINGS frame; a gRPC server, as a Ray head is, answers with its own."""
@@ -32,17 +37,26 @@ def connected(address: str | None) -> Iterator[Any]:
         ClusterError: there is no such cluster.
     """
     place = address if address in (None, "auto") else _listening(address or "")
-    own = {"include_dashboard": False, "num_cpus": len(os.sched_getaffinity(0))} if place is None else {}
-    with _silent(of_its_own=place is None):
+    with _silent(of_its_own=place is None), contextlib.ExitStack() as opened:
         ray = ray_library()
         try:
-            ray.init(address=place or "local", log_to_driver=False, logging_level="error", **own)
+            ray.init(**(_own(opened) if place is None else {"address": place}), **QUIETLY)
         except Exception as error:
             raise ClusterError(_not_there(address, error)) from error
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
+        opened.callback(ray.shutdown)
+        yield ray
+
+
+def _own(opened: contextlib.ExitStack) -> dict[str, Any]:
+    """How Ray starts on this machine: what it writes goes with it, and nothing is served to a browser."""
+    logs = tempfile.TemporaryDirectory(prefix="ocl-edge-ray-", dir="/tmp", ignore_cleanup_errors=True)
+    return {
+        "address": "local",
+        "num_cpus": len(os.sched_getaffinity(0)),
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "include_dashboard": False,
+        "_temp_dir": opened.enter_context(logs),
+    }
 
 
 def _listening(address: str) -> str:
