@@ -17,8 +17,8 @@ from tests.app.html_rules import checked
 
 SWEEP = """
 methods = ["frozen", "norm", "ocl-head"]
-corruption = ["clean", "contrast:3"]
-seeds = [0, 1]
+corruption = "contrast:3"
+seeds = [1]
 backend = "torch"
 lr = [0.02, 0.1]
 opening = 1
@@ -69,8 +69,8 @@ def test_a_list_is_a_grid(sweep: Path) -> None:
     asked = entries[1].points["lr 0.1"]
     assert (asked.methods, asked.corruptions, asked.seeds) == (
         "frozen,norm,ocl-head",
-        ("clean", "contrast:3"),
-        (0, 1),
+        ("contrast:3",),
+        (1,),
     )
     assert (asked.lr, asked.opening, asked.threads, entries[1].named.limit) == (0.1, 1.0, 1, 3)
 
@@ -80,11 +80,11 @@ def test_a_sweep_has_the_numbers_of_evaluate_and_goes_on(
 ) -> None:
     assert run(["sweep", str(sweep), "--threads", "1", "--json", "rows.json"]) == 0
     said = capsys.readouterr()
-    assert "[48/48] some-rows on short: ocl-head (lr 0.1) on contrast:3, seed 1" in said.err
+    assert "[16/16] some-rows on short: ocl-head (lr 0.1) on contrast:3, seed 1" in said.err
     found = json.loads(Path("rows.json").read_text("utf-8"))
     bundle = read_sweep(sweep, 1)[2].path
     words = ["evaluate", str(bundle), "--frames", str(frames), "--labels", "labels", "--threads", "1"]
-    words += ["--backend", "torch", "--lr", "0.1", "--opening", "1", "--seeds", "0,1"]
+    words += ["--backend", "torch", "--lr", "0.1", "--opening", "1", "--seeds", "1"]
     assert run([*words, "--corruption", "contrast:3", "--json", "alone.json"]) == 0
     alone = {row["method"]: row for row in json.loads(Path("alone.json").read_text("utf-8"))["rows"]}
     of_sweep = {
@@ -104,7 +104,7 @@ def test_a_sweep_has_the_numbers_of_evaluate_and_goes_on(
             for row in found["rows"]
             if all(row[name] == total[name] for name in ("bundle", "method", "views", "options"))
         ]
-        assert len(of_total) == 4
+        assert len(of_total) == 2
         assert total["miou"] == pytest.approx(np.mean(of_total))
         assert total["least"] == min(of_total)
     best = max(found["totals"], key=lambda each: each["miou"])
@@ -119,7 +119,7 @@ def test_a_sweep_has_the_numbers_of_evaluate_and_goes_on(
     Path("sweep/some-rows.short.json").unlink()
     assert run(["sweep", str(sweep), "--threads", "1", "--json", "-"]) == 0
     again = capsys.readouterr()
-    assert "36 of 48 passes are finished in sweep already" in again.err
+    assert "12 of 16 passes are finished in sweep already" in again.err
     names = ("bundle", "stream", "corruption", "method", "options", "miou")
     rows = [[row[name] for name in names] for row in json.loads(again.out)["rows"]]
     assert rows == [[row[name] for name in names] for row in found["rows"]]
@@ -138,7 +138,7 @@ def test_a_sweep_has_the_numbers_of_evaluate_and_goes_on(
         ("[0.02, 0.1]", "[]", "lr is an empty list"),
         ("[0.02, 0.1]", str(list(range(1001))), "the grid of lr has 1,001 points, at most 1,000"),
         ("limit = 3", "limit = [3, 4]", "limit takes a text or a number, got [3, 4]"),
-        ("seeds = [0, 1]", "seeds = [-1]", "expected whole numbers from 0"),
+        ("seeds = [1]", "seeds = [-1]", "expected whole numbers from 0"),
         ("all-rows =", '"../all" =', "'../all' names results: expected up to 64 letters"),
         ("{ all-rows =", "{ other =", "streams.short.labels is for a bundle 'other'"),
         ("[streams.dusk]", "[streams]", "streams.frames is a table, got"),
