@@ -128,7 +128,7 @@ def test_a_sweep_has_the_numbers_of_evaluate_and_goes_on(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[bundles]", "[bundle]", "unknown key 'bundle'"),
+        ("[bundles]", "[bundle]", '[bundles] holds NAME = "PATH" for each bundle, got nothing'),
         ("methods =", "metods =", "unknown key 'metods'; methods?"),
         ("opening = 1", "limit = 3", "limit is of one stream: write it under [streams.NAME]"),
         ("limit = 3", "lr = 0.1", "streams.short: lr is of all streams: write it above [bundles]"),
