@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,15 +40,16 @@ class GraphBuilder:
         self.nodes.append(helper.make_node("Split", [value], outputs, name, axis=axis, num_outputs=parts))
         return outputs
 
-    def pieces(self, packed: str, channels: list[int]) -> list[str]:
-        """[rows, S] -> one [1, C, 1, 1] for every count of channels, row after row."""
-        flat = self.add("Reshape", [packed, self.integers([1, -1, 1, 1])])
+    def pieces(self, packed: str, channels: list[int], shape: Sequence[int] = (1, -1, 1, 1)) -> list[str]:
+        """[rows, S] -> a vector for every count of channels, row after row, with them at -1 in the shape."""
+        flat = self.add("Reshape", [packed, self.integers(shape)])
         outputs = [f"{self.prefix}piece_{len(self.nodes)}_{index}" for index in range(len(channels))]
         sizes = numpy_helper.from_array(np.array(channels, np.int64))
         # no initialiser: long ones lie in the weight file, where parsers do not look for sizes
         inside = self.add("Constant", [], f"{self.prefix}sizes_{len(self.nodes)}", value=sizes)
         name = f"node_{self.prefix}pieces_{len(self.nodes)}"
-        self.nodes.append(helper.make_node("Split", [flat, inside], outputs, name, axis=1))
+        split = helper.make_node("Split", [flat, inside], outputs, name, axis=shape.index(-1))
+        self.nodes.append(split)
         return outputs
 
     def mirrored(self, value: str) -> str:
@@ -67,7 +69,7 @@ class GraphBuilder:
     def floats(self, value: float) -> str:
         return self.constant(np.array(value, np.float32))
 
-    def integers(self, values: list[int]) -> str:
+    def integers(self, values: Sequence[int]) -> str:
         return self.constant(np.array(values, np.int64))
 
     def constant(self, value: np.ndarray[Any, Any]) -> str:

@@ -46,7 +46,8 @@ def modulated_graph(plain: onnx.ModelProto, backbone: fx.GraphModule) -> onnx.Mo
     pieces = graph.pieces("norm_vectors", norms.channels * 2)
 
     def write(index: int, _: onnx.NodeProto) -> None:
-        norms.modulate(graph, index, pieces[index], pieces[len(norms.channels) + index])
+        vectors, shape = (pieces[index], pieces[len(norms.channels) + index]), norms.shape(index)
+        norms.modulate(graph, index, *vectors if len(shape) == 4 else norms.reshaped(graph, index, *vectors))
 
     norms.rewrite(graph, write)
     return norms.model(graph, "modulated")
@@ -67,34 +68,26 @@ def measured_graph(plain: onnx.ModelProto, backbone: fx.GraphModule, stat_rows: 
         CaptureError: the norms of the two differ.
     """
     graph, norms = GraphBuilder(PREFIX), _Norms(plain, backbone)
-    count = len(norms.channels)
-    unbiasing = graph.pieces(_unbiasing(graph, norms.described, stat_rows), norms.channels)
-    anchors = graph.pieces("anchor_statistics", norms.channels * 2)
-    of_anchor = graph.pieces("anchor_weight", norms.channels * 3)
-    complement = graph.add("Sub", [graph.floats(1.0), "anchor_weight"])
-    of_current = graph.pieces(complement, norms.channels * 3)
-    means, variances = anchors[:count], anchors[count:]
+    packed = _PackedInputs(graph, norms.described, stat_rows)
+    means, variances = [], []
 
     def write(index: int, node: onnx.NodeProto) -> None:
-        norm = norms.described[index]
-        mean, var = anchor = anchors[index], anchors[count + index]
-        if not norm.pinned:
-            current = _measure(graph, node.input[0], unbiasing[index], norm.row_stride(stat_rows))
-            means[index], variances[index] = current
-            weights = [of_anchor[row * count + index] for row in range(3)]
-            others = [of_current[row * count + index] for row in range(2)]
-            mean, var = _mix(graph, anchor, current, weights, others)
-        weight, bias = norms.affine(graph, index)
-        deviation = graph.add("Sqrt", [graph.add("Add", [var, graph.floats(norm.eps)])])
-        scale = graph.add("Reciprocal", [deviation])
-        scale = graph.add("Mul", [scale, weight]) if weight else scale
-        shift = graph.add("Mul", [graph.add("Neg", [mean]), scale])
-        shift = graph.add("Add", [shift, bias]) if bias else shift
-        norms.modulate(graph, index, scale, shift)
+        norm, anchor = norms.described[index], packed.of("anchor", index)
+        if norm.pinned:
+            current = mixed = anchor
+        else:
+            mean, var = _measure(graph, node.input[0], norm.row_stride(stat_rows))
+            current = mean, graph.add("Mul", [var, packed.unbiasing[index]])
+            mixed = _mix(graph, packed, index, current)
+        means.append(current[0])
+        variances.append(current[1])
+        vectors = _vectors(graph, *mixed, *norms.affine(index), norm.eps)
+        # Apart by a reshape: OpenVINO else computes the vectors anew for every position that they scale.
+        norms.modulate(graph, index, *norms.reshaped(graph, index, *vectors))
 
     norms.rewrite(graph, write)
-    packed = graph.add("Concat", [*means, *variances], axis=1)
-    graph.add("Reshape", [packed, graph.integers([2, -1])], "statistics")
+    statistics = graph.add("Concat", [*means, *variances], axis=0)
+    graph.add("Reshape", [statistics, graph.integers([2, -1])], "statistics")
     return norms.model(graph, "measured")
 
 
@@ -135,26 +128,27 @@ class _Norms:
             else:
                 write(index, node)
 
-    def affine(self, graph: GraphBuilder, index: int) -> tuple[str | None, str | None]:
-        """Weight and bias of a norm as vectors [1, C, 1, 1]; None where it has none."""
-        names = [
+    def affine(self, index: int) -> tuple[str | None, str | None]:
+        """Weight and bias of a norm, [C]; None where it has none."""
+        weight, bias = (
             None if self._captured[index].args[place] is None else self._nodes[index].input[place]
             for place in (1, 2)
-        ]
-        weight, bias = (
-            name and graph.constant(numpy_helper.to_array(self._tensors[name]).reshape(1, -1, 1, 1))
-            for name in names
         )
         return weight, bias
 
+    def shape(self, index: int) -> list[int]:
+        """Of vectors that a norm's input can be multiplied by; -1 are the channels."""
+        x = self._captured[index].args[0]
+        assert isinstance(x, fx.Node)
+        return [1, -1, *[1] * (x.meta["val"].dim() - 2)]
+
+    def reshaped(self, graph: GraphBuilder, index: int, *vectors: str) -> list[str]:
+        """Vectors in the `shape`."""
+        return [graph.add("Reshape", [vector, graph.integers(self.shape(index))]) for vector in vectors]
+
     def modulate(self, graph: GraphBuilder, index: int, scale: str, shift: str) -> None:
         """``x * scale + shift`` in place of a norm; its output keeps its name."""
-        x, node = self._captured[index].args[0], self._nodes[index]
-        assert isinstance(x, fx.Node)
-        dimensions = x.meta["val"].dim()
-        if dimensions != 4:
-            shape = graph.integers([1, -1, *[1] * (dimensions - 2)])
-            scale, shift = (graph.add("Reshape", [vector, shape]) for vector in (scale, shift))
+        node = self._nodes[index]
         graph.add("Add", [graph.add("Mul", [node.input[0], scale]), shift], node.output[0])
 
     def model(self, graph: GraphBuilder, form: FormName) -> onnx.ModelProto:
@@ -177,6 +171,29 @@ class _Norms:
         return helper.make_model(written, producer_name="ocl-edge", **self._header)
 
 
+class _PackedInputs:
+    """What the measured form mixes with, one vector [C] for each row and norm."""
+
+    def __init__(self, graph: GraphBuilder, norms: list[Norm], stat_rows: int) -> None:
+        channels = [norm.channels for norm in norms]
+        both = [graph.integers(bounds) for bounds in ([0], [2], [0])]
+        weight = graph.add("Slice", ["anchor_weight", *both])
+        rows = {
+            "anchor": "anchor_statistics",
+            "anchor_part": graph.add("Mul", [weight, "anchor_statistics"]),
+            "of_current": graph.add("Sub", [graph.floats(1.0), weight]),
+        }
+        self._count = len(norms)
+        self._rows = {name: graph.pieces(row, channels * 2, [-1]) for name, row in rows.items()}
+        self.of_difference = graph.pieces("anchor_weight", channels * 3, [-1])[2 * self._count :]
+        self.unbiasing = graph.pieces(_unbiasing(graph, norms, stat_rows), channels, [-1])
+
+    def of(self, what: str, index: int) -> tuple[str, str]:
+        """For a norm's mean and for its variance."""
+        pieces = self._rows[what]
+        return pieces[index], pieces[self._count + index]
+
+
 def _unbiasing(graph: GraphBuilder, norms: list[Norm], stat_rows: int) -> str:
     """n / (n - 1) for every channel, n = batch * positions: [1, S]."""
     positions = np.concatenate(
@@ -188,29 +205,36 @@ def _unbiasing(graph: GraphBuilder, norms: list[Norm], stat_rows: int) -> str:
     return graph.add("Div", [count, fewer])
 
 
-def _measure(graph: GraphBuilder, x: str, unbiasing: str, stride: int) -> tuple[str, str]:
-    """Mean and unbiased variance over batch and sampled rows."""
+def _measure(graph: GraphBuilder, x: str, stride: int) -> tuple[str, str]:
+    """Mean and biased variance over batch and sampled rows, [C]."""
     if stride > 1:
         bounds = ([stride // 2], [TO_THE_END], [ROWS], [stride])
         x = graph.add("Slice", [x, *map(graph.integers, bounds)])
     mean = graph.mean(x, IMAGE_AXES)
     centred = graph.add("Sub", [x, mean])
-    var = graph.mean(graph.add("Mul", [centred, centred]), IMAGE_AXES)
-    return mean, graph.add("Mul", [var, unbiasing])
+    squares = graph.add("Mul", [centred, centred])
+    var = graph.add("ReduceMean", [squares, graph.integers(IMAGE_AXES)], keepdims=0)
+    return graph.add("Reshape", [mean, graph.integers([-1])]), var
 
 
-def _mix(
-    graph: GraphBuilder,
-    anchor: tuple[str, str],
-    current: tuple[str, str],
-    of_anchor: list[str],
-    of_current: list[str],
-) -> tuple[str, str]:
-    """Mean and variance that a norm uses; the third weight is the squared difference's."""
-    difference = graph.add("Sub", [current[0], anchor[0]])
+def _mix(graph: GraphBuilder, packed: _PackedInputs, index: int, current: tuple[str, str]) -> tuple[str, str]:
+    """Mean and variance that a norm uses."""
     mean, var = (
-        graph.add("Add", [graph.add("Mul", [a, old]), graph.add("Mul", [b, new])])
-        for a, old, b, new in zip(of_anchor[:2], anchor, of_current, current, strict=True)
+        graph.add("Add", [part, graph.add("Mul", [share, measured])])
+        for part, share, measured in zip(
+            packed.of("anchor_part", index), packed.of("of_current", index), current, strict=True
+        )
     )
-    spread = graph.add("Mul", [of_anchor[2], graph.add("Mul", [difference, difference])])
-    return mean, graph.add("Add", [var, spread])
+    difference = graph.add("Sub", [current[0], packed.of("anchor", index)[0]])
+    square = graph.add("Mul", [difference, difference])
+    return mean, graph.add("Add", [var, graph.add("Mul", [packed.of_difference[index], square])])
+
+
+def _vectors(
+    graph: GraphBuilder, mean: str, var: str, weight: str | None, bias: str | None, eps: float
+) -> tuple[str, str]:
+    """Scale and shift that normalise with a mean and a variance."""
+    deviation = graph.add("Sqrt", [graph.add("Add", [var, graph.floats(eps)])])
+    scale = graph.add("Div", [weight, deviation]) if weight else graph.add("Reciprocal", [deviation])
+    moved = graph.add("Mul", [mean, scale])
+    return scale, graph.add("Sub", [bias, moved]) if bias else graph.add("Neg", [moved])

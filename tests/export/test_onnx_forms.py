@@ -39,6 +39,20 @@ def test_norms_stay_in_plain_and_are_gone_from_the_others(small_bundle: Bundle) 
     assert all(c["Conv"] == counts["plain"]["Conv"] for c in counts.values())
 
 
+def test_measured_norms_get_their_vectors_through_a_reshape(small_bundle: Bundle) -> None:
+    """Else OpenVINO computes them anew for every position, and `measured` takes 1.2 to 1.4 times `plain`."""
+    nodes = {n.output[0]: n for n in graph(small_bundle, "measured").graph.node}
+    plain = graph(small_bundle, "plain")
+    norms = [n for n in plain.graph.node if n.op_type == "BatchNormalization"]
+    assert norms
+    for norm in norms:
+        add = nodes[norm.output[0]]
+        product = nodes[add.input[0]]
+        assert (add.op_type, product.op_type) == ("Add", "Mul")
+        assert product.input[0] == norm.input[0]
+        assert [nodes[vector].op_type for vector in (product.input[1], add.input[1])] == ["Reshape"] * 2
+
+
 def test_equal_weights_are_stored_once(tmp_path: Path, small_bundle: Bundle) -> None:
     places: dict[str, set[tuple[str, ...]]] = {}
     for form in FORMS:
