@@ -106,6 +106,10 @@ def _points(content: Mapping[str, Any], file: Path) -> Iterator[tuple[str, dict[
             fixed[name] = (
                 ",".join(map(str, value)) if isinstance(value, list) and name in WITH_COMMAS else value
             )
+    if (found := math.prod(map(len, grid.values()))) > MOST_POINTS:
+        raise UsageError(
+            f"{file}: the grid of {', '.join(grid)} has {found:,} points, at most {MOST_POINTS:,}"
+        )
     for chosen in itertools.product(*grid.values()):
         point = dict(zip(grid, chosen, strict=True))
         yield ", ".join(f"{name} {value}" for name, value in point.items()), fixed | point
