@@ -17,6 +17,7 @@ label-map = { large = "maps/large.json", small = "maps/small.json" }
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
