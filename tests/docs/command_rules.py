@@ -223,6 +223,7 @@ RULES = (
     Rule(r"^ocl-edge export ", export),
     Rule(r"^ocl-edge run .*--view rerun", parse_ocl_edge, "needs a screen"),
     Rule(r"^ocl-edge run .*--(view|metrics) ", run_watched),
+    Rule(r"^ocl-edge .*--engine ray", parse_ocl_edge, "starts a cluster; tests/app/evaluation does"),
     Rule(r"^ocl-edge bake ", bake),
     Rule(r"^ocl-edge ", run_ocl_edge),
     Rule(r"^openssl (genpkey|pkey|pkeyutl) ", run_program),

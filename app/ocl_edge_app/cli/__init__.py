@@ -22,6 +22,7 @@ VERBS = {
     "run": "Segment a stream and adapt to it.",
     "profile": "Show where each millisecond of a frame goes.",
     "evaluate": "Measure what adaptation gains on labelled footage.",
+    "sweep": "Compare bundles on streams, as a file lists them.",
     "inspect": "Print a bundle and verify every file.",
     "sign": "Sign a bundle with a key of yours.",
     "bake": "Take what was learned out, as a checkpoint of your network.",
