@@ -53,10 +53,6 @@ def check_signature(manifest: bytes, bundle: Path, key: Path) -> None:
         UsageError: the file holds no Ed25519 public key.
         MissingExtraError: the cryptography library is not installed.
     """
-    ed25519, serialization = _library()
-    owner = _key(key, "public", serialization.load_pem_public_key)
-    if not isinstance(owner, ed25519.Ed25519PublicKey):
-        raise UsageError(f"{key} holds another kind of key than Ed25519; make one: {NEW_KEY}")
     try:
         signature = read_given(bundle / SIGNATURE, SIGNATURE_BYTES)
     except FileNotFoundError:
@@ -66,13 +62,29 @@ def check_signature(manifest: bytes, bundle: Path, key: Path) -> None:
         ) from None
     except OSError as error:
         raise SignatureError(f"{bundle / SIGNATURE} is no signature: {reason_of(error)}") from error
+    check_signature_of(manifest, signature, key, str(bundle))
+
+
+def check_signature_of(manifest: bytes, signature: bytes, key: Path, named: str) -> None:
+    """As `check_signature`, of bytes that came another way.
+
+    Args:
+        manifest: its bytes, as they will be read.
+        signature: of them.
+        key: file of the public key, PEM.
+        named: what it is of, for errors.
+    """
+    ed25519, serialization = _library()
+    owner = _key(key, "public", serialization.load_pem_public_key)
+    if not isinstance(owner, ed25519.Ed25519PublicKey):
+        raise UsageError(f"{key} holds another kind of key than Ed25519; make one: {NEW_KEY}")
     from cryptography.exceptions import InvalidSignature
 
     try:
         owner.verify(signature, manifest)
     except InvalidSignature:
         raise SignatureError(
-            f"{bundle} was not signed with the key that belongs to {key}, or its manifest was changed since: "
+            f"{named} was not signed with the key that belongs to {key}, or its manifest was changed since: "
             "nothing was loaded"
         ) from None
 
