@@ -32,12 +32,19 @@ def sign_manifest(manifest: bytes, bundle: Path, key: Path) -> Path:
         MissingExtraError: the cryptography library is not installed.
         OutputError: the signature cannot be written.
     """
-    ed25519, serialization = _library()
-    signer = _key(key, "private", lambda pem: serialization.load_pem_private_key(pem, None))
-    if not isinstance(signer, ed25519.Ed25519PrivateKey):
-        raise UsageError(f"{key} holds another kind of key than Ed25519; make one: {NEW_KEY}")
+    signer = _signer(key)
     durable.write_bytes(bundle / SIGNATURE, signer.sign(manifest))
     return bundle / SIGNATURE
+
+
+def check_private_key(key: Path) -> None:
+    """Refuse a key that `sign_manifest` would refuse, before the work.
+
+    Raises:
+        UsageError: as there.
+        MissingExtraError: likewise.
+    """
+    _signer(key)
 
 
 def check_signature(manifest: bytes, bundle: Path, key: Path) -> None:
@@ -87,6 +94,14 @@ def check_signature_of(manifest: bytes, signature: bytes, key: Path, named: str)
             f"{named} was not signed with the key that belongs to {key}, or its manifest was changed since: "
             "nothing was loaded"
         ) from None
+
+
+def _signer(key: Path) -> Any:
+    ed25519, serialization = _library()
+    signer = _key(key, "private", lambda pem: serialization.load_pem_private_key(pem, None))
+    if not isinstance(signer, ed25519.Ed25519PrivateKey):
+        raise UsageError(f"{key} holds another kind of key than Ed25519; make one: {NEW_KEY}")
+    return signer
 
 
 def _library() -> Any:

@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from ocl_edge.method.fleet_heads import FleetHead
+from ocl_edge.bundle.fleet import Release, new_release
+from ocl_edge.bundle.reading import Bundle
+from ocl_edge.method.fleet_heads import FleetHead, FleetHeads
 from ocl_edge_app.fleet.contribution import Border, Contribution, Facts, Summary
+from ocl_edge_app.fleet.publishing import sign_release
 
 Learned = Callable[..., Contribution]
+
+
+class Keys(NamedTuple):
+    private: Path
+    public: Path
+
+
+def keys_in(directory: Path) -> Keys:
+    """A new pair, as OpenSSL writes it."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    pem, public = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    files = Keys(directory / "key.pem", directory / "key.pub")
+    unlocked = serialization.NoEncryption()
+    files.private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, unlocked))
+    files.public.write_bytes(key.public_key().public_bytes(pem, public))
+    return files
+
+
+def release_of(bundle: Bundle, learned: Learned, version: int, keys: Keys) -> Release:
+    """A signed version with one head: what the vehicle of that number learned."""
+    heads = FleetHeads((learned(version).learned,))
+    return sign_release(new_release(bundle, version, heads, (3,)), keys.private)
 
 
 def learned_by(border: Border) -> Learned:
