@@ -60,6 +60,7 @@ def serve(
             confirm(run, message_id)
             _reply(whole, answer(fields), send, push)
             given += 1
+        time.sleep(LOOK_AGAIN_S)  # Flower gives the server no answers of a vehicle that has left
     if answers is None or given < answers:  # Flower has only logged what went wrong
         raise FleetError(f"the connection to {reaching.server} is lost")
 
