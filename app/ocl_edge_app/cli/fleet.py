@@ -17,20 +17,14 @@ from ocl_edge_app.cli.options import (
     use_threads,
 )
 
-EXAMPLES_OF_SERVER = """
+EXAMPLES = """
 \b
 Examples:
-  ocl-edge fleet server bundle --directory fleet --key key.pem
-  ocl-edge fleet server bundle --directory fleet --key key.pem --listen 0.0.0.0:9470 \\
-      --certificate tls.pem --certificate-key tls.key --vehicles vehicles/ --frames frames/
-"""
-
-EXAMPLES_OF_CLIENT = """
-\b
-Examples:
+  ocl-edge fleet server bundle --directory server --key key.pem --frames frames/
   ocl-edge fleet client bundle --directory fleet --signed-by key.pub --server localhost:9470 \\
-      --state state --journal run.jsonl
+    --state state --journal run.jsonl
   ocl-edge run fleet/current --source frames/ --state state --resume auto --journal run.jsonl
+  ocl-edge fleet rollback --directory fleet
 """
 
 directory_option = click.option(
@@ -49,7 +43,7 @@ frames_option = click.option(
 computing_options = together(backend_option, threads_option, quiet_option)
 
 
-@click.group(short_help="Share what vehicles learn, without their images.")
+@click.group(epilog=EXAMPLES, short_help="Share what vehicles learn, without their images.")
 def fleet() -> None:
     """Share what the heads of many vehicles learn: a server gathers and signs, vehicles take or refuse.
 
@@ -57,7 +51,7 @@ def fleet() -> None:
     """
 
 
-@fleet.command(epilog=EXAMPLES_OF_SERVER, short_help="Gather from vehicles, publish signed versions.")
+@fleet.command(short_help="Gather from vehicles, publish signed versions.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @directory_option
 @click.option("--key", type=file_type, required=True, help="Private key (Ed25519, PEM) that signs versions.")
@@ -157,7 +151,7 @@ def server(
         run_rounds(working, grid, rounds, every, report, note)
 
 
-@fleet.command(epilog=EXAMPLES_OF_CLIENT, short_help="Send what a run learned, take new versions.")
+@fleet.command(short_help="Send what a run learned, take new versions.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @directory_option
 @click.option("--server", "address", metavar="HOST:PORT", required=True, help="Of `ocl-edge fleet server`.")
