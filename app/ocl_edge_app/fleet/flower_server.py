@@ -98,6 +98,7 @@ class SuperLink:
                 host=listening.host,
                 port=listening.port,
                 log_level="error",
+                ws="none",
                 ssl_certfile=listening.certificate,
                 ssl_keyfile=str(listening.certificate_key) if listening.certificate_key else None,
                 timeout_keep_alive=30,

@@ -95,6 +95,16 @@ def test_poison_is_refused_and_the_rest_is_as_without_it(
     assert np.array_equal(weights_of(found.fleet.heads[0]), weights_of(without.fleet.heads[0]))
 
 
+def test_the_opposite_is_as_long_and_lies_too_far_from_the_others(border: Border, learned: Learned) -> None:
+    sent = {f"v{seed}": learned(seed) for seed in range(6)}
+    one = learned(9)
+    opposite = {n: 2 * t - one.learned.weights[n] for n, t in border.trained.items()}
+    sent["backwards"] = replace(one, learned=replace(one.learned, weights=opposite))
+    found = aggregate(sent, border.trained)
+    assert found.refused.keys() == {"backwards"}
+    assert "others in such weather" in found.refused["backwards"]
+
+
 def test_a_head_as_trained_says_nothing(border: Border, learned: Learned) -> None:
     sent = {f"v{seed}": learned(seed) for seed in range(4)}
     sent["parked"] = replace(learned(5), learned=replace(learned(5).learned, weights=dict(border.trained)))
