@@ -173,6 +173,7 @@ class UpdateRules:
         guarded: judge every update.
         limits: of the guard.
         timed: see `Pace`.
+        head_inputs: which of the backbone's features the head reads; None: all of them.
         fleet: heads that a fleet has learned; None where the bundle is no fleet's.
     """
 
@@ -183,6 +184,7 @@ class UpdateRules:
     guarded: bool
     limits: GuardLimits
     timed: bool
+    head_inputs: tuple[int, ...] | None = None
     fleet: FleetHeads | None = None
 
 
@@ -224,7 +226,8 @@ class HeadLearner:
         # they see, and the head learns that (docs/choices.md)
         outputs = self.backend.infer("measured", {"image": lesson.views, **lesson.anchor})
         refusal = self._refusal(outputs, lesson.opening)
-        flipped = moved(rules.grid.sample(features_among(outputs), flip=True), lesson.way_home)
+        features = features_among(outputs, rules.head_inputs)
+        flipped = moved(rules.grid.sample(features, flip=True), lesson.way_home)
         self.watch.lap("flipped view")
         if refusal is not None and not trusted:
             return refusal
