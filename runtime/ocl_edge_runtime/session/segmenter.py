@@ -46,6 +46,7 @@ class Seen:
         arrived_at: when it was there, seconds of stream time.
         unfit: why nothing may be learned from the frame; None where it is good.
         way_home: what was added to the features (`ocl_edge.method.head_input`); None where nothing was.
+        again: it went through the backbone twice, for it was somewhere else than the stream before.
     """
 
     mask: Mask
@@ -58,6 +59,7 @@ class Seen:
     arrived_at: float
     unfit: Verdict | None = None
     way_home: Tensor | None = None
+    again: bool = False
 
 
 class Segments(Protocol):
@@ -71,7 +73,13 @@ class Segments(Protocol):
     norms: NormPolicy
     watch: Stopwatch
 
-    def see(self, image: NDArray[np.uint8], measured: bool = True, arrived_at: float = 0.0) -> Seen:
+    def see(
+        self,
+        image: NDArray[np.uint8],
+        measured: bool = True,
+        arrived_at: float = 0.0,
+        twice: bool = False,
+    ) -> Seen:
         """See `Segmenter.see`."""
 
 
@@ -113,24 +121,35 @@ class Segmenter:
         self._with_gradients = with_gradients
         self._mask_size = mask_size
 
-    def see(self, image: NDArray[np.uint8], measured: bool = True, arrived_at: float = 0.0) -> Seen:
+    def see(
+        self,
+        image: NDArray[np.uint8],
+        measured: bool = True,
+        arrived_at: float = 0.0,
+        twice: bool = False,
+    ) -> Seen:
         """Segment a frame.
 
         Args:
             image: uint8 [H, W, 3], RGB.
             measured: measure its own norm statistics, where the norm policy leaves the choice.
             arrived_at: when it was there, in seconds of stream time.
+            twice: look again, at the opening that it wants, where it is somewhere else than the stream was.
 
         Raises:
             FrameError: the image is of another dtype or shape.
         """
         views = self.preprocessor.pair(image) if self._pair else self.preprocessor.single(image)
         self.watch.lap("preprocess")
-        openness = self.norms.openness
-        opening, anchor = (openness.value, openness.anchor()) if openness else (0.0, {})
         form, inputs = self.norms.inputs(measured)
         outputs = self.backbone.infer(form, {"image": views, **inputs})
-        unfit = self.norms.take_in(outputs, arrived_at)
+        again = twice and self.norms.asks_again(outputs, arrived_at)
+        if again:
+            form, inputs = self.norms.inputs(measured=True)
+            outputs = self.backbone.infer(form, {"image": views, **inputs})
+        openness = self.norms.openness
+        opening, anchor = (openness.value, openness.anchor()) if openness else (0.0, {})
+        unfit = self.norms.take_in(outputs, arrived_at, again)
         way_home = self.norms.way_home
         features = moved(features_among(outputs), way_home)
         self.watch.lap("backbone")
@@ -148,4 +167,6 @@ class Segmenter:
         )
         self.watch.lap("tail")
         distance = openness.distance if openness else None
-        return Seen(mask, views, features, logits, anchor, opening, distance, arrived_at, unfit, way_home)
+        return Seen(
+            mask, views, features, logits, anchor, opening, distance, arrived_at, unfit, way_home, again
+        )
