@@ -124,13 +124,15 @@ class Openness:
         distance = self._sensing.distance(statistics)
         if not math.isfinite(distance):
             return False
-        if abs(self._wanted(distance, statistics, self.value) - self.value) <= OPENED:
+        wanted = self._wanted(distance, statistics, self.value)
+        if abs(wanted - self.value) <= OPENED:
             return False
-        wanted = self._wanted(distance, statistics, 0.0)  # all norms may say how far back
         if wanted > self.value:
             if self.jumped_at is not None and 0 <= arrived_at - self.jumped_at < JUMP_S:
                 return False
             self.jumped_at = arrived_at
+        elif self._home is not None:
+            wanted = 0.0  # unmixed, all norms tell as well
         self._opening.jump(wanted)
         return True
 

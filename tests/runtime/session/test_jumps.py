@@ -218,7 +218,7 @@ def test_all_norms_may_keep_a_session_shut_and_do_not_close_what_is_open(
     ("sensed", "all_norms", "goes_to", "ends_at"),
     [
         (HALFWAY, 1.0, 0.0, 0.5),  # shut, all norms find it away after all
-        (HALFWAY, 9.0, 0.5, 0.5),
+        (HALFWAY, 9.0, 0.0, 0.5),
         (HOME, 9.0, 0.0, 0.0),
         (AWAY, 1.0, None, 1.0),  # the sensing norms would stay
         (float("nan"), 1.0, None, 1.0),
