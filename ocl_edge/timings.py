@@ -62,7 +62,11 @@ class Stopwatch:
         self._last_ns = now
 
     def timings_ms(self) -> dict[str, float]:
-        return {span.stage: span.ms for span in self.spans}
+        """Stage -> how long it took, all heads together."""
+        found: dict[str, float] = {}
+        for span in self.spans:
+            found[span.stage] = found.get(span.stage, 0.0) + span.ms
+        return found
 
 
 def mask_latency_ms(timings_ms: dict[str, float]) -> float:

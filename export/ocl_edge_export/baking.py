@@ -98,7 +98,7 @@ def masks_of(network: nn.Module, output: OutputSpec, images: Tensor) -> list[Mas
     """
     segmentation = SegmentationOutput(network, output.name)
     with torch.no_grad():
-        found = torch.cat([segmentation(image[None]) for image in images])
+        found = torch.cat([segmentation(image[None])[0] for image in images])
     if found.shape[1] == 1:
         found = binary_scores(found, output.values, 0.5 if output.threshold is None else output.threshold)
     return list(found.argmax(1).numpy().astype(mask_dtype(found.shape[1])))

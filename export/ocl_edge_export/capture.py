@@ -39,14 +39,14 @@ def refuse_old_pytorch(version: str) -> None:
 
 
 def capture(network: nn.Module, height: int, width: int, channels: int = 3) -> fx.GraphModule:
-    """The network in evaluation mode as a flat graph of ATen operators: image [N,3,H,W] -> logits.
+    """The network in evaluation mode as a flat graph of ATen operators: image [N,3,H,W] -> tuple of logits.
 
     Parameters and buffers keep their qualified names. The batch size is free, height and
     width are those given. Nothing is written in place, and only what the output depends on
     is there.
 
     Args:
-        network: a `SegmentationOutput` whose output was chosen, or a network whose usual output is taken.
+        network: a `SegmentationOutput` whose outputs were chosen, or a network whose usual output is taken.
         height: of the image, in pixels.
         width: of the image, in pixels.
         channels: of the image.
@@ -57,7 +57,7 @@ def capture(network: nn.Module, height: int, width: int, channels: int = 3) -> f
     wrapped = network if isinstance(network, SegmentationOutput) else SegmentationOutput(network)
     wrapped.eval()
     example = torch.zeros(2, channels, height, width)
-    if wrapped.output is None:
+    if not wrapped.outputs:
         choose_output(run_once(wrapped.network, example))
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     try:

@@ -71,7 +71,7 @@ def convert_bundle(old: Path, out: Path, force: bool = False, trust_pickle: bool
     with new_bundle_directory(out, force) as directory:
         split = _split(old, manifest, "tail.pt2" in fields["files"])
         forms = {form: _form(old / form_file(form)) for form in FORMS}
-        write_forms(forms, write_programs(split, directory), directory)
+        write_forms(forms, write_programs({"": split}, directory), directory)
         for name in KEPT:
             if name in fields["files"]:
                 shutil.copyfile(old / name, directory / name)
@@ -79,7 +79,7 @@ def convert_bundle(old: Path, out: Path, force: bool = False, trust_pickle: bool
         with torch.no_grad():
             features = split.backbone(images)
         check_programs(split, directory, images, features)
-        write_manifest(directory, manifest)
+        write_manifest(directory, {"": manifest})
     return Bundle.open(out)
 
 

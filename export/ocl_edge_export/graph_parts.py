@@ -143,6 +143,17 @@ def subgraph(
     return fx.GraphModule(parts.network, graph)  # copies only what the graph refers to
 
 
+def only_output(network: fx.GraphModule, index: int) -> fx.GraphModule:
+    """A network that gives several outputs, giving one of them; its nodes keep their names and tensors."""
+    graph = fx.Graph()
+    outputs = graph.graph_copy(network.graph, {})
+    assert isinstance(outputs, tuple | list)
+    graph.output((outputs[index],))
+    graph.eliminate_dead_code()
+    graph.lint()
+    return fx.GraphModule(network, graph)
+
+
 def _is_size(node: fx.Node) -> bool:
     """Whether a node gives a number: a size, or arithmetic on sizes."""
     value = node.meta.get("val")

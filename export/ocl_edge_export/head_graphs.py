@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from ocl_edge.bundle.manifest import FormSpec, HeadGraphs, TensorSpec
+from ocl_edge.bundle.outputs import part_file
 from ocl_edge.errors import ParityError, SplitError
 from ocl_edge.method.head import TrainableHead
 from ocl_edge.method.methods import ocl
@@ -32,7 +33,11 @@ ROUNDINGS = 4
 
 
 def write_head_graphs(
-    head: fx.GraphModule, features: list[int], directory: Path, settings: AdaptationDefaults
+    head: fx.GraphModule,
+    features: list[int],
+    directory: Path,
+    settings: AdaptationDefaults,
+    output: str = "",
 ) -> HeadGraphs:
     """Write ``head.onnx`` and ``head_step.onnx``.
 
@@ -42,6 +47,7 @@ def write_head_graphs(
         features: shape [F, h, w] of its input for one image.
         directory: of the bundle.
         settings: of the bundle.
+        output: name of the output, where there are several.
 
     Raises:
         SplitError: the head is no convolution that the graphs can express.
@@ -53,18 +59,20 @@ def write_head_graphs(
         "head_step": build_head_step(convolution, height, width, settings.pos_coeff, settings.neg_coeff),
     }
     for name, model in models.items():
-        (directory / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+        (directory / part_file(f"{name}.onnx", output)).write_bytes(
+            model.SerializeToString(deterministic=True)
+        )
     short = {full: name for name, full in names.items()}
     return HeadGraphs(
         parameters={short[full]: full for full, _ in head.named_parameters()},
-        graphs={name: _spec(model, f"{name}.onnx") for name, model in models.items()},
+        graphs={name: _spec(model, part_file(f"{name}.onnx", output)) for name, model in models.items()},
     )
 
 
-def remove_head_graphs(directory: Path) -> None:
+def remove_head_graphs(directory: Path, output: str = "") -> None:
     """What `write_head_graphs` wrote."""
     for name in ("head", "head_step"):
-        (directory / f"{name}.onnx").unlink(missing_ok=True)
+        (directory / part_file(f"{name}.onnx", output)).unlink(missing_ok=True)
 
 
 def _spec(model: onnx.ModelProto, file: str) -> FormSpec:

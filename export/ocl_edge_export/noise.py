@@ -12,7 +12,9 @@ from ocl_edge.network.preprocess import InputSpec, noise_view
 
 
 @torch.no_grad()
-def noise_distances(backbone: fx.GraphModule, frame: InputSpec, stat_rows: int) -> tuple[float, float] | None:
+def noise_distances(
+    backbone: fx.GraphModule, frame: InputSpec, stat_rows: int, places: tuple[float, ...] | None = None
+) -> tuple[float, float] | None:
     """`statistics_distance` of pixels that are random and independent, with norms unmixed and wide open.
 
     None where there are no norms.
@@ -21,6 +23,7 @@ def noise_distances(backbone: fx.GraphModule, frame: InputSpec, stat_rows: int) 
         backbone: captured.
         frame: size and normalisation of the input.
         stat_rows: as for `build_form`.
+        places: of the norms, see `prior_of_channels`.
     """
     norms = list_norms(backbone)
     if not norms:
@@ -29,7 +32,7 @@ def noise_distances(backbone: fx.GraphModule, frame: InputSpec, stat_rows: int) 
     trained = trained_tensors(backbone)
     statistics = torch.stack((trained["mean"], trained["var"]))
     measured = build_form(backbone, "measured", stat_rows)
-    mixing = Mixing.of_prior([norm.channels for norm in norms], DEFAULT_PRIOR)
+    mixing = Mixing.of_prior([norm.channels for norm in norms], DEFAULT_PRIOR, places)
     unmixed, wide_open = (
         statistics_distance(measured(view, statistics, weight)[-1], statistics)
         for weight in (mixing.at(0.0), mixing.at(1.0))

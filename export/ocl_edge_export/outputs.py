@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ from ocl_edge.errors import CaptureError, UsageError
 
 USUAL_KEYS = ("out", "logits")
 """Of torchvision and of transformers."""
+
+ALL = "all"
+FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 QUERIES = {"class_queries_logits", "masks_queries_logits"}
 """What mask transformers of transformers return: Mask2Former, MaskFormer, EoMT."""
@@ -42,23 +46,23 @@ class OutputChoice:
 
 
 class SegmentationOutput(nn.Module):
-    """The network, giving one of its outputs: image [N, 3, H, W] -> [N, C, H, W].
+    """The network, giving some of its outputs: image [N, 3, H, W] -> a tuple of [N, C, H, W].
 
     Args:
         network: returns a tensor or a nest of mappings and sequences.
-        output: its name, see `OutputChoice`; None takes the usual one.
+        *outputs: their names, see `OutputChoice`; none takes the usual one.
     """
 
-    def __init__(self, network: nn.Module, output: str | None = None) -> None:
+    def __init__(self, network: nn.Module, *outputs: str) -> None:
         super().__init__()
-        self.network, self.output = network, output
+        self.network, self.outputs = network, outputs
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         returned = self.network(image)
         tensors = named_tensors(returned)
         if not tensors:
             raise CaptureError(f"the network returns nothing ({type(returned).__name__}), expected logits")
-        return tensors[_by_rule(returned, tensors) if self.output is None else self.output]
+        return tuple(tensors[name] for name in self.outputs or (_by_rule(returned, tensors),))
 
 
 def choose_output(returned: Any, wanted: str | None = None) -> OutputChoice:
@@ -83,6 +87,43 @@ def choose_output(returned: Any, wanted: str | None = None) -> OutputChoice:
     _require_logits(tensors[name], name)
     shapes = {n: tuple(int(s) for s in t.shape[1:]) for n, t in tensors.items() if n != name}
     return OutputChoice(name, shapes)
+
+
+def choose_outputs(returned: Any, wanted: str | None = None) -> dict[str, OutputChoice]:
+    """The outputs that are asked for, by the names that they get; empty where one is, without a name.
+
+    Args:
+        returned: by the network.
+        wanted: as for `choose_output`; or ``all``, every output that may be logits; or ``NAME=OUTPUT`` with
+            commas between.
+
+    Raises:
+        CaptureError: as `choose_output`.
+        UsageError: there is no such output, two have one name, or a name is none that a file can have.
+    """
+    tensors = named_tensors(returned)
+    if wanted is None or wanted in tensors or (wanted != ALL and "=" not in wanted):
+        return {"": choose_output(returned, wanted)}
+    if wanted == ALL:
+        pairs = [(name, name) for name, tensor in tensors.items() if tensor.dim() == 4]
+        if len(pairs) < 2:
+            raise UsageError(f"--output all is for several outputs; the network returns {_listed(tensors)}")
+    else:
+        pairs = [(name, output) for name, _, output in (each.partition("=") for each in wanted.split(","))]
+    for name, output in pairs:
+        if not output or not FILE_NAME.fullmatch(name):
+            raise UsageError(
+                f"--output: {name!r} cannot name files; give the outputs names of letters, digits, _ and -: "
+                "--output NAME=OUTPUT,NAME=OUTPUT"
+            )
+    choices = {name: choose_output(returned, output) for name, output in pairs}
+    taken = {choice.name for choice in choices.values()}
+    if len(choices) < len(pairs) or len(taken) < len(pairs):
+        raise UsageError(f"--output {wanted}: every output and every name can be given once")
+    return {
+        name: OutputChoice(each.name, {n: s for n, s in each.others.items() if n not in taken})
+        for name, each in choices.items()
+    }
 
 
 def named_tensors(returned: Any, prefix: str = "") -> dict[str, Tensor]:

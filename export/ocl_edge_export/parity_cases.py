@@ -121,7 +121,7 @@ def features_of(references: Sequence[Reference], backbone: fx.GraphModule) -> li
 @torch.no_grad()
 def finish(split: SplitNetwork, features: Features, size: torch.Size) -> Tensor:
     """Head and tail in PyTorch: features -> logits at the network's output size [N, C, H, W]."""
-    logits: Tensor = split.head(*features)[0]
+    logits: Tensor = split.head(*split.of_head(features))[0]
     if split.tail is not None:
         logits = split.tail(logits)[0]
     if logits.shape[2:] != size[2:]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +12,35 @@ import torch
 from safetensors.torch import save
 from torch import fx
 
-from ocl_edge import __version__
-from ocl_edge.bundle.manifest import ClassSpec, FormSpec, Manifest, NormSpec, TensorSpec, file_sha256
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
-from ocl_edge.errors import CaptureError, CheckpointError, SplitError, UsageError
+from ocl_edge.errors import CaptureError, CheckpointError, ParityError, SplitError, UsageError
 from ocl_edge.masks import MOST_CLASSES
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.form_names import FORMS, FormName
-from ocl_edge.network.form_tensors import input_shapes, output_shapes
-from ocl_edge.network.forms import distinct_form, list_norms, trained_tensors
+from ocl_edge.network.forms import list_norms, trained_tensors
 from ocl_edge.network.preprocess import InputSpec
-from ocl_edge.network.zoo import Spec
 from ocl_edge.plain_text import plain
 from ocl_edge_export.capture import refuse_old_pytorch
 from ocl_edge_export.checkpoint import Checkpoint, LoadedNetwork, load_network
-from ocl_edge_export.classes import default_classes, name_classes, read_classes
 from ocl_edge_export.cuts import PossibleCut, nearest_cuts, possible_cuts
+from ocl_edge_export.describing import LONGEST_NOTE, about_backbone, classes_of, manifest_of
 from ocl_edge_export.head_graphs import check_head_graphs, remove_head_graphs, write_head_graphs
 from ocl_edge_export.learning_rate import scaled_rate, squared_gradient_norm
 from ocl_edge_export.lowering import lower_adaptive_pooling
 from ocl_edge_export.missing import ask_for_what_is_missing, read_or_ask
 from ocl_edge_export.network_input import describe_input
-from ocl_edge_export.noise import noise_distances
-from ocl_edge_export.onnx_forms import OPSET, export_plain, form_file, write_forms
+from ocl_edge_export.onnx_forms import export_plain, write_forms
 from ocl_edge_export.onnx_norms import measured_graph, modulated_graph
 from ocl_edge_export.parity import Tolerances, check_parity
 from ocl_edge_export.parity_cases import Features, features_of
 from ocl_edge_export.programs import check_programs, write_programs
 from ocl_edge_export.sample_images import choose_images, noise_images, read_image_as, read_images
-from ocl_edge_export.sensing import which_norms_sense
-from ocl_edge_export.split import SplitNetwork, split_network
-from ocl_edge_export.taken_output import TakenOutput, take_output
+from ocl_edge_export.split import SplitNetwork, over_one_backbone, split_network
+from ocl_edge_export.taken_output import TakenOutput, take_outputs
 from ocl_edge_export.virtual_norms import MOST_FRAMES, give_virtual_norms
 
-LONGEST_NOTE = 1000
-"""Characters of what a manifest says of a checkpoint, whose tensors may have names of any length."""
-
 DEFAULT_STAT_ROWS = 8
-LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -64,7 +52,7 @@ class ExportRequest:
         out: directory of the bundle.
         arch: architecture spec, see `ocl_edge.network.zoo`.
         input_size: height and width of the network's input in pixels.
-        classes: file of class names, see `read_classes`.
+        classes: file of class names, see `read_classes`; of several outputs one for each name.
         split: module where the head starts, or ``auto``.
         calibration: directory of images for the parity gate.
         stat_rows: `measured` takes its statistics from every n-th row.
@@ -72,7 +60,8 @@ class ExportRequest:
         std: likewise.
         force: replace an existing bundle.
         trust_pickle: load pickled modules.
-        output: name or position of the output that is taken, where there are several.
+        output: where there are several: name or position of the one that is taken, ``all``, or
+            ``NAME=OUTPUT`` with commas between.
         threshold: of a network with one channel: probability from which a pixel is foreground.
         resize: ``stretch`` or ``letterbox``, as frames came to the network when it was trained.
         colour: ``rgb``, ``bgr``, or ``grey``; by default what the number of channels says.
@@ -84,7 +73,7 @@ class ExportRequest:
     out: Path
     arch: str | None = None
     input_size: tuple[int, int] | None = None
-    classes: Path | None = None
+    classes: Path | Mapping[str, Path] | None = None
     split: str = "auto"
     calibration: Path | None = None
     stat_rows: int = DEFAULT_STAT_ROWS
@@ -122,46 +111,83 @@ def export_bundle(
     """
     refuse_old_pytorch(torch.__version__)
     with new_bundle_directory(request.out, request.force) as directory:
-        checkpoint, loaded, taken, frame = _taken(request, progress)
-        spec = loaded.spec
-        split = _split(taken, request)
-        _remember_home(split, frame, request, progress)
-        if split.logits[0] > MOST_CLASSES:
-            raise CaptureError(
-                f"the network has {split.logits[0]} classes; a mask has at most 16 bits, so {MOST_CLASSES} "
-                "is the most"
-            )
-        classes = _classes(request, checkpoint, split.logits[0], spec)
-        _write_graphs(split, frame, request.stat_rows, directory, progress)
-        features = features_of(taken.references, split.backbone)
+        checkpoint, loaded, captured, taken, frame = _taken(request, progress)
+        splits = _splits(captured, taken, request)
+        shared = next(iter(splits.values()))
+        _remember_home(shared, frame, request, progress)
+        _require_outputs(request.classes, splits)
+        named = {
+            name: classes_of(_file_of(request.classes, name), checkpoint, loaded, split.logits[0], bool(name))
+            for name, split in splits.items()
+        }
+        _write_graphs(splits, frame, request.stat_rows, directory, progress)
+        about = {
+            "checkpoint_notes": [plain(note, LONGEST_NOTE) for note in loaded.notes],
+            **about_backbone(request.checkpoint, loaded.spec, shared, frame, request.stat_rows),
+        }
+        gate = _Gate(request, directory, tolerances, progress)
+        checked = {name: _checked(gate, name, taken[name], split) for name, split in splits.items()}
+        unfit = {backend: why for each in checked.values() for backend, why in each["unfit_backends"].items()}
+        manifests = {
+            name: manifest_of(split, named[name], {**about, **checked[name], "unfit_backends": unfit}, name)
+            for name, split in splits.items()
+        }
+        progress("write bundle")
+        write_manifest(directory, manifests)
+    return next(iter(Bundle.open_outputs(request.out).values()))
+
+
+def _require_outputs(classes: Path | Mapping[str, Path] | None, outputs: Mapping[str, object]) -> None:
+    """Raise where classes are named for an output that there is not."""
+    for name in classes if isinstance(classes, Mapping) else ():
+        if name not in outputs:
+            known = "one, without a name" if "" in outputs else ", ".join(outputs)
+            raise UsageError(f"--classes {name}=...: the bundle has no output {name!r}; it has: {known}")
+
+
+def _file_of(classes: Path | Mapping[str, Path] | None, output: str) -> Path | None:
+    return classes.get(output) if isinstance(classes, Mapping) else classes
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """What every output of a bundle is checked by."""
+
+    request: ExportRequest
+    directory: Path
+    tolerances: Tolerances | None
+    progress: Callable[[str], None]
+
+
+def _checked(gate: _Gate, name: str, taken: TakenOutput, split: SplitNetwork) -> dict[str, Any]:
+    """Manifest fields of an output: all that computes it agrees with the network, and how far it adapts."""
+    of = f"{name}: " if name else ""
+    features = features_of(taken.references, split.backbone)
+    try:
         parity = check_parity(
             taken.references,
             features,
             split,
-            directory,
-            request.stat_rows,
-            tolerances,
-            lambda c: progress(f"parity: {c}"),
+            gate.directory,
+            gate.request.stat_rows,
+            gate.tolerances,
+            lambda c: gate.progress(f"parity: {of}{c}"),
         )
-        parity["images_from"] = "calibration" if request.calibration else "noise"
-        progress("parity: programs")
-        head = check_programs(split, directory, taken.references[1].images, features[1])
-        progress("write bundle")
-        checked: dict[str, Any] = {
-            "checkpoint_notes": [plain(note, LONGEST_NOTE) for note in loaded.notes],
-            "output": taken.spec,
-            "unfit_backends": {name: plain(why, LONGEST_NOTE) for name, why in parity.pop("unfit").items()},
-        }
-        checked["adaptation"] = _adaptation(split, [features[0], *features[2:]])
-        checked |= _head_graphs(split, head, directory, features[1], parity, checked["adaptation"])
-        write_manifest(directory, _manifest(request, spec, split, frame, classes, checked))
-    return Bundle.open(request.out)
+        parity["images_from"] = "calibration" if gate.request.calibration else "noise"
+        gate.progress(f"parity: {of}programs")
+        head = check_programs(split, gate.directory, taken.references[1].images, features[1], name)
+        adaptation = _adaptation(split, [features[0], *features[2:]])
+        unfit = {backend: plain(of + why, LONGEST_NOTE) for backend, why in parity.pop("unfit").items()}
+        graphs = _head_graphs(split, head, gate.directory, features[1], parity, adaptation, name)
+    except ParityError as error:
+        raise ParityError(f"output {name}: {error}" if name else str(error)) from error
+    return {"output": taken.spec, "unfit_backends": unfit, "adaptation": adaptation, **graphs}
 
 
 def _taken(
     request: ExportRequest, progress: Callable[[str], None]
-) -> tuple[Checkpoint, LoadedNetwork, TakenOutput, InputSpec]:
-    """The network with its weights, the output that is exported, and its input."""
+) -> tuple[Checkpoint, LoadedNetwork, fx.GraphModule, dict[str, TakenOutput], InputSpec]:
+    """The network with its weights, the outputs that are exported, and its input."""
     progress("read checkpoint")
     checkpoint = read_or_ask(
         request.checkpoint, request.trust_pickle, request.input_size, request.weights_key, request.arch
@@ -173,18 +199,36 @@ def _taken(
     frame = _input_of(request, checkpoint, loaded)
     images = read_images(request.calibration, frame) if request.calibration else noise_images(frame)
     progress("capture and split")
-    taken = take_output(loaded.network, images, request.output, request.threshold)
-    _require_weights(loaded, taken)
-    return checkpoint, loaded, taken, frame
+    captured, taken = take_outputs(loaded.network, images, request.output, request.threshold)
+    if len(taken) > 1 and request.split != "auto":
+        raise UsageError("--split is for one output; of several, each head starts where auto says")
+    _require_weights(loaded, captured)
+    return checkpoint, loaded, captured, taken, frame
 
 
-def _split(taken: TakenOutput, request: ExportRequest) -> SplitNetwork:
+def _splits(
+    captured: fx.GraphModule, taken: dict[str, TakenOutput], request: ExportRequest
+) -> dict[str, SplitNetwork]:
+    """Each output's parts; several have one backbone."""
+    splits = {name: _split(name, each, request) for name, each in taken.items()}
+    return splits if "" in splits else over_one_backbone(captured, splits)
+
+
+def _split(name: str, taken: TakenOutput, request: ExportRequest) -> SplitNetwork:
     try:
-        return split_network(taken.captured, request.split, taken.values, request.threshold)
+        split = split_network(taken.captured, request.split, taken.values, request.threshold)
     except SplitError as error:
+        if name:
+            raise SplitError(f"output {name}: {error}") from error
         nearest = nearest_cuts(taken.captured, request.split)
         hint = f"\nNearest cuts that can be made: {nearest}" if nearest else ""
         raise SplitError(f"{error}{hint}\nAll of them: --split list") from error
+    if split.logits[0] > MOST_CLASSES:
+        raise CaptureError(
+            f"the network has {split.logits[0]} classes; a mask has at most 16 bits, so {MOST_CLASSES} "
+            "is the most"
+        )
+    return split
 
 
 def _remember_home(
@@ -205,8 +249,8 @@ def list_cuts(request: ExportRequest, progress: Callable[[str], None] = lambda _
     Raises:
         As `export_bundle`, up to the capture.
     """
-    _, _, taken, _ = _taken(request, progress)
-    return possible_cuts(taken.captured)
+    _, _, captured, _, _ = _taken(request, progress)
+    return possible_cuts(captured)
 
 
 def _input_of(request: ExportRequest, checkpoint: Checkpoint, loaded: LoadedNetwork) -> InputSpec:
@@ -222,32 +266,24 @@ def _input_of(request: ExportRequest, checkpoint: Checkpoint, loaded: LoadedNetw
     )
 
 
-def _require_weights(loaded: LoadedNetwork, taken: TakenOutput) -> None:
+def _require_weights(loaded: LoadedNetwork, captured: fx.GraphModule) -> None:
     """Raise where the output depends on weights that the checkpoint does not hold."""
-    used = {str(n.target) for n in taken.captured.graph.nodes if n.op == "get_attr"} & loaded.unloaded
+    used = {str(n.target) for n in captured.graph.nodes if n.op == "get_attr"} & loaded.unloaded
     if used:
         raise CheckpointError(
             f"the checkpoint holds none of these, and the output needs them: {', '.join(sorted(used)[:10])}"
         )
 
 
-def _classes(request: ExportRequest, checkpoint: Checkpoint, count: int, spec: Spec) -> tuple[ClassSpec, ...]:
-    if request.classes:
-        return read_classes(request.classes, count)
-    names = checkpoint.metadata.classes
-    if names is None:
-        return default_classes(count, cityscapes=spec.factory == "espnetv2")
-    if len(names) != count:
-        raise UsageError(
-            f"the checkpoint names {len(names)} classes, the network has {count}: give --classes FILE"
-        )
-    return name_classes(names, checkpoint.metadata.palette)
-
-
 def _write_graphs(
-    split: SplitNetwork, frame: InputSpec, stat_rows: int, directory: Path, progress: Callable[[str], None]
+    splits: Mapping[str, SplitNetwork],
+    frame: InputSpec,
+    stat_rows: int,
+    directory: Path,
+    progress: Callable[[str], None],
 ) -> None:
     """The forms, the programs, and the one file that holds the tensors of both."""
+    split = next(iter(splits.values()))
     lowered = lower_adaptive_pooling(split.backbone)
     image = torch.zeros(2, frame.channels, frame.height, frame.width)
     progress("write forms")
@@ -256,7 +292,7 @@ def _write_graphs(
     if list_norms(lowered):
         models["modulated"] = modulated_graph(plain, lowered)
         models["measured"] = measured_graph(plain, lowered, stat_rows)
-    write_forms(models, write_programs(split, directory), directory)
+    write_forms(models, write_programs(splits, directory), directory)
     # not save_file, which does not raise OSError where the disk is full
     (directory / "norms.safetensors").write_bytes(save(trained_tensors(split.backbone)))
 
@@ -268,70 +304,22 @@ def _head_graphs(
     pair: Features,
     parity: dict[str, object],
     settings: AdaptationDefaults,
+    output: str = "",
 ) -> dict[str, Any]:
     """Manifest fields: the head's graphs, written and checked, or why there are none; the parity report."""
     try:
-        graphs = write_head_graphs(head, split.features[0], directory, settings)
-        report = check_head_graphs(directory, graphs, head, [pair[0]], settings)
+        graphs = write_head_graphs(head, split.of_head(split.features)[0], directory, settings, output)
+        report = check_head_graphs(directory, graphs, head, [split.of_head(pair)[0]], settings)
     except SplitError as error:
-        remove_head_graphs(directory)
+        remove_head_graphs(directory, output)
         return {"no_head_graphs": str(error), "parity": parity}
     return {"head_graphs": graphs, "parity": {**parity, "head": report}}
 
 
 def _adaptation(split: SplitNetwork, views: list[Features]) -> AdaptationDefaults:
     """The defaults, with the learning rate that suits this head: for the features of some views."""
-    norm = squared_gradient_norm(split.head, [torch.cat(tensors) for tensors in zip(*views, strict=True)])
+    seen = [torch.cat(tensors) for tensors in zip(*map(split.of_head, views), strict=True)]
     defaults = AdaptationDefaults()
-    return defaults.model_copy(update={"lr": scaled_rate(defaults.lr, norm)})
-
-
-def _manifest(
-    request: ExportRequest,
-    spec: Spec,
-    split: SplitNetwork,
-    frame: InputSpec,
-    classes: tuple[ClassSpec, ...],
-    checked: dict[str, Any],
-) -> Manifest:
-    return Manifest(
-        created_with={
-            "ocl-edge": __version__,
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in LIBRARIES},
-        },
-        architecture=plain(str(spec), LONGEST_NOTE),
-        checkpoint=plain(request.checkpoint.name),
-        checkpoint_sha256=file_sha256(request.checkpoint),
-        head_module=split.module,
-        head_parameters=sum(p.numel() for p in split.head.parameters()),
-        input=frame,
-        classes=classes,
-        features=tuple(tuple(shape) for shape in split.features),
-        logits=(split.logits[0], split.logits[1], split.logits[2]),
-        align_corners=split.align_corners,
-        opset=OPSET,
-        stat_rows=request.stat_rows,
-        norms=tuple(
-            NormSpec(name=n.name, channels=n.channels, pinned=n.pinned, sensing=senses)
-            for n, senses in zip(list_norms(split.backbone), which_norms_sense(split.backbone), strict=True)
-        ),
-        noise_distance=noise_distances(split.backbone, frame, request.stat_rows),
-        forms={form: _form_spec(form, split.backbone, frame, split.features) for form in FORMS},
-        **checked,
-    )
-
-
-def _form_spec(
-    form: FormName, backbone: fx.GraphModule, frame: InputSpec, features: list[list[int]]
-) -> FormSpec:
-    norms = list_norms(backbone)
-    channels = sum(norm.channels for norm in norms)
-    distinct = distinct_form(form, norms)
-    inputs = input_shapes(distinct, (frame.channels, frame.height, frame.width), channels)
-    outputs = output_shapes(distinct, features, channels)
-    return FormSpec(
-        file=form_file(form),
-        inputs=tuple(TensorSpec(name=name, shape=shape) for name, shape in inputs.items()),
-        outputs=tuple(TensorSpec(name=name, shape=shape) for name, shape in outputs.items()),
+    return defaults.model_copy(
+        update={"lr": scaled_rate(defaults.lr, squared_gradient_norm(split.head, seen))}
     )

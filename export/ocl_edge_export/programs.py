@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, fx
 
+from ocl_edge.bundle.outputs import part_file
 from ocl_edge.errors import ParityError
 from ocl_edge.network.form_names import WEIGHT_FILE
 from ocl_edge.network.programs import Shape, read_program, write_program
 from ocl_edge_export.split import SplitNetwork
 
+BACKBONE, HEAD, TAIL = "backbone.json", "head.json", "tail.json"
 
-def write_programs(split: SplitNetwork, directory: Path) -> dict[str, Tensor]:
-    """Write ``backbone.json``, ``head.json`` and, where there is one, ``tail.json``.
+
+def write_programs(splits: Mapping[str, SplitNetwork], directory: Path) -> dict[str, Tensor]:
+    """Write ``backbone.json``, and of each output ``head.json`` and, where there is one, ``tail.json``.
+
+    Args:
+        splits: by the names of the outputs, over one backbone; one has no name.
+        directory: of the bundle.
 
     Returns:
-        The tensors of all of them, for the weight file. The head's parameters are made trainable.
+        The tensors of all of them, for the weight file. The heads' parameters are made trainable.
 
     Raises:
         CaptureError: a part calls an operator that no program may call.
     """
-    for parameter in split.head.parameters():
-        parameter.requires_grad_(True)
-    tensors: dict[str, Tensor] = {}
-    for name, module, _, _ in _parts(split, None):
-        tensors.update(write_program(module, directory / f"{name}.json"))
+    (backbone, *_) = (split.backbone for split in splits.values())
+    tensors = write_program(backbone, directory / BACKBONE)
+    for output, split in splits.items():
+        for parameter in split.head.parameters():
+            parameter.requires_grad_(True)
+        tensors.update(write_program(split.head, directory / part_file(HEAD, output)))
+        if split.tail is not None:
+            tensors.update(write_program(split.tail, directory / part_file(TAIL, output)))
     return tensors
 
 
 def check_programs(
-    split: SplitNetwork, directory: Path, images: Tensor, features: tuple[Tensor, ...]
+    split: SplitNetwork, directory: Path, images: Tensor, features: tuple[Tensor, ...], output: str = ""
 ) -> fx.GraphModule:
     """Read the programs back and run them beside the parts that they were written from.
 
@@ -40,6 +51,7 @@ def check_programs(
         directory: of the bundle, with its weight file.
         images: float32 [N, C, H, W], normalised.
         features: what the backbone gave for them.
+        output: name of the output, where there are several.
 
     Returns:
         The head as read.
@@ -47,26 +59,31 @@ def check_programs(
     Raises:
         ParityError: a value differs.
     """
-    read = {}
-    values: tuple[Tensor, ...] = (images,)
-    for name, module, inputs, outputs in _parts(split, [list(images.shape[1:])]):
-        program = read_program(directory / f"{name}.json", directory / WEIGHT_FILE, inputs, outputs)
-        with torch.no_grad():
-            expected = features if module is split.backbone else module(*values)
-            same = all(map(torch.equal, program(*values), expected))
-        if not same:
-            raise ParityError(f"{name}.json does not compute what the network does; no bundle was written")
-        read[name], values = program, expected
-    return read["head"]
+    shapes: list[Shape] = [*split.features]
+    _read(directory / BACKBONE, [list(images.shape[1:])], [*shapes], (images,), features)
+    of_head = split.of_head(features)
+    with torch.no_grad():
+        logits = split.head(*of_head)
+        head = _read(
+            directory / part_file(HEAD, output), split.of_head(shapes), [split.logits], of_head, logits
+        )
+        if split.tail is not None:
+            place = directory / part_file(TAIL, output)
+            _read(place, [split.logits], [None], logits, split.tail(*logits))
+    return head
 
 
-def _parts(
-    split: SplitNetwork, image: list[Shape] | None
-) -> list[tuple[str, fx.GraphModule, list[Shape], list[Shape | None]]]:
-    """Name, module, and shapes of inputs and outputs of each part, in the order of the data."""
-    features: list[Shape] = [*split.features]
-    parts: list[tuple[str, fx.GraphModule, list[Shape], list[Shape | None]]] = [
-        ("backbone", split.backbone, image or [], [*features]),
-        ("head", split.head, features, [split.logits]),
-    ]
-    return parts if split.tail is None else [*parts, ("tail", split.tail, [split.logits], [None])]
+def _read(
+    file: Path,
+    inputs: list[Shape],
+    outputs: list[Shape | None],
+    values: Sequence[Tensor],
+    expected: Sequence[Tensor],
+) -> fx.GraphModule:
+    """A program that gives what is expected for these values, bit for bit."""
+    program = read_program(file, file.parent / WEIGHT_FILE, inputs, outputs)
+    with torch.no_grad():
+        same = all(map(torch.equal, program(*values), expected))
+    if not same:
+        raise ParityError(f"{file.name} does not compute what the network does; no bundle was written")
+    return program

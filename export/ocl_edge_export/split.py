@@ -11,11 +11,15 @@ each part that uses them gets its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean
+from typing import TypeVar
 
 from torch import fx
 
 from ocl_edge.errors import SplitError
+from ocl_edge.network.forms import norm_nodes
 from ocl_edge_export.class_scores import (
     ClassScores,
     Values,
@@ -26,7 +30,9 @@ from ocl_edge_export.class_scores import (
 )
 from ocl_edge_export.graph_parts import BILINEAR, GraphParts, owner, subgraph
 
-__all__ = ["Cut", "SplitNetwork", "owner", "plan_cut", "split_network"]
+__all__ = ["Cut", "SplitNetwork", "over_one_backbone", "owner", "plan_cut", "split_network"]
+
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,9 @@ class SplitNetwork:
         module: where the head starts.
         features: shape of each feature for one image.
         logits: shape of the logits for one image.
+        crossing: name of the node of the captured network that gives each feature.
+        head_inputs: which of the features the head reads; None: all, in their order.
+        norm_places: of the norms on their way to the outputs, 0 to 1; None: of one output, in their order.
     """
 
     backbone: fx.GraphModule
@@ -51,6 +60,13 @@ class SplitNetwork:
     module: str
     features: list[list[int]]
     logits: list[int]
+    crossing: tuple[str, ...] = ()
+    head_inputs: tuple[int, ...] | None = None
+    norm_places: tuple[float, ...] | None = None
+
+    def of_head(self, features: Sequence[Each]) -> list[Each]:
+        """What the head reads of something that there is for each feature."""
+        return list(features) if self.head_inputs is None else [features[index] for index in self.head_inputs]
 
 
 @dataclass(frozen=True)
@@ -105,9 +121,54 @@ def split_network(
         tail=restored,
         align_corners=bool(resize.args[2]) if resize is not None else False,
         module=cut.module,
-        features=[[int(side) for side in n.meta["val"].shape[1:]] for n in cut.features],
+        features=[_shape(node) for node in cut.features],
         logits=[2 if binary else classes, height, width],
+        crossing=tuple(node.name for node in cut.features),
     )
+
+
+def over_one_backbone(network: fx.GraphModule, splits: Mapping[str, SplitNetwork]) -> dict[str, SplitNetwork]:
+    """The same heads and tails over one backbone, which gives the features of all of them.
+
+    Args:
+        network: gives all outputs.
+        splits: of its outputs, each from `only_output`, whose nodes have the names of the network's.
+
+    Raises:
+        SplitError: see `subgraph`.
+    """
+    parts = GraphParts(network)
+    wanted = {name for split in splits.values() for name in split.crossing}
+    features = [node for node in parts.computing if node.name in wanted]
+    needed = parts.ancestors(features)
+    backbone = subgraph(parts, [n for n in parts.computing if n in needed], None, features)
+    names, shapes = [node.name for node in features], [_shape(node) for node in features]
+    places = _places(backbone, [split.backbone for split in splits.values()])
+    return {
+        output: replace(
+            split,
+            backbone=backbone,
+            features=shapes,
+            head_inputs=tuple(names.index(name) for name in split.crossing),
+            norm_places=places,
+        )
+        for output, split in splits.items()
+    }
+
+
+def _places(whole: fx.GraphModule, parts: Sequence[fx.GraphModule]) -> tuple[float, ...]:
+    """Of each norm of a backbone: how far it is on the way through those parts that have it, their mean."""
+    found: dict[str, list[float]] = {}
+    for part in parts:
+        norms = norm_nodes(part)
+        for index, node in enumerate(norms):
+            found.setdefault(node.name, []).append(index / max(1, len(norms) - 1))
+    return tuple(mean(found[node.name]) for node in norm_nodes(whole))
+
+
+def _shape(node: fx.Node) -> list[int]:
+    """For one image."""
+    return [int(side) for side in node.meta["val"].shape[1:]]
 
 
 def plan_cut(parts: GraphParts, module: str) -> Cut:

@@ -81,6 +81,19 @@ def load_head_input(bundle: Bundle) -> HeadInput | None:
     return None if measured is None else HeadInput(measured, home.features_distance.high, home.fullness)
 
 
+def refuse_several_outputs(bundle: Bundle) -> None:
+    """Raise where others share the norms: what fits them for one head need not fit them for another.
+
+    Raises:
+        BundleError: with advice.
+    """
+    if bundle.output:
+        raise BundleError(
+            f"{bundle.path} has several outputs, which share their norms: home is measured for bundles with "
+            "one output (export --output NAME)"
+        )
+
+
 def store_home(bundle: Bundle, home: HomeSpec, tensors: HomeTensors) -> Bundle:
     """Write what is known of home into a bundle, in the place of what it knew before.
 
@@ -89,8 +102,10 @@ def store_home(bundle: Bundle, home: HomeSpec, tensors: HomeTensors) -> Bundle:
     states of the old one do not fit; engines do.
 
     Raises:
-        BundleError: the bundle cannot be written, or is a directory of links, which others may share.
+        BundleError: the bundle cannot be written, has several outputs, or is a directory of links, which
+            others may share.
     """
+    refuse_several_outputs(bundle)
     known = {name: value.contiguous() for name, value in vars(tensors).items() if value is not None}
     content = serialise_tensors(known, {})
     digest = hashlib.sha256(content).hexdigest()

@@ -31,6 +31,9 @@ from ocl_edge.plain_text import first_problem
 SCHEMA_VERSION = 4
 """Version 1 had no head graphs; up to 3 the programs were torch.export archives."""
 
+SCHEMA_OF_SEVERAL = 5
+"""Of a bundle of several outputs (`ocl_edge.bundle.outputs`), refused by earlier versions."""
+
 CONVERTED_FROM = 3
 """What ``ocl-edge convert`` reads."""
 
@@ -320,9 +323,24 @@ class Manifest(_Strict):
         return sum(norm.channels for norm in self.norms)
 
     @property
+    def read_by_head(self) -> tuple[int, ...]:
+        """Which of the features the head reads, in its order: all, unless other outputs have heads."""
+        return tuple(range(len(self.features)))
+
+    @property
+    def places_of_norms(self) -> tuple[float, ...] | None:
+        """See `ocl_edge.method.norms.prior_of_channels`."""
+        return None
+
+    @property
+    def head_features(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of each of them for one image."""
+        return tuple(self.features[index] for index in self.read_by_head)
+
+    @property
     def head_channels(self) -> int:
         """Of all inputs of the head: images [F, h, w], or tokens [T, F]."""
-        return sum(shape[0] if len(shape) == 3 else shape[-1] for shape in self.features)
+        return sum(shape[0] if len(shape) == 3 else shape[-1] for shape in self.head_features)
 
     @property
     def weight_rows(self) -> int:
@@ -380,10 +398,10 @@ def read_manifest(raw: bytes, path: Path) -> Manifest:
 
 
 def _way_out(version: object, path: Path) -> str:
-    reads = f"this ocl-edge reads {SCHEMA_VERSION}: "
+    reads = f"this ocl-edge reads {SCHEMA_VERSION} and, of several outputs, {SCHEMA_OF_SEVERAL}: "
     if version == CONVERTED_FROM:
         return reads + f"ocl-edge convert {path} NEW --trust-pickle (where it was exported)"
-    newer = not isinstance(version, int) or version > SCHEMA_VERSION
+    newer = not isinstance(version, int) or version > SCHEMA_OF_SEVERAL
     return reads + ("upgrade ocl-edge" if newer else "export the bundle again")
 
 

@@ -16,10 +16,10 @@ from ocl_edge.bundle.manifest import (
     HeadGraphs,
     Manifest,
     file_sha256,
-    read_manifest,
 )
 from ocl_edge.bundle.mistaken import instead_of_bundle, is_bundle
 from ocl_edge.bundle.onnx_check import check_graph
+from ocl_edge.bundle.outputs import part_file, read_manifests
 from ocl_edge.bundle.signature import check_signature, sign_manifest
 from ocl_edge.errors import BundleError
 from ocl_edge.given_files import read_given, reason_of
@@ -42,28 +42,47 @@ class Bundle:
     Attributes:
         path: its directory.
         manifest: the validated manifest.
-        identity: sha256 of manifest.json; it covers every file through their hashes.
+        identity: sha256 of manifest.json, which covers every file through their hashes; and ``#output``.
+        output: name of the output that this is, of a bundle with several; else empty.
     """
 
     path: Path
     manifest: Manifest
     identity: str
+    output: str = ""
 
     @classmethod
     def open(cls, path: Path | str, verify: bool = True, signed_by: Path | None = None) -> Bundle:
         """Read a bundle and verify the hash of every file.
 
         Args:
-            path: its directory.
+            path: its directory; ``DIRECTORY#NAME`` is one output of a bundle that has several.
             verify: compare every file with the manifest.
             signed_by: file of a public key: the manifest must be signed by its owner, which is checked before
                 anything of it is believed.
 
         Raises:
             SignatureError: it is not; see `ocl_edge.bundle.signature`.
-            BundleError: missing, incomplete, changed (the file is named), or of a newer schema.
+            BundleError: missing, incomplete, changed (the file is named), or of a newer schema; or it has
+                several outputs, and none of them is named.
         """
-        path = Path(path)
+        bundles = cls.open_outputs(path, verify, signed_by)
+        if len(bundles) > 1:
+            named = " or ".join(f"{path}#{name}" for name in bundles)
+            raise BundleError(
+                f"{path} has the outputs {', '.join(bundles)}, and only one can be taken here: {named}"
+            )
+        return next(iter(bundles.values()))
+
+    @classmethod
+    def open_outputs(
+        cls, path: Path | str, verify: bool = True, signed_by: Path | None = None
+    ) -> dict[str, Bundle]:
+        """As `open`, every output by its name, which is empty where the bundle has one.
+
+        They have everything in common but heads, tails and classes.
+        """
+        path, wanted = _directory_and_output(Path(path))
         try:
             raw = read_given(path / MANIFEST, MOST_MANIFEST_BYTES)
         except (OSError, ValueError) as error:
@@ -73,10 +92,17 @@ class Bundle:
             raise BundleError(f"{path / MANIFEST} cannot be read: {reason}") from error
         if signed_by is not None:
             check_signature(raw, path, signed_by)
-        bundle = cls(path, read_manifest(raw, path), hashlib.sha256(raw).hexdigest())
+        digest = hashlib.sha256(raw).hexdigest()
+        bundles = {
+            name: cls(path, each, f"{digest}#{name}" if name else digest, name)
+            for name, each in read_manifests(raw, path).items()
+        }
         if verify:
-            bundle.verify()
-        return bundle
+            next(iter(bundles.values())).verify()
+        if wanted and wanted not in bundles:
+            known = ", ".join(bundles) if "" not in bundles else "one, without a name"
+            raise BundleError(f"{path} has no output {wanted!r}; it has: {known}")
+        return {wanted: bundles[wanted]} if wanted else bundles
 
     def sign(self, key: Path) -> Path:
         """Sign the manifest, as it was read; see `sign_manifest`.
@@ -85,7 +111,7 @@ class Bundle:
             The file of the signature.
         """
         raw = read_given(self.path / MANIFEST, MOST_MANIFEST_BYTES)
-        if hashlib.sha256(raw).hexdigest() != self.identity:
+        if hashlib.sha256(raw).hexdigest() != self.identity.partition("#")[0]:
             raise BundleError(f"{self.path / MANIFEST} changed while it was being signed")
         return sign_manifest(raw, self.path, key)
 
@@ -180,7 +206,8 @@ def load_head(bundle: Bundle) -> fx.GraphModule:
     Raises:
         BundleError: the program is damaged or does not fit; see `read_program`.
     """
-    return _program(bundle, "head.json", bundle.manifest.features, [bundle.manifest.logits])
+    manifest = bundle.manifest
+    return _program(bundle, part_file("head.json", bundle.output), manifest.head_features, [manifest.logits])
 
 
 def load_head_weights(bundle: Bundle) -> dict[str, Tensor]:
@@ -210,8 +237,9 @@ def load_tail(bundle: Bundle) -> Tail:
         BundleError: see `load_head`.
     """
     captured = None
-    if "tail.json" in bundle.manifest.files:
-        captured = _program(bundle, "tail.json", [bundle.manifest.logits], [None])
+    tail = part_file("tail.json", bundle.output)
+    if tail in bundle.manifest.files:
+        captured = _program(bundle, tail, [bundle.manifest.logits], [None])
     of_probabilities = bundle.manifest.output.values == "probabilities"
     return Tail(bundle.manifest.align_corners, captured, of_probabilities)
 
@@ -235,6 +263,11 @@ def load_norms(bundle: Bundle) -> NormsAsTrained:
     except ValueError as error:
         raise BundleError(f"{bundle.path}: {file.name} does not fit the manifest: {error}") from error
     return NormsAsTrained(**tensors)
+
+
+def _directory_and_output(path: Path) -> tuple[Path, str]:
+    directory, hash_sign, output = str(path).rpartition("#")
+    return (Path(directory), output) if hash_sign and not path.exists() else (path, "")
 
 
 def _program(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ocl_edge import durable
 from ocl_edge.bundle.manifest import MANIFEST, FileSpec, Manifest, file_sha256
+from ocl_edge.bundle.outputs import text_of
 from ocl_edge.errors import BundleError, OutputError, UsageError
 
 
@@ -42,8 +43,12 @@ def new_bundle_directory(out: Path, force: bool) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def write_manifest(directory: Path, manifest: Manifest) -> None:
+def write_manifest(directory: Path, manifests: Mapping[str, Manifest]) -> None:
     """Hash every file of the directory into the manifest and write it, all durably.
+
+    Args:
+        directory: of the bundle.
+        manifests: of each output by its name, which is empty where there is one.
 
     Raises:
         OSError: a file cannot be read or flushed.
@@ -54,8 +59,8 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
         if file.name != MANIFEST:
             files[file.name] = FileSpec(sha256=file_sha256(file), bytes=file.stat().st_size)
             durable.flush_to_disk(file)
-    complete = manifest.model_copy(update={"files": files})
-    durable.write_text(directory / MANIFEST, complete.model_dump_json(indent=1) + "\n")
+    complete = {name: each.model_copy(update={"files": files}) for name, each in manifests.items()}
+    durable.write_text(directory / MANIFEST, text_of(complete))
 
 
 def _put_in_place(staging: Path, out: Path) -> None:

@@ -23,14 +23,15 @@ class Mixing:
     between: bool = False
 
     @classmethod
-    def of_prior(cls, channels: Sequence[int], prior: Prior) -> Mixing:
+    def of_prior(cls, channels: Sequence[int], prior: Prior, places: Sequence[float] | None = None) -> Mixing:
         """As published, the weights on a line from the first norm to the last.
 
         Args:
             channels: of every norm, in order of execution.
             prior: weight at the first and at the last of them.
+            places: as for `prior_of_channels`.
         """
-        row = prior_of_channels(channels, prior)
+        row = prior_of_channels(channels, prior, places)
         return cls(torch.cat((row, row)))
 
     def at(self, opening: float) -> Tensor:

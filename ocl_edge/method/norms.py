@@ -60,7 +60,7 @@ class NormsAsTrained:
         return torch.stack((scale, self.bias - mean * scale))
 
 
-def prior_of_channels(channels: Sequence[int], prior: Prior) -> Tensor:
+def prior_of_channels(channels: Sequence[int], prior: Prior, places: Sequence[float] | None = None) -> Tensor:
     """The weight of the trained statistics for every channel, float32 [1, S].
 
     Early norms see what weather and camera do to edges and contrast, late ones what is in the picture, which
@@ -69,8 +69,14 @@ def prior_of_channels(channels: Sequence[int], prior: Prior) -> Tensor:
     Args:
         channels: of every norm, in order of execution.
         prior: at the first and at the last of them.
+        places: of every norm on the way from the first to the last, 0 to 1; None: the same step to each.
     """
-    of_norms = torch.linspace(*prior, len(channels))
+    first, last = prior
+    of_norms = (
+        torch.linspace(first, last, len(channels))
+        if places is None
+        else torch.tensor([first + place * (last - first) for place in places])
+    )
     return of_norms.repeat_interleave(torch.tensor(channels, dtype=torch.long)).reshape(1, -1)
 
 

@@ -63,8 +63,10 @@ def feature_names(count: int) -> list[str]:
     return [f"features_{index}" for index in range(count)]
 
 
-def features_among(outputs: Mapping[str, Tensor]) -> list[Tensor]:
-    """The feature tensors among a form's outputs, in order."""
+def features_among(outputs: Mapping[str, Tensor], taken: Sequence[int] | None = None) -> list[Tensor]:
+    """The feature tensors among a form's outputs, in order; or those with these numbers, in theirs."""
+    if taken is not None:
+        return [outputs[f"features_{index}"] for index in taken]
     return [outputs[name] for name in feature_names(len(outputs)) if name in outputs]
 
 

@@ -33,7 +33,14 @@ bundle_argument = together(
 
 
 def open_bundle(path: Path) -> Bundle:
-    """The bundle of the command that runs, signed as it asks."""
+    """The bundle of the command that runs, signed as it asks, or one output of it (``BUNDLE#NAME``)."""
     from ocl_edge.bundle.reading import Bundle
 
     return Bundle.open(path, signed_by=click.get_current_context().meta[SIGNED_BY])
+
+
+def open_outputs(path: Path) -> dict[str, Bundle]:
+    """Likewise, every output by its name, which is empty where the bundle has one."""
+    from ocl_edge.bundle.reading import Bundle
+
+    return Bundle.open_outputs(path, signed_by=click.get_current_context().meta[SIGNED_BY])

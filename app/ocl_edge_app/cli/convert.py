@@ -41,4 +41,4 @@ def convert(old: Path, new: Path, force: bool, trust_pickle: bool, json_path: st
     if json_path:
         emit_json(json_path, {"bundle": str(new), "identity": bundle.identity})
     if json_path != "-":
-        show_export(bundle)
+        show_export({"": bundle})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
@@ -19,6 +20,7 @@ Examples:
   ocl-edge export model.pth --input-size 384x512 --out bundle
   ocl-edge export model.pth --arch net.py:build:classes=11,width=32 --input-size 512x1024 --out bundle
   ocl-edge export model.pth --calibration frames/ --split decoder.classifier --out bundle
+  ocl-edge export two_tasks.pth --arch net.py:two_tasks --output area=0,lanes=1 --out two-tasks
 """
 
 
@@ -42,6 +44,26 @@ def parse_numbers(
         raise click.BadParameter(
             f"expected a number for each channel, for example 0.485,0.456,0.406, got {value!r}"
         ) from None
+
+
+def parse_classes(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> Path | dict[str, Path] | None:
+    """A file for the one output, or files by the names of several."""
+    named: dict[str, Path] = {}
+    for value in values:
+        output, equals, file = ("", "", value) if Path(value).is_file() else value.partition("=")
+        path = Path(file if equals or not output else value)
+        if not path.is_file():
+            raise click.BadParameter(f"there is no file {path}")
+        if output in named:
+            raise click.BadParameter(
+                f"{f'output {output}' if output else 'one output'} has one file of classes"
+            )
+        named[output] = path
+    if "" in named and len(named) > 1:
+        raise click.BadParameter("expected one file for one output, or OUTPUT=FILE for each of several")
+    return named.get("") or named or None
 
 
 def parse_scale(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
@@ -78,8 +100,11 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
 )
 @click.option(
     "--classes",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Class names: a JSON list, JSON with 'classes' and 'palette_rgb', or one name per line.",
+    multiple=True,
+    callback=parse_classes,
+    metavar="[OUTPUT=]FILE",
+    help="Class names: a JSON list, JSON with 'classes' and 'palette_rgb', or one name per line. "
+    "Repeatable: of several outputs one file for each.",
 )
 @click.option(
     "--split",
@@ -130,9 +155,10 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
 @click.option("--std", callback=parse_numbers, metavar="S,S,S", help="Standard deviation likewise.")
 @click.option(
     "--output",
-    metavar="NAME|INDEX",
+    metavar="NAME|INDEX|all",
     help="Output of the network that is its segmentation, where it gives several. Default: 'out' or "
-    "'logits', else the first.",
+    "'logits', else the first. all gives each its own head, adaptation and masks; "
+    "NEWNAME=OUTPUT,NEWNAME=OUTPUT those, under these names.",
 )
 @click.option(
     "--threshold",
@@ -163,6 +189,8 @@ def export(checkpoint: Path, out: Path | None, json_path: str | None, **options:
     """
     require_exporter("export")
     from ocl_edge.bundle.mistaken import BUNDLE_SUFFIX
+    from ocl_edge.bundle.outputs import text_of
+    from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.output import emit_json, note, stage_progress
     from ocl_edge_app.cli.views import show_cuts, show_export
     from ocl_edge_export.pipeline import ExportRequest, export_bundle, list_cuts
@@ -184,20 +212,18 @@ def export(checkpoint: Path, out: Path | None, json_path: str | None, **options:
     # what a network prints in its forward() is not the verb's output
     with stage_progress("export") as progress, redirect_stdout(sys.stderr):
         bundle = export_bundle(request, progress)
-        if frames is not None and bundle.manifest.sensing_norms:
+        if frames is not None and bundle.manifest.sensing_norms and not bundle.output:
             frames = replace(frames, channels=bundle.manifest.input.frame_channels)
             bundle, found = calibrate_bundle(bundle, frames, progress=progress)
             notes = found.notes
+        bundles = {"": bundle} if not bundle.output else Bundle.open_outputs(request.out)
+    if len(bundles) > 1 and frames is not None:
+        notes.append("home is measured for bundles with one output: the frames served the parity gate alone")
     for words in notes:
         note(words)
     if json_path:
-        emit_json(
-            json_path,
-            {
-                "bundle": str(request.out),
-                "identity": bundle.identity,
-                **bundle.manifest.model_dump(mode="json"),
-            },
-        )
+        told = {"bundle": str(request.out), "identity": bundle.identity.partition("#")[0]}
+        manifests = {name: each.manifest for name, each in bundles.items()}
+        emit_json(json_path, {**told, **json.loads(text_of(manifests))})
     if json_path != "-":
-        show_export(bundle)
+        show_export(bundles)

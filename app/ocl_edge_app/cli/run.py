@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ocl_edge_app.cli.bundles import bundle_argument, open_bundle
+from ocl_edge_app.cli.bundles import bundle_argument, open_outputs
 from ocl_edge_app.cli.config import ConfiguredCommand
 from ocl_edge_app.cli.options import (
     adaptation_options,
@@ -47,6 +47,8 @@ Examples:
   ocl-edge run bundle --source frames/ --fps 10 --html report.html --quiet
   ocl-edge run --config drive.toml --limit 100
   ocl-edge run bundle --source drive.mp4 --view web --metrics :9464
+  ocl-edge run two-tasks --source frames/ --sink 'masks:masks/{output}' --sink 'overlay:out/{output}'
+  ocl-edge run two-tasks#lanes --source frames/ --sink masks:masks
   ocl-edge run bundle --source front=frames/ --source rear=images/ --sink 'masks:masks/{camera}'
 """
 
@@ -113,7 +115,7 @@ Examples:
     help="masks:DIR writes class indices as PNGs, overlay:DIR pictures, video:FILE.mp4 these as a video, "
     "compare:FILE.mp4 beside the frames, rerun:FILE.rrd and mcap:FILE.mcap all of it as a recording; "
     "ros2:TOPIC publishes it, udp://HOST:PORT and rtsp://HOST/PATH send it. Repeatable; with several cameras "
-    "{camera} in PLACE is their name.",
+    "{camera} in PLACE is their name, with several outputs {output}.",
 )
 @view_options
 @realtime_options
@@ -170,11 +172,12 @@ def run(
     """
     from ocl_edge.errors import SourceError
     from ocl_edge_app.cli import run_hooks as hooks
+    from ocl_edge_app.cli import run_several as several
     from ocl_edge_app.cli import run_summary as summary
     from ocl_edge_app.cli.engines import ensure_engines, graphs_of
     from ocl_edge_app.cli.options import use_threads
     from ocl_edge_app.cli.output import emit_json, frame_progress
-    from ocl_edge_app.cli.run_several import Chosen, Kept, name_cameras, refuse_with_several, run_several
+    from ocl_edge_app.cli.run_several import Chosen
     from ocl_edge_app.cli.run_views import Watched, open_views
     from ocl_edge_runtime.loop import run_stream
     from ocl_edge_runtime.records.tape import Tape
@@ -185,10 +188,11 @@ def run(
     from ocl_edge_runtime.sources import Source, SourceOptions
 
     _check(mode, method, state, resume, update, record_schedule, replay_schedule, fps)
-    named = name_cameras(sources)
+    named = several.name_cameras(sources)
     recorder = hooks.recorder(html_path)
     tape = Tape.read(replay_schedule) if replay_schedule else None
-    opened = open_bundle(bundle)
+    bundles = open_outputs(bundle)
+    opened = next(iter(bundles.values()))
     name = "frozen" if mode == "frozen" else method or "ocl-head"
     channels = opened.manifest.input.frame_channels
     how = SourceOptions(limit, fps, source_timeout, reconnect, source_options, channels)
@@ -217,16 +221,21 @@ def run(
         return Chosen(options, realtime if mode == "realtime" else None, deadline_s)
 
     with ExitStack() as everything:
+        kept = several.Kept(sinks, journal, state, save_every, resume, viewers, metrics, json_path)
+        if len(bundles) > 1 or len(named) > 1 or share != "nothing":
+            alone = {"--record-schedule": record_schedule, "--replay-schedule": replay_schedule}
+            several.refuse_with_several(bundles, named, share, {**alone, "--html": html_path})
         if len(named) > 1 or share != "nothing":
-            refuse_with_several(named, record_schedule, replay_schedule, html_path)
-            kept = Kept(sinks, journal, state, save_every, resume, viewers, metrics, json_path)
             ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
-            run_several(opened, named, how, choose, share, kept, everything)
+            several.run_several(opened, named, how, choose, share, kept, everything)
             return
         ((camera, source),) = named.items()
         frames = everything.enter_context(hooks.open_frames(source, how, tape, recorder))
         chosen = choose(frames)
         ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
+        if len(bundles) > 1:
+            several.run_several_outputs(bundles, frames, chosen, kept, everything)
+            return
         session = everything.enter_context(open_session(opened, chosen.options, chosen.realtime))
         use_threads(threads)  # of PyTorch, which comes with the session, while graphs load
         session.warm_up()
@@ -235,7 +244,7 @@ def run(
         with ExitStack() as running:
             outlets = [running.enter_context(sink) for sink in wanted]
             watched = Watched(session, frames, dict(zip(sinks, outlets, strict=True)))
-            open_views(viewers, metrics, opened.manifest, {camera: watched}, running)
+            open_views(viewers, metrics, {camera: watched}, running)
             records = running.enter_context(hooks.records(session, journal, state, save_every, resume))
             watched.keep_in(records)
             taped = running.enter_context(hooks.taped(session, record_schedule, tape))

@@ -1,4 +1,4 @@
-"""``ocl-edge run`` with several cameras on one engine."""
+"""``ocl-edge run`` with several cameras on one engine, or several outputs of one network."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from ocl_edge_runtime.loop import RunReport
     from ocl_edge_runtime.records.run_records import RunRecords
     from ocl_edge_runtime.service import Service
-    from ocl_edge_runtime.session.cameras import Cameras
     from ocl_edge_runtime.session.frames import Frame, FrameResult
     from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+    from ocl_edge_runtime.session.session import Session
     from ocl_edge_runtime.several import Stream
     from ocl_edge_runtime.sources import Source, SourceOptions
 
-PLACEHOLDER = "{camera}"
+CAMERA, OUTPUT = "{camera}", "{output}"
+"""Stand for the name in the places of what is kept."""
+
 NAMED = re.compile(r"([A-Za-z0-9_-]{1,40})=(.+)", re.DOTALL)
 
 
@@ -47,6 +49,23 @@ class Kept:
     metrics: str | None
     json_path: str | None
 
+    def check_places(self, several: str, placeholder: str) -> None:
+        """Refuse places that several cameras, or outputs, would share.
+
+        Raises:
+            UsageError: one lacks the placeholder.
+        """
+        from ocl_edge.errors import UsageError
+
+        places = [("--sink", text) for text in self.sinks]
+        places += [("--journal", str(self.journal))] if self.journal else []
+        places += [("--state", str(self.state))] if self.state else []
+        for option, place in places:
+            if placeholder not in place:
+                raise UsageError(
+                    f"{option} {place}: several {several} would share it; put {placeholder} into it"
+                )
+
 
 def name_cameras(sources: Sequence[str]) -> dict[str, str]:
     """Name of each camera -> its source: ``NAME=SOURCE``, else ``camera0`` and so on.
@@ -69,14 +88,31 @@ def name_cameras(sources: Sequence[str]) -> dict[str, str]:
 
 
 def refuse_with_several(
-    named: Mapping[str, str], record: Path | None, replay: Path | None, html: Path | None
+    bundles: Mapping[str, Bundle],
+    named: Mapping[str, str],
+    share: Literal["nothing", "head"],
+    alone: Mapping[str, Path | None],
 ) -> None:
-    """Refuse what is for a single camera."""
+    """Refuse what is for a single camera, or for one output.
+
+    Args:
+        bundles: outputs by name.
+        named: cameras by name.
+        share: of the cameras.
+        alone: options that go with one of each.
+    """
     from ocl_edge.errors import UsageError
 
-    for option, given in (("--record-schedule", record), ("--replay-schedule", replay), ("--html", html)):
+    if len(bundles) > 1:
+        path = next(iter(bundles.values())).path
+        choice = f"this run has {', '.join(bundles)}; {' or '.join(f'{path}#{name}' for name in bundles)}"
+        if len(named) > 1 or share != "nothing":
+            raise UsageError(f"several cameras go with one output; {choice}")
+    else:
+        choice = f"this run has {', '.join(named)}"
+    for option, given in alone.items():
         if given is not None:
-            raise UsageError(f"{option} is for one camera; this run has {', '.join(named)}")
+            raise UsageError(f"{option} is for one {'output' if len(bundles) > 1 else 'camera'}; {choice}")
 
 
 def run_several(
@@ -101,7 +137,7 @@ def run_several(
     from ocl_edge_runtime.session.cameras import open_cameras
     from ocl_edge_runtime.several import run_cameras
 
-    _check_places(kept)
+    kept.check_places("cameras", CAMERA)
     sources = {
         name: everything.enter_context(hooks.open_frames(text, how, None, None))
         for name, text in named.items()
@@ -114,54 +150,85 @@ def run_several(
     use_threads(options[first].threads)
     cameras.warm_up()
     hooks.tell(bundle, options[first], cameras[first])
+    deadlines = {name: each.deadline_s for name, each in chosen.items()}
     with ExitStack() as running:
-        watched = _watched(bundle, cameras, sources, kept, running)
+        watched = _watched(cameras, sources, kept, CAMERA, running)
         service = running.enter_context(Service())
-        streams = _streams(cameras, watched, chosen, kept, service, running)
+        streams = _streams(watched, deadlines, kept, CAMERA, service, running)
         service.ready()
         reports = run_cameras(cameras, streams)
         for each in watched.values():
             each.at_the_end()
-    for name, report in reports.items():
-        report.left_out = sum(s.left_out for text, s in watched[name].sinks.items() if text in kept.sinks)
-    _show(cameras, reports, kept.json_path)
+    _show("cameras", watched, reports, kept)
     failed = [f"{name}: {r.source_failure}" for name, r in reports.items() if r.source_failure]
     if failed:
         raise SourceError("; ".join(failed))
 
 
-def _check_places(kept: Kept) -> None:
-    from ocl_edge.errors import UsageError
+def run_several_outputs(
+    bundles: Mapping[str, Bundle], source: Source, chosen: Chosen, kept: Kept, everything: ExitStack
+) -> None:
+    """Run all outputs of a bundle on one source, and show what each has done.
 
-    places = [("--sink", text) for text in kept.sinks]
-    places += [("--journal", str(kept.journal))] if kept.journal else []
-    places += [("--state", str(kept.state))] if kept.state else []
-    for option, place in places:
-        if PLACEHOLDER not in place:
-            raise UsageError(f"{option} {place}: several cameras would share it; put {PLACEHOLDER} into it")
+    Raises:
+        UsageError: a place without ``{output}``; what only one output can have.
+        SourceError: the source failed; what was learned is kept.
+    """
+    from ocl_edge.errors import SourceError
+    from ocl_edge_app.cli import run_hooks as hooks
+    from ocl_edge_app.cli.options import use_threads
+    from ocl_edge_app.cli.output import frame_progress
+    from ocl_edge_runtime.service import Service
+    from ocl_edge_runtime.session.outputs import open_outputs
+    from ocl_edge_runtime.several_outputs import run_outputs
+
+    kept.check_places("outputs", OUTPUT)
+    outputs = everything.enter_context(open_outputs(bundles, chosen.options, chosen.realtime))
+    use_threads(chosen.options.threads)
+    outputs.warm_up()
+    hooks.tell(outputs.lead.bundle, chosen.options, outputs.lead)
+    with ExitStack() as running:
+        watched = _watched(outputs, dict.fromkeys(outputs, source), kept, OUTPUT, running)
+        service = running.enter_context(Service())
+        deadlines = dict.fromkeys(outputs, chosen.deadline_s)
+        streams = _streams(watched, deadlines, kept, OUTPUT, service, running)
+        service.ready()
+        with frame_progress(source.total) as progress:
+            reports = run_outputs(outputs, source, streams, progress)
+        for each in watched.values():
+            each.at_the_end()
+    _show("outputs", watched, reports, kept)
+    failure = next(iter(reports.values())).source_failure
+    if failure:
+        raise SourceError(failure)
 
 
 def _watched(
-    bundle: Bundle, cameras: Cameras, sources: Mapping[str, Source], kept: Kept, running: ExitStack
+    sessions: Mapping[str, Session],
+    sources: Mapping[str, Source],
+    kept: Kept,
+    placeholder: str,
+    running: ExitStack,
 ) -> dict[str, Watched]:
     from ocl_edge_app.cli.run_views import Watched, open_views
     from ocl_edge_runtime.sinks import open_sinks
 
     watched = {}
     for name, source in sources.items():
-        places = [text.replace(PLACEHOLDER, name) for text in kept.sinks]
-        sinks = open_sinks(places, bundle.manifest, source.files, source.frame_s)
+        manifest = sessions[name].bundle.manifest
+        places = [text.replace(placeholder, name) for text in kept.sinks]
+        sinks = open_sinks(places, manifest, source.files, source.frame_s)
         outlets = [running.enter_context(sink) for sink in sinks]
-        watched[name] = Watched(cameras[name], source, dict(zip(kept.sinks, outlets, strict=True)))
-    open_views(kept.views, kept.metrics, bundle.manifest, watched, running)
+        watched[name] = Watched(sessions[name], source, dict(zip(kept.sinks, outlets, strict=True)))
+    open_views(kept.views, kept.metrics, watched, running)
     return watched
 
 
 def _streams(
-    cameras: Cameras,
     watched: Mapping[str, Watched],
-    chosen: Mapping[str, Chosen],
+    deadlines: Mapping[str, float | None],
     kept: Kept,
+    placeholder: str,
     service: Service,
     running: ExitStack,
 ) -> dict[str, Stream]:
@@ -172,10 +239,9 @@ def _streams(
     frames = 0
     streams = {}
     for name, each in watched.items():
+        journal, state = (_of(place, placeholder, name) for place in (kept.journal, kept.state))
         records = running.enter_context(
-            hooks.records(
-                cameras[name], _of(kept.journal, name), _of(kept.state, name), kept.save_every, kept.resume
-            )
+            hooks.records(each.session, journal, state, kept.save_every, kept.resume)
         )
         each.keep_in(records)
 
@@ -192,27 +258,25 @@ def _streams(
             note(f"{name}: {words}; the other cameras go on")
 
         streams[name] = Stream(
-            each.source,
-            list(each.sinks.values()),
-            chosen[name].deadline_s,
-            after_frame,
-            records.settled,
-            failed,
+            each.source, list(each.sinks.values()), deadlines[name], after_frame, records.settled, failed
         )
     return streams
 
 
-def _of(place: Path | None, name: str) -> Path | None:
-    return None if place is None else Path(str(place).replace(PLACEHOLDER, name))
+def _of(place: Path | None, placeholder: str, name: str) -> Path | None:
+    return None if place is None else Path(str(place).replace(placeholder, name))
 
 
-def _show(cameras: Cameras, reports: Mapping[str, RunReport], json_path: str | None) -> None:
+def _show(several: str, watched: Mapping[str, Watched], reports: Mapping[str, RunReport], kept: Kept) -> None:
     from ocl_edge_app.cli import run_summary as summary
     from ocl_edge_app.cli.output import emit_json
 
-    if json_path:
-        told: dict[str, Any] = {n: {**cameras[n].facts(), **r.as_dict()} for n, r in reports.items()}
-        emit_json(json_path, {"cameras": told})
-    if json_path != "-":
+    told: dict[str, Any] = {}
+    for name, report in reports.items():
+        report.left_out = sum(s.left_out for text, s in watched[name].sinks.items() if text in kept.sinks)
+        told[name] = {**watched[name].session.facts(), **report.as_dict()}
+    if kept.json_path:
+        emit_json(kept.json_path, {several: told})
+    if kept.json_path != "-":
         for name, report in reports.items():
-            summary.show(cameras[name], report, title=f"run of {name}")
+            summary.show(watched[name].session, report, title=f"run of {name}")

@@ -14,6 +14,7 @@ from ocl_edge_app.cli.options import together
 
 if TYPE_CHECKING:
     from ocl_edge.bundle.manifest import Manifest
+    from ocl_edge.images import Colour
     from ocl_edge_runtime.records.run_records import RunRecords
     from ocl_edge_runtime.session.frames import Frame, FrameResult
     from ocl_edge_runtime.session.session import Session
@@ -100,7 +101,6 @@ class Watched:
 def open_views(
     views: Sequence[str],
     metrics: str | None,
-    manifest: Manifest,
     cameras: Mapping[str, Watched],
     everything: ExitStack,
 ) -> None:
@@ -117,6 +117,7 @@ def open_views(
     rerun = [view.partition(":")[2] or None for view in views if _kind_of(view, views) == "rerun"]
     pictures: dict[str, NewestPicture] = {}
     for name, camera in cameras.items():
+        manifest = camera.session.bundle.manifest
         if pages:
             pictures[name] = _picture(manifest)
             camera.sinks["view web"] = pictures[name]
@@ -126,7 +127,7 @@ def open_views(
     if metrics is not None:
         _open_metrics(metrics, cameras, everything)
     if pages:
-        _open_page(pages[0], manifest, cameras, pictures, everything)
+        _open_page(pages[0], cameras, pictures, everything)
 
 
 def _kind_of(view: str, views: Sequence[str]) -> str:
@@ -177,7 +178,6 @@ def _open_metrics(metrics: str, cameras: Mapping[str, Watched], everything: Exit
 
 def _open_page(
     address: Any,
-    manifest: Manifest,
     cameras: Mapping[str, Watched],
     pictures: Mapping[str, NewestPicture],
     everything: ExitStack,
@@ -191,9 +191,12 @@ def _open_page(
     for name, camera in cameras.items():
         camera.controls = Controls(camera.session, camera.on_done)
         shown[name] = ShownCamera(camera.state, pictures[name], camera.controls)
-    title = f"ocl-edge: {plain(manifest.checkpoint)}"
-    classes = [(each.name, each.colour) for each in manifest.classes]
-    view = everything.enter_context(WebView(address, shown, title, classes))
+    classes: dict[str, Colour] = {}
+    for bundle in (camera.session.bundle for camera in cameras.values()):
+        of = f"{bundle.output}: " if bundle.output else ""
+        classes |= {of + each.name: each.colour for each in bundle.manifest.classes}
+    title = f"ocl-edge: {plain(bundle.manifest.checkpoint)}"
+    view = everything.enter_context(WebView(address, shown, title, list(classes.items())))
     (note if view.token is None else told_anyway)(f"page at {view.url}")
 
 

@@ -35,8 +35,8 @@ def sign(bundle: Path, key: Path, json_path: str | None) -> None:
     from ocl_edge.bundle.reading import Bundle
     from ocl_edge_app.cli.output import emit_json, note
 
-    opened = Bundle.open(bundle)
+    opened = next(iter(Bundle.open_outputs(bundle).values()))  # one manifest for all
     signature = opened.sign(key)
     if json_path:
-        emit_json(json_path, {"identity": opened.identity, "signature": str(signature)})
+        emit_json(json_path, {"identity": opened.identity.partition("#")[0], "signature": str(signature)})
     note(f"signed: {signature}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ocl_edge.bundle.manifest import Manifest, OutputSpec
@@ -104,9 +104,9 @@ def describe_output(output: OutputSpec) -> str:
 
 def show_parity(bundle: Bundle) -> None:
     """How far each exported form is from its reference."""
-    parity = bundle.manifest.parity
+    parity, of = bundle.manifest.parity, f"of {bundle.output} " if bundle.output else ""
     print_table(
-        f"parity on {parity['images']} images ({parity['images_from']})",
+        f"parity {of}on {parity['images']} images ({parity['images_from']})",
         ["form", "features", "logits", "other class"],
         [
             [
@@ -138,19 +138,23 @@ def show_cuts(cuts: Sequence[PossibleCut]) -> None:
     )
 
 
-def show_export(bundle: Bundle) -> None:
-    """What an export made."""
-    show_parity(bundle)
-    size = sum(spec.bytes for spec in bundle.manifest.files.values())
-    print_rows(
-        "",
-        {
-            "output": describe_output(bundle.manifest.output),
-            "unfit backends": "; ".join(f"{n}: {why}" for n, why in bundle.manifest.unfit_backends.items())
-            or "none",
-            "home": describe_home(bundle.manifest),
-            "head": f"{bundle.manifest.head_module} ({bundle.manifest.head_parameters:,} weights)",
-            "bundle": f"{bundle.path} ({size / 1e6:.1f} MB)",
-            "next": f"ocl-edge run {bundle.path} --source DIR --sink overlay:out",
-        },
-    )
+def show_export(bundles: Mapping[str, Bundle]) -> None:
+    """What an export made; of several outputs each by its name."""
+    for bundle in bundles.values():
+        show_parity(bundle)
+    first = next(iter(bundles.values()))
+    size = sum(spec.bytes for spec in first.manifest.files.values())
+    rows: dict[str, object] = {}
+    for name, manifest in ((name, bundle.manifest) for name, bundle in bundles.items()):
+        of = f" {name}" if name else ""
+        rows[f"output{of}"] = describe_output(manifest.output)
+        rows[f"head{of}"] = f"{manifest.head_module} ({manifest.head_parameters:,} weights)"
+    unfit = "; ".join(f"{name}: {why}" for name, why in first.manifest.unfit_backends.items())
+    places = "overlay:out" if "" in bundles else "'overlay:out/{output}'"
+    rows |= {
+        "unfit backends": unfit or "none",
+        "home": describe_home(first.manifest),
+        "bundle": f"{first.path} ({size / 1e6:.1f} MB)",
+        "next": f"ocl-edge run {first.path} --source DIR --sink {places}",
+    }
+    print_rows("", rows)

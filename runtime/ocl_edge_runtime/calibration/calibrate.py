@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ocl_edge.bundle.home import HomeTensors, statistics_of, store_home
+from ocl_edge.bundle.home import HomeTensors, refuse_several_outputs, statistics_of, store_home
 from ocl_edge.bundle.manifest import HeadRate, HomeSpec
 from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.errors import BundleError
@@ -69,6 +69,7 @@ def calibrate_bundle(
         MissingExtraError: PyTorch is not installed.
     """
     require_torch("calibrate")
+    refuse_several_outputs(bundle)
     if bundle.manifest.norms and not bundle.manifest.sensing_norms:
         raise BundleError(
             f"{bundle.path}: no norm of this network sees the image unmixed, so home frames tell nothing "

@@ -61,6 +61,32 @@ class ByTheClock:
         return self._policy.refusal(index, arrived_at, self._updates.busy)
 
 
+class OnceAFrame:
+    """What another decides, asked once a frame: several outputs of it start their updates together."""
+
+    def __init__(self, decisions: Decisions) -> None:
+        self._decisions = decisions
+        self._answer: tuple[Verdict | None] | None = None
+
+    def arrival(self, arrived_at: float | None) -> float:
+        self._answer = None
+        return self._decisions.arrival(arrived_at)
+
+    def takes_in(self) -> bool:
+        return self._decisions.takes_in()
+
+    def measures(self, index: int, arrived_at: float, rests: bool) -> bool:
+        return self._decisions.measures(index, arrived_at, rests)
+
+    def looks_twice(self, arrived_at: float) -> bool:
+        return self._decisions.looks_twice(arrived_at)
+
+    def refusal(self, index: int, arrived_at: float) -> Verdict | None:
+        if self._answer is None:
+            self._answer = (self._decisions.refusal(index, arrived_at),)
+        return self._answer[0]
+
+
 class FromTape:
     """Everything happens again as an earlier run wrote it down.
 

@@ -169,6 +169,7 @@ class UpdateRules:
         guarded: judge every update.
         limits: of the guard.
         timed: see `Pace`.
+        head_inputs: which of the backbone's features the head reads; None: all of them.
     """
 
     loss: Loss | None
@@ -178,6 +179,7 @@ class UpdateRules:
     guarded: bool
     limits: GuardLimits
     timed: bool
+    head_inputs: tuple[int, ...] | None = None
 
 
 class HeadLearner:
@@ -214,7 +216,8 @@ class HeadLearner:
         # they see, and the head learns that (docs/choices.md)
         outputs = self.backend.infer("measured", {"image": lesson.views, **lesson.anchor})
         refusal = self._refusal(outputs, lesson.opening)
-        flipped = moved(rules.grid.sample(features_among(outputs), flip=True), lesson.way_home)
+        features = features_among(outputs, rules.head_inputs)
+        flipped = moved(rules.grid.sample(features, flip=True), lesson.way_home)
         self.watch.lap("flipped view")
         if refusal is not None and not trusted:
             return refusal

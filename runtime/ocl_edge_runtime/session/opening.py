@@ -36,6 +36,7 @@ from ocl_edge_runtime.backends import Choice, open_backend
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.clock import Clock, RealClock
 from ocl_edge_runtime.session.backend_head import BackendHead
+from ocl_edge_runtime.session.following import FollowingSession
 from ocl_edge_runtime.session.learners import HeadLearner, Lesson, PairLearner, UpdateRules
 from ocl_edge_runtime.session.moved_input import MovedInput
 from ocl_edge_runtime.session.norm_vectors import MeasuredNorms, NormPolicy, NormVectors, TrainedNorms
@@ -92,7 +93,7 @@ def open_session(
             return open_as_published(bundle, options, clock)
         if method.needs_pytorch_backbone:
             return _training_the_backbone(bundle, options, clock, opened)
-        return _on_every_frame(bundle, options, clock, opened, shared.engine)
+        return _on_every_frame(bundle, options, clock, opened, shared)
 
 
 def _check(bundle: Bundle, method: Method, options: SessionOptions, realtime: RealtimeOptions | None) -> None:
@@ -124,19 +125,23 @@ def _check(bundle: Bundle, method: Method, options: SessionOptions, realtime: Re
 
 
 def _on_every_frame(
-    bundle: Bundle, options: SessionOptions, clock: Clock, opened: ExitStack, engine: Choice | None
+    bundle: Bundle, options: SessionOptions, clock: Clock, opened: ExitStack, shared: Shared
 ) -> Session:
     """Frozen, or as published: an update of the head on the view pair that made the mask."""
-    choice = engine or _open_backend(bundle, options, opened, soon=forms_soon(options, None))
+    choice = shared.engine or _open_backend(bundle, options, opened, soon=forms_soon(options, None))
     setup = _setup(bundle, options, None, choice)
-    head, watch = _open_head(setup, choice.backend), Stopwatch()
+    head, watch = _open_head(setup, choice.backend), _watch_of(shared)
 
     def step(lesson: Lesson) -> Verdict:
         assert setup.method.loss is not None
         return head.adapt(lesson.features, setup.method.loss, watch, lesson.logits)
 
     learner = PairLearner(head, step, watch, setup.follows_home)
-    return _paper(setup, choice.backend, head, learner, clock, opened)
+    return _paper(setup, choice.backend, head, learner, clock, opened, shared)
+
+
+def _watch_of(shared: Shared) -> Stopwatch:
+    return Stopwatch() if shared.lead is None else shared.lead.watch
 
 
 def _training_the_backbone(
@@ -160,13 +165,21 @@ def _training_the_backbone(
         return adapt_step(weights, lesson.logits, method.loss, watch)
 
     learner = PairLearner(weights, step, watch, setup.follows_home)
-    return _paper(setup, backbone, head, learner, clock, opened)
+    return _paper(setup, backbone, head, learner, clock, opened, Shared())
 
 
 def _paper(
-    setup: Setup, backbone: Backbone, head: Head, learner: PairLearner, clock: Clock, opened: ExitStack
+    setup: Setup,
+    backbone: Backbone,
+    head: Head,
+    learner: PairLearner,
+    clock: Clock,
+    opened: ExitStack,
+    shared: Shared,
 ) -> Session:
-    norms = _norms_on_every_frame(setup) if setup.method.modulates_norms else TrainedNorms()
+    lead = shared.lead
+    own = lead is None and setup.method.modulates_norms
+    norms = _norms_on_every_frame(setup) if own else lead.norms if lead else TrainedNorms()
     segmenter = Segmenter(
         Preprocessor(setup.bundle.manifest.input),
         backbone,
@@ -177,8 +190,12 @@ def _paper(
         pair=setup.views == "pair",
         with_gradients=setup.trains,
         mask_size=setup.mask_size,
+        head_inputs=setup.bundle.manifest.read_by_head,
     )
-    return Session(setup, segmenter, InlineUpdates(learner), EveryFrame(), None, clock, opened.pop_all())
+    updates = InlineUpdates(learner)
+    if lead is not None:
+        return FollowingSession(lead, setup, segmenter, updates, opened.pop_all())
+    return Session(setup, segmenter, updates, EveryFrame(), None, clock, opened.pop_all())
 
 
 def _norms_on_every_frame(setup: Setup) -> NormPolicy:
@@ -198,15 +215,9 @@ def _realtime(
     shared: Shared,
 ) -> Session:
     choice = shared.engine or _open_backend(bundle, options, opened, soon=forms_soon(options, realtime))
-    setup, watch = _setup(bundle, options, realtime, choice), Stopwatch()
+    setup, watch = _setup(bundle, options, realtime, choice), _watch_of(shared)
     head = shared.head.take(lambda: _open_head(setup, choice.backend))
-    head_input = load_head_input(bundle)
-    openness = _openness(setup, head_input)
-    norms: NormPolicy = (
-        NormVectors(openness, realtime, clock)
-        if head_input is None
-        else MovedInput(openness, head_input, "modulated")
-    )
+    norms, openness = _norms_along_the_stream(setup, realtime, clock, shared.lead)
     segmenter = Segmenter(
         Preprocessor(bundle.manifest.input),
         choice.backend,
@@ -215,8 +226,9 @@ def _realtime(
         load_tail(bundle),
         watch,
         mask_size=setup.mask_size,
+        head_inputs=bundle.manifest.read_by_head,
     )
-    pointwise = head.is_pointwise(bundle.manifest.features)
+    pointwise = head.is_pointwise(bundle.manifest.head_features)
     rules = UpdateRules(
         setup.method.loss,
         PixelGrid(realtime.loss_stride if pointwise else 1),
@@ -225,6 +237,7 @@ def _realtime(
         realtime.guarded,
         setup.guard_limits,
         setup.follows_home,
+        bundle.manifest.read_by_head,
     )
     updates: Updates
     policy: UpdatePolicy
@@ -235,10 +248,27 @@ def _realtime(
         updates = WorkerUpdates(learner, head, own.update_stream, executor)
         policy = WhenTheWorkerIsFree(realtime.adapt_every)
     else:
-        updates = InlineUpdates(shared.head.learner(head, choice.backend, rules, watch, openness))
+        flipped = shared.flipped or choice.backend
+        updates = InlineUpdates(shared.head.learner(head, flipped, rules, watch, openness))
         policy = WhenThereIsTime(realtime.adapt_every, realtime.period_s, clock)
     opened.callback(updates.close)
+    if shared.lead is not None:
+        return FollowingSession(shared.lead, setup, segmenter, updates, opened.pop_all())
     return Session(setup, segmenter, updates, policy, Screening(), clock, opened.pop_all())
+
+
+def _norms_along_the_stream(
+    setup: Setup, realtime: RealtimeOptions, clock: Clock, lead: Session | None
+) -> tuple[NormPolicy, Openness]:
+    """Those of the session that sees the frames, or of its own."""
+    if lead is not None:
+        assert lead.norms.openness is not None
+        return lead.norms, lead.norms.openness
+    head_input = load_head_input(setup.bundle)
+    openness = _openness(setup, head_input)
+    if head_input is None:
+        return NormVectors(openness, realtime, clock), openness
+    return MovedInput(openness, head_input, "modulated"), openness
 
 
 def forms_soon(options: SessionOptions, realtime: RealtimeOptions | None) -> list[tuple[FormName, int]]:
@@ -302,7 +332,7 @@ def _openness(setup: Setup, head_input: HeadInput | None = None) -> Openness:
     fitted = load_mixing(setup.bundle) if setup.options.prior is None else None
     return Openness(
         trained,
-        fitted or Mixing.of_prior(channels, setup.settings.prior),
+        fitted or Mixing.of_prior(channels, setup.settings.prior, manifest.places_of_norms),
         FollowingOpening() if setup.options.opening == "auto" else FixedOpening(setup.options.opening),
         SensingNorms(statistics, channels, sensing) if sensing else head_input,
         _limits(manifest, fitted is not None) if setup.follows_home else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,21 @@ class Seen:
     again: bool = False
 
 
+@dataclass(frozen=True)
+class Look:
+    """What the backbone made of a frame, for the heads; valid until the next one.
+
+    Attributes:
+        frame: its height and width.
+        outputs: of the form that it went through.
+        seen: all but mask and logits of what is `Seen`, by its names.
+    """
+
+    frame: tuple[int, int]
+    outputs: Mapping[str, Tensor]
+    seen: Mapping[str, Any]
+
+
 class Segments(Protocol):
     """What a session needs of a segmenter.
 
@@ -96,6 +111,10 @@ class Segmenter:
         pair: average the logits of the image and its flip.
         with_gradients: of the logits, for an update on them.
         mask_size: height and width of every mask; None: each frame's own.
+        head_inputs: which of the backbone's features the head reads; None: all of them.
+
+    Attributes:
+        looked: at the last frame.
     """
 
     def __init__(
@@ -110,6 +129,7 @@ class Segmenter:
         pair: bool = False,
         with_gradients: bool = False,
         mask_size: tuple[int, int] | None = None,
+        head_inputs: tuple[int, ...] | None = None,
     ) -> None:
         self.preprocessor = preprocessor
         self.backbone = backbone
@@ -120,6 +140,8 @@ class Segmenter:
         self._pair = pair
         self._with_gradients = with_gradients
         self._mask_size = mask_size
+        self._head_inputs = head_inputs
+        self.looked: Look | None = None
 
     def see(
         self,
@@ -139,6 +161,11 @@ class Segmenter:
         Raises:
             FrameError: the image is of another dtype or shape.
         """
+        self.looked = self.look(image, measured, arrived_at, twice)
+        return self.segment(self.looked)
+
+    def look(self, image: NDArray[np.uint8], measured: bool, arrived_at: float, twice: bool = False) -> Look:
+        """The part of `see` that heads of several outputs have in common."""
         views = self.preprocessor.pair(image) if self._pair else self.preprocessor.single(image)
         self.watch.lap("preprocess")
         form, inputs = self.norms.inputs(measured)
@@ -149,24 +176,32 @@ class Segmenter:
             outputs = self.backbone.infer(form, {"image": views, **inputs})
         openness = self.norms.openness
         opening, anchor = (openness.value, openness.anchor()) if openness else (0.0, {})
-        unfit = self.norms.take_in(outputs, arrived_at, again)
-        way_home = self.norms.way_home
-        features = moved(features_among(outputs), way_home)
+        seen = {
+            "views": views,
+            "anchor": anchor,
+            "opening": opening,
+            "arrived_at": arrived_at,
+            "unfit": self.norms.take_in(outputs, arrived_at, again),
+            "way_home": self.norms.way_home,
+            "distance": openness.distance if openness else None,
+            "again": again,
+        }
         self.watch.lap("backbone")
+        return Look((image.shape[0], image.shape[1]), outputs, seen)
+
+    def segment(self, look: Look) -> Seen:
+        """The part of `see` that is this head's own."""
+        features = moved(features_among(look.outputs, self._head_inputs), look.seen["way_home"])
         with torch.set_grad_enabled(self._with_gradients):
             logits = self.head.logits(features)
         of_probabilities = self.tail.of_probabilities
         averaged = views_for_the_tail(logits, of_probabilities) if self._pair else logits.detach()
         self.watch.lap("head")
-        frame = (image.shape[0], image.shape[1])
         mask = mask_of_frame(
             lambda *size: self.tail.mask(averaged, *size),
             self.preprocessor.spec,
-            frame,
-            self._mask_size or frame,
+            look.frame,
+            self._mask_size or look.frame,
         )
         self.watch.lap("tail")
-        distance = openness.distance if openness else None
-        return Seen(
-            mask, views, features, logits, anchor, opening, distance, arrived_at, unfit, way_home, again
-        )
+        return Seen(mask=mask, features=features, logits=logits, **look.seen)

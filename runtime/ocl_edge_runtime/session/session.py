@@ -71,9 +71,9 @@ class Session(ClosedAtExit):
         self.index, self.paused = -1, False
         self.seen: Seen | None = None
         self._screening = screening
-        self._decisions: Decisions = ByTheClock(clock, self.norms, policy, updates)
-        self._stream = StreamTime(setup.frame_s, clock)
-        self.learned = Learned(setup, updates, self.norms, screening, policy, self._stream)
+        self.decisions: Decisions = ByTheClock(clock, self.norms, policy, updates)
+        self.stream = StreamTime(setup.frame_s, clock)
+        self.learned = Learned(setup, updates, self.norms, screening, policy, self.stream)
         self._decided = Decided(0.0, False, False, False)
         self._landed: Landed | None = None
         self._opened: tuple[float, float | None, bool] = 0.0, None, False
@@ -110,16 +110,16 @@ class Session(ClosedAtExit):
             FrameError: the image is of another dtype or shape; the session is as it was.
         """
         check_image(image, self.setup.bundle.manifest.input.channels)
-        arrived_at = self._decisions.arrival(arrived_at)
+        arrived_at = self.decisions.arrival(arrived_at)
         self.watch.start()
         self.index += 1
-        self._landed = self.updates.take_in(self.index) if self._decisions.takes_in() else None
+        self._landed = self.updates.take_in(self.index) if self.decisions.takes_in() else None
         unfit = self._screening.problem_of(image) if self._screening else None
         started = self.clock.now()
-        stream_s = self._stream.of(self.index, arrived_at, recorded_s)
+        stream_s = self.stream.of(self.index, arrived_at, recorded_s)
         rests = self.norms.rests(image, stream_s)
-        measured = unfit is None and self._decisions.measures(self.index, arrived_at, rests)
-        twice = unfit is None and self._decisions.looks_twice(arrived_at)
+        measured = unfit is None and self.decisions.measures(self.index, arrived_at, rests)
+        twice = unfit is None and self.decisions.looks_twice(arrived_at)
         seen = self.segmenter.see(image, measured, stream_s, twice)
         if measured and not seen.again:
             self.norms.took(self.clock.now() - started)
@@ -134,6 +134,17 @@ class Session(ClosedAtExit):
         In the background the update only starts here; a later `predict` takes it in. No update begins where
         ``others_wait``: another camera's frame is there, whose mask comes first.
         """
+        due = self.due(others_wait)
+        if isinstance(due, Verdict):
+            return due
+        self.watch.resume()
+        started = self.clock.now()
+        verdict = self.updates.start(self.index, due)
+        self.policy.took(self.clock.now() - started)
+        return verdict
+
+    def due(self, others_wait: bool = False) -> Seen | Verdict:
+        """The frame of the last `predict`, where an update on it is to begin now; else why not."""
         seen, self.seen = self.seen, None
         if not self.setup.trains:
             return Verdict(Reason.NOTHING_TRAINS)
@@ -143,17 +154,13 @@ class Session(ClosedAtExit):
             return Verdict(Reason.AT_HOME)
         if self.paused or others_wait:
             return seen.unfit or Verdict(Reason.PAUSED if self.paused else Reason.OTHERS_WAIT)
-        refusal = seen.unfit or self._decisions.refusal(self.index, self._decided.arrived_at)
+        refusal = seen.unfit or self.decisions.refusal(self.index, self._decided.arrived_at)
         if refusal is not None:
             return refusal
         self._decided = replace(self._decided, granted=True)
         if not self.updates.learner.may_learn():
             return Verdict(Reason.FROZEN_BY_GUARD)
-        self.watch.resume()
-        started = self.clock.now()
-        verdict = self.updates.start(self.index, seen)
-        self.policy.took(self.clock.now() - started)
-        return verdict
+        return seen
 
     def step(
         self,
@@ -182,11 +189,7 @@ class Session(ClosedAtExit):
         return FrameResult(mask, verdict, timings, False, self._landed, self._decided, *self._opened)
 
     def settle(self) -> Landed | None:
-        """Wait for an update in flight and take it in; None where there was none.
-
-        Raises:
-            OclEdgeError: what went wrong in the worker.
-        """
+        """Wait for an update in flight and take it in, or raise what it failed with; None: there was none."""
         return self.updates.take_in(self.index + 1)
 
     def warm_up(self) -> None:
@@ -202,7 +205,7 @@ class Session(ClosedAtExit):
     def follow(self, frames: Iterable[Decided]) -> FromTape:
         """From the next frame on, take every decision of time from a tape instead of the clock."""
         self.updates.stay_on_this_thread()
-        self._decisions = tape = FromTape(frames, self.updates)
+        self.decisions = tape = FromTape(frames, self.updates)
         return tape
 
     def facts(self) -> dict[str, Any]:
@@ -226,11 +229,7 @@ class Session(ClosedAtExit):
         self.index = self.learned.import_state(tensors, facts)
 
     def close(self) -> None:
-        """Free the backends and end the worker. Calling it twice is fine.
-
-        Raises:
-            Exception: what an update that nobody took in has failed with.
-        """
+        """Free the backends and end the worker, or raise what it failed with. Calling it twice is fine."""
         self._resources.close()
 
 

@@ -1,4 +1,4 @@
-"""What the sessions of several cameras share: a backend, and perhaps a head."""
+"""What sessions share: of several cameras a backend, and perhaps a head; of several outputs the frames."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ocl_edge_runtime.backends import Choice
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.session.learners import HeadLearner, UpdateRules
 from ocl_edge_runtime.session.openness import Openness
+from ocl_edge_runtime.session.session import Session
 
 
 class SharedHead:
@@ -64,7 +65,11 @@ class Shared:
     Attributes:
         engine: an open backend, which the session only uses; None: it opens one, and closes it.
         head: that learns, perhaps from other sessions, too; inline updates only.
+        lead: that sees the frames, of which this session gives another output; None: it sees its own.
+        flipped: runs the flipped views of updates; None: the engine does.
     """
 
     engine: Choice | None = None
     head: SharedHead = field(default_factory=SharedHead)
+    lead: Session | None = None
+    flipped: Backend | None = None

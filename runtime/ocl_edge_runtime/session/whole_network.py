@@ -29,7 +29,7 @@ class WholeNetwork:
 
     def __init__(self, bundle: Bundle, wanted_by: str) -> None:
         manifest, plain = bundle.manifest, load_backbone(bundle)
-        sizes = {tuple(shape[1:]) for shape in manifest.features}
+        sizes = {tuple(shape[1:]) for shape in manifest.head_features}
         if not manifest.norms or len(sizes) > 1:
             raise UsageError(
                 f"{wanted_by} works on BatchNorm layers, and on a head whose inputs have one size; this "
@@ -44,7 +44,8 @@ class WholeNetwork:
         self.channels = tuple(norm.channels for norm in manifest.norms)
         self.trained = load_norms(bundle).statistics
         self.image = (manifest.input.channels, manifest.input.height, manifest.input.width)
-        self.features = sum(shape[0] for shape in manifest.features)
+        self.features = sum(shape[0] for shape in manifest.head_features)
+        self._read = manifest.read_by_head
         self.classes = manifest.logits[0]
 
     def run(
@@ -52,7 +53,8 @@ class WholeNetwork:
     ) -> Pass:
         """See `Network.run`."""
         anchor = self.trained if anchor is None else anchor
-        *features, statistics = _called(self._backbone, "backbone", (views, anchor, weight), weights)
+        *given, statistics = _called(self._backbone, "backbone", (views, anchor, weight), weights)
+        features = [given[index] for index in self._read]
         logits = only_output(_called(self._head, "head", tuple(features), weights))
         return Pass(logits, torch.cat(features, 1), statistics.detach())
 

@@ -46,8 +46,8 @@ def test_a_missing_file_is_named(copied: Path) -> None:
 
 
 def test_a_newer_schema_asks_for_an_upgrade(copied: Path) -> None:
-    rewrite_manifest(copied, schema_version=5)
-    with pytest.raises(BundleError, match="schema 5, this ocl-edge reads 4: upgrade ocl-edge"):
+    rewrite_manifest(copied, schema_version=6)
+    with pytest.raises(BundleError, match=r"schema 6, this ocl-edge reads 4 .*: upgrade ocl-edge"):
         Bundle.open(copied)
 
 

@@ -1,0 +1,242 @@
+"""The verbs with a bundle of several outputs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ocl_edge.bundle.reading import Bundle
+from ocl_edge_app.cli import run
+from tests.doubles import two_tasks
+from tests.doubles.two_tasks import export_tasks
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with the outputs area and lanes."""
+    return export_tasks(tmp_path_factory.mktemp("tasks"), "detecting")["area"].path
+
+
+@dataclass(frozen=True)
+class Result:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+LEARNS = ("--statistics-limit", 1000)
+"""From any frame."""
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    def called(*arguments: object) -> Result:
+        capsys.readouterr()
+        code = run([str(each) for each in arguments])
+        return Result(code, *capsys.readouterr())
+
+    return called
+
+
+def refused(result: Result, code: int = 1) -> str:
+    assert result.exit_code == code, result.stderr
+    assert "Traceback" not in result.stderr
+    return " ".join(result.stderr.split())
+
+
+def mask(path: Path) -> np.ndarray:
+    return np.array(Image.open(path))
+
+
+def test_every_output_goes_to_sinks_of_its_own(call: Call, tasks: Path, frames: Path, tmp_path: Path) -> None:
+    result = call(
+        *("run", tasks, "--source", frames, "--opening", 1, "--threads", 1, "--backend", "onnxruntime"),
+        *LEARNS,
+        *("--sink", f"masks:{tmp_path}/masks/{{output}}", "--sink", f"overlay:{tmp_path}/overlay/{{output}}"),
+        *("--journal", tmp_path / "{output}.jsonl", "--state", tmp_path / "state-{output}", "--json", "-"),
+    )
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)["outputs"]
+    assert list(told) == ["area", "lanes"]
+    assert all(each["frames"] == 6 and each["updates"] > 0 for each in told.values())
+    for name in told:
+        alone = call(
+            *("run", f"{tasks}#{name}", "--source", frames, "--opening", 1, "--threads", 1),
+            *LEARNS,
+            *("--backend", "onnxruntime", "--sink", f"masks:{tmp_path}/alone-{name}", "--json", "-"),
+        )
+        assert json.loads(alone.stdout)["weights_sha256"] == told[name]["weights_sha256"]
+        for file in sorted((tmp_path / "masks" / name).iterdir()):
+            assert np.array_equal(mask(file), mask(tmp_path / f"alone-{name}" / file.name))
+            assert (tmp_path / "overlay" / name / file.name).exists()
+        lines = (tmp_path / f"{name}.jsonl").read_text("utf-8").splitlines()
+        assert sum(json.loads(line)["event"] == "frame" for line in lines) == 6
+        assert (tmp_path / f"state-{name}" / "state.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--sink", "masks:out"], "--sink masks:out: several outputs would share it; put {output} into it"),
+        (["--journal", "run.jsonl"], "--journal run.jsonl: several outputs would share it"),
+        (["--state", "state"], "--state state: several outputs would share it"),
+        (["--html", "report.html"], "--html is for one output; this run has area, lanes;"),
+        (["--record-schedule", "run.tape"], "--record-schedule is for one output"),
+        (["--share", "head"], "several cameras go with one output; this run has area, lanes"),
+        (["--source", "images"], "several cameras go with one output"),
+        (["--head", "engine"], "--head engine goes with one output"),
+        (["--update", "background"], "--update background goes with one output"),
+        (["--mode", "paper", "--method", "ocl-full"], "--method ocl-full, which trains the backbone,"),
+    ],
+)
+def test_what_cannot_hold_several_outputs_says_so_and_writes_nothing(
+    call: Call,
+    tasks: Path,
+    frames: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(call("run", tasks, "--source", frames, *more), 2)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["inspect"],
+        ["profile"],
+        ["calibrate", "--frames", "{frames}"],
+        ["evaluate", "--frames", "{frames}", "--labels", "{frames}"],
+        ["build", "--backend", "tensorrt-rtx"],
+        ["bake", "--state", "{frames}", "--checkpoint", __file__, "--out", "y.pth"],
+    ],
+)
+def test_verbs_for_one_output_ask_which(call: Call, tasks: Path, frames: Path, verb: list[str]) -> None:
+    name, *more = (each.format(frames=frames) for each in verb)
+    words = refused(call(name, tasks, *more)).replace(" ", "")
+    assert f"hastheoutputsarea,lanes,andonlyonecanbetakenhere:{tasks}#areaor{tasks}#lanes" in words
+
+
+def test_home_is_not_measured_for_one_output_of_several(call: Call, tasks: Path, frames: Path) -> None:
+    before = {file.name: file.read_bytes() for file in tasks.iterdir() if file.is_file()}
+    assert "home is measured for bundles with one output" in refused(
+        call("calibrate", f"{tasks}#lanes", "--frames", frames)
+    )
+    assert before == {file.name: file.read_bytes() for file in tasks.iterdir() if file.is_file()}
+
+
+def test_one_output_is_inspected_profiled_and_evaluated(
+    call: Call, tasks: Path, frames: Path, tmp_path: Path
+) -> None:
+    told = json.loads(call("inspect", f"{tasks}#lanes", "--json", "-").stdout)
+    assert (told["output"]["name"], told["head_inputs"]) == ("2", [1])
+    labels = tmp_path / "labels"
+    assert call("run", f"{tasks}#lanes", "--source", frames, "--mode", "frozen", "--sink", f"masks:{labels}")
+    result = call(
+        *("evaluate", f"{tasks}#lanes", "--frames", frames, "--labels", labels, "--methods", "frozen"),
+        *("--views", "single", "--json", tmp_path / "lanes.json"),
+    )
+    assert result.exit_code == 0, result.stderr
+    rows = json.loads((tmp_path / "lanes.json").read_text("utf-8"))["rows"]
+    assert rows[0]["miou"] == pytest.approx(1.0) or rows[0]["miou"] == pytest.approx(100.0)
+
+
+def test_a_bundle_of_several_is_signed_once(call: Call, tasks: Path, tmp_path: Path) -> None:
+    key, public = tmp_path / "key.pem", tmp_path / "key.pub"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
+    subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public], check=True)
+    result = call("sign", tasks, "--key", key, "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    bundles = Bundle.open_outputs(tasks, signed_by=public)
+    assert {each.identity.partition("#")[0] for each in bundles.values()} == {
+        json.loads(result.stdout)["identity"]
+    }
+
+
+def test_export_writes_all_outputs_and_shows_each(call: Call, tmp_path: Path) -> None:
+    import torch
+
+    torch.save(two_tasks.trained("one_feature").state_dict(), tmp_path / "two.pth")
+    (tmp_path / "lanes.txt").write_text("road\nlane\n", "utf-8")
+    arch = f"{Path(two_tasks.__file__)}:one_feature"
+    common = ["export", tmp_path / "two.pth", "--arch", arch, "--input-size", "48x64", "--out"]
+    result = call(
+        *common,
+        tmp_path / "two",
+        "--output",
+        "all",
+        "--classes",
+        f"lanes={tmp_path / 'lanes.txt'}",
+        "--json",
+        "-",
+    )
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert list(told["outputs"]) == ["area", "lanes"]
+    assert [each["name"] for each in told["outputs"]["lanes"]["classes"]] == ["road", "lane"]
+    for more, message in (
+        (
+            ["--output", "all", "--classes", f"signs={tmp_path / 'lanes.txt'}"],
+            "no output 'signs'; it has: area, lanes",
+        ),
+        (["--output", "all", "--split", "lanes"], "--split is for one output"),
+        (["--output", "a=area,b=nothing"], "no output 'nothing'"),
+    ):
+        words = refused(call(*common, tmp_path / "other", *more), 2)
+        assert message in words
+        assert not (tmp_path / "other").exists()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from ocl_edge_app.cli import run
+from ocl_edge_runtime.records import state
+
+written = state.write_state
+
+def write_and_die(path, content):
+    written(path, content)
+    if "state-area" in str(path) and content.facts["index"] == 3:
+        import os, signal
+        os.kill(os.getpid(), signal.SIGKILL)
+
+state.write_state = write_and_die
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_killed_between_two_writes_every_output_goes_on_from_its_own(
+    call: Call,
+    tasks: Path,
+    frames: Path,
+    tmp_path: Path,
+) -> None:
+    command = (
+        *("run", tasks, "--source", frames, "--opening", 1, "--threads", 1, "--backend", "onnxruntime"),
+        *("--state", tmp_path / "state-{output}", "--save-every", 0, "--resume", "auto"),
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, command)], capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    result = call(*command, "--limit", 1, "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    words = " ".join(result.stderr.split())
+    assert "resumed after frame 3" in words, "area was written"
+    assert "resumed after frame 2" in words, "lanes is whole, and older by a frame"
+    assert list(json.loads(result.stdout)["outputs"]) == ["area", "lanes"]
