@@ -20,7 +20,7 @@ from ocl_edge.network.preprocess import Preprocessor, mask_of_frame
 from ocl_edge.network.tail import Tail
 from ocl_edge.tensors import Tensor, torch
 from ocl_edge.timings import Stopwatch
-from ocl_edge_runtime.session.norm_vectors import NormPolicy
+from ocl_edge_runtime.session.norm_policy import NormPolicy
 
 
 class Backbone(Protocol):
