@@ -50,12 +50,11 @@ class NormPolicy(Protocol):
     def inputs(self, measured: bool) -> tuple[FormName, Mapping[str, Tensor]]:
         """The form that a frame goes through, and its inputs beside the image."""
 
-    def asks_again(self, outputs: Mapping[str, Tensor], arrived_at: float) -> bool:
+    def asks_again(self, outputs: Mapping[str, Tensor]) -> bool:
         """Whether the frame is to go through the measured form again, at another opening.
 
         Args:
             outputs: of the first look.
-            arrived_at: when the frame was there, in seconds of stream time.
         """
 
     def take_in(
@@ -101,7 +100,7 @@ class TrainedNorms:
     def inputs(self, measured: bool) -> tuple[FormName, Mapping[str, Tensor]]:  # noqa: ARG002
         return "plain", {}
 
-    def asks_again(self, outputs: Mapping[str, Tensor], arrived_at: float) -> bool:  # noqa: ARG002
+    def asks_again(self, outputs: Mapping[str, Tensor]) -> bool:  # noqa: ARG002
         return False
 
     def take_in(
@@ -145,8 +144,8 @@ class MeasuredNorms:
     def inputs(self, measured: bool) -> tuple[FormName, Mapping[str, Tensor]]:  # noqa: ARG002
         return "measured", self._openness.anchor()
 
-    def asks_again(self, outputs: Mapping[str, Tensor], arrived_at: float) -> bool:
-        return self._openness.jumps(outputs.get("statistics"), arrived_at)
+    def asks_again(self, outputs: Mapping[str, Tensor]) -> bool:
+        return self._openness.jumps(outputs.get("statistics"))
 
     def take_in(
         self, outputs: Mapping[str, Tensor], arrived_at: float, again: bool = False

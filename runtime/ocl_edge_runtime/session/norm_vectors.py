@@ -95,8 +95,8 @@ class NormVectors:
             return "measured", self.anchor
         return "modulated", {"norm_vectors": self.vectors} if self._has_norms else {}
 
-    def asks_again(self, outputs: Mapping[str, Tensor], arrived_at: float) -> bool:
-        return self._openness.jumps(outputs.get("statistics"), arrived_at)
+    def asks_again(self, outputs: Mapping[str, Tensor]) -> bool:
+        return self._openness.jumps(outputs.get("statistics"))
 
     def take_in(
         self, outputs: Mapping[str, Tensor], arrived_at: float, again: bool = False

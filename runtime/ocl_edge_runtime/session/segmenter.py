@@ -170,7 +170,7 @@ class Segmenter:
         self.watch.lap("preprocess")
         form, inputs = self.norms.inputs(measured)
         outputs = self.backbone.infer(form, {"image": views, **inputs})
-        again = twice and self.norms.asks_again(outputs, arrived_at)
+        again = twice and self.norms.asks_again(outputs)
         if again:
             form, inputs = self.norms.inputs(measured=True)
             outputs = self.backbone.infer(form, {"image": views, **inputs})
