@@ -42,6 +42,7 @@ class _Line(BaseModel):
 class _Moments(_Line):
     measured_at: float | None = None
     followed_at: float | None = None
+    jumped_at: float | None = None
     learned_at: float | None = None
 
 
@@ -60,6 +61,8 @@ class _Frame(_Line):
     measured: bool
     granted: bool
     taken_in: bool
+    twice: bool = False
+    """Older tapes do not say it: their frames were looked at once."""
 
 
 class _End(_Line):

@@ -45,7 +45,13 @@ class SegmentsAsPublished:
         self._tail = tail
         self._mask_size = mask_size
 
-    def see(self, image: NDArray[np.uint8], measured: bool = True, arrived_at: float = 0.0) -> Seen:  # noqa: ARG002
+    def see(
+        self,
+        image: NDArray[np.uint8],
+        measured: bool = True,  # noqa: ARG002
+        arrived_at: float = 0.0,
+        twice: bool = False,  # noqa: ARG002
+    ) -> Seen:
         """Segment a frame."""
         view = self._preprocessor.single(image)
         self.watch.lap("preprocess")

@@ -24,11 +24,8 @@ from ocl_edge.network.form_tensors import features_among
 from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.durations import Durations
-from ocl_edge_runtime.session.openness import Openness, moved
+from ocl_edge_runtime.session.openness import OPENED, Openness, moved
 from ocl_edge_runtime.session.options import RealtimeOptions
-
-OPENED = 0.25
-"""Statistics are measured anew, due or not, where the session is so much wider open than when they were."""
 
 
 class NormPolicy(Protocol):
@@ -53,18 +50,32 @@ class NormPolicy(Protocol):
             rests: what `rests` said of it.
         """
 
+    def has_time_for_two(self, arrived_at: float) -> bool:
+        """Whether a frame may be looked at twice, and its mask still meet the deadline."""
+
     def took(self, seconds: float) -> None:
-        """A frame whose statistics were measured had its mask after so long."""
+        """A frame whose statistics were measured once had its mask after so long."""
 
     def inputs(self, measured: bool) -> tuple[FormName, Mapping[str, Tensor]]:
         """The form that a frame goes through, and its inputs beside the image."""
 
-    def take_in(self, outputs: Mapping[str, Tensor], arrived_at: float) -> Verdict | None:
+    def asks_again(self, outputs: Mapping[str, Tensor], arrived_at: float) -> bool:
+        """Whether the frame is to go through the measured form again, at another opening.
+
+        Args:
+            outputs: of the first look.
+            arrived_at: when the frame was there, in seconds of stream time.
+        """
+
+    def take_in(
+        self, outputs: Mapping[str, Tensor], arrived_at: float, again: bool = False
+    ) -> Verdict | None:
         """Learn from what the backbone gave; why nothing may be learned from it, None where it is good.
 
         Args:
             outputs: of the form.
             arrived_at: when the frame was there, in seconds of stream time.
+            again: they are of the second look.
         """
 
     def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -90,13 +101,24 @@ class TrainedNorms:
     def is_due(self, index: int, arrived_at: float, rests: bool) -> bool:  # noqa: ARG002
         return False
 
+    def has_time_for_two(self, arrived_at: float) -> bool:  # noqa: ARG002
+        return False
+
     def took(self, seconds: float) -> None:
         """Nobody asks."""
 
     def inputs(self, measured: bool) -> tuple[FormName, Mapping[str, Tensor]]:  # noqa: ARG002
         return "plain", {}
 
-    def take_in(self, outputs: Mapping[str, Tensor], arrived_at: float) -> Verdict | None:  # noqa: ARG002
+    def asks_again(self, outputs: Mapping[str, Tensor], arrived_at: float) -> bool:  # noqa: ARG002
+        return False
+
+    def take_in(
+        self,
+        outputs: Mapping[str, Tensor],  # noqa: ARG002
+        arrived_at: float,  # noqa: ARG002
+        again: bool = False,  # noqa: ARG002
+    ) -> Verdict | None:
         return None
 
     def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -116,10 +138,14 @@ class MeasuredNorms:
         self.openness: Openness | None = openness
         self._openness = openness
 
-    def rests(self, image: NDArray[np.uint8], stream_s: float) -> bool:  # noqa: ARG002
+    def rests(self, image: NDArray[np.uint8], stream_s: float) -> bool:
+        self._openness.rests(image, stream_s)
         return False
 
     def is_due(self, index: int, arrived_at: float, rests: bool) -> bool:  # noqa: ARG002
+        return True
+
+    def has_time_for_two(self, arrived_at: float) -> bool:  # noqa: ARG002
         return True
 
     def took(self, seconds: float) -> None:
@@ -128,8 +154,13 @@ class MeasuredNorms:
     def inputs(self, measured: bool) -> tuple[FormName, Mapping[str, Tensor]]:  # noqa: ARG002
         return "measured", self._openness.anchor()
 
-    def take_in(self, outputs: Mapping[str, Tensor], arrived_at: float) -> Verdict | None:
-        self._openness.follow(outputs.get("statistics"), arrived_at)
+    def asks_again(self, outputs: Mapping[str, Tensor], arrived_at: float) -> bool:
+        return self._openness.jumps(outputs.get("statistics"), arrived_at)
+
+    def take_in(
+        self, outputs: Mapping[str, Tensor], arrived_at: float, again: bool = False
+    ) -> Verdict | None:
+        self._openness.follow(outputs.get("statistics"), arrived_at, again)
         return None
 
     def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -186,15 +217,20 @@ class NormVectors:
         if not self._has_norms or rests:
             return False
         every, period = self._options.norm_every, self._options.period_s
-        if every is not None and self._openness.value - self._measured_open > OPENED:
-            return True
         if every is not None:
-            return index % every == 0
+            opened = self._openness.value - self._measured_open > OPENED
+            return opened or self._openness.looks_new or index % every == 0
         predicted = self._durations.predicted()
         if predicted is None or period is None or self._clock.now() + predicted <= arrived_at + period:
             return True
         self._durations.refuse()
         return False
+
+    def has_time_for_two(self, arrived_at: float) -> bool:
+        period, predicted = self._options.period_s, self._durations.predicted()
+        if period is None:
+            return True
+        return predicted is not None and self._clock.now() + 2 * predicted <= arrived_at + period
 
     def took(self, seconds: float) -> None:
         self._durations.add(seconds)
@@ -204,7 +240,12 @@ class NormVectors:
             return "measured", self.anchor
         return "modulated", {"norm_vectors": self.vectors} if self._has_norms else {}
 
-    def take_in(self, outputs: Mapping[str, Tensor], arrived_at: float) -> Verdict | None:
+    def asks_again(self, outputs: Mapping[str, Tensor], arrived_at: float) -> bool:
+        return self._openness.jumps(outputs.get("statistics"), arrived_at)
+
+    def take_in(
+        self, outputs: Mapping[str, Tensor], arrived_at: float, again: bool = False
+    ) -> Verdict | None:
         """See `NormPolicy`: renews the vectors by the statistics, where they were measured."""
         if not all(math.isfinite(float(tensor.sum())) for tensor in features_among(outputs)):
             return Verdict(Reason.FEATURES_NOT_FINITE)
@@ -212,15 +253,15 @@ class NormVectors:
             self._openness.follow(None, arrived_at)
             return None
         statistics, opened = outputs["statistics"].cpu(), self._openness.value
-        self._openness.follow(statistics, arrived_at)
+        self._openness.follow(statistics, arrived_at, again)
         limit = self._openness.limit_at(self._options.statistics_limit, opened)
         refusal = why_refused(statistics, self.trained.statistics, limit)
         if refusal is not None:
             self.refused += 1
             self._mix()
             return refusal
-        if opened - self._measured_open > OPENED:
-            self.running.average = None  # measured nearly unmixed: of another pass
+        if again or opened - self._measured_open > OPENED:
+            self.running.average = None  # of somewhere else, or measured nearly unmixed
         self.running.add(statistics, arrived_at)
         self._current = statistics if self._options.norm_every == 1 else self.running.average
         self._measured_open = opened

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from functools import partial
 
+from ocl_edge.bundle.fleet import load_fleet
 from ocl_edge.bundle.home import load_head_input, load_mixing
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.bundle.reading import Bundle, load_head, load_norms, load_tail
@@ -238,6 +239,7 @@ def _realtime(
         setup.guard_limits,
         setup.follows_home,
         bundle.manifest.read_by_head,
+        load_fleet(bundle, head.trained),
     )
     updates: Updates
     policy: UpdatePolicy
