@@ -174,8 +174,8 @@ def table(lines: list[dict[str, Any]]) -> Iterator[str]:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
-@click.option("--crop", type=click.Path(path_type=Path, exists=True), required=True, help="Its smaller twin.")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--crop", type=click.Path(path_type=Path), required=True, help="Its smaller twin.")
 @click.option("--network", default="espnetv2", show_default=True)
 @click.option("--every", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("--time", "timed", is_flag=True, help="Measure time instead of masks.")
