@@ -139,7 +139,9 @@ def server(
     check_private_key(key)
     labelled = None
     if labelled_frames or labels:
-        named = Named(None, str(labelled_frames or ""), labels and str(labels), label_map, label_classes)
+        named = Named(
+            None, str(labelled_frames or ""), str(labels) if labels else None, label_map, label_classes
+        )
         labelled = find_what_is_scored(named, opened.manifest)[:2]
     seen = tuple(recorded_frames(frames, opened.manifest.input.frame_channels)) if frames else ()
     judges = Judges(seen, labelled, Computes(backend, threads))

@@ -42,7 +42,6 @@ class _Line(BaseModel):
 class _Moments(_Line):
     measured_at: float | None = None
     followed_at: float | None = None
-    jumped_at: float | None = None
     learned_at: float | None = None
 
 

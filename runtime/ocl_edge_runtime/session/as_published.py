@@ -14,7 +14,7 @@ from ocl_edge.network.tail import Tail
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.learners import Lesson, PairLearner
-from ocl_edge_runtime.session.norm_vectors import NormPolicy, TrainedNorms
+from ocl_edge_runtime.session.norm_policy import NormPolicy, TrainedNorms
 from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.session.segmenter import Seen
 from ocl_edge_runtime.session.session import Session

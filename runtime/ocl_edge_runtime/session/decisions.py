@@ -10,7 +10,7 @@ from ocl_edge.errors import StateError, UsageError
 from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.frames import Decided
-from ocl_edge_runtime.session.norm_vectors import NormPolicy
+from ocl_edge_runtime.session.norm_policy import NormPolicy
 from ocl_edge_runtime.session.update_policy import UpdatePolicy
 from ocl_edge_runtime.session.updates import Updates
 

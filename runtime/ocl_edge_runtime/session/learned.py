@@ -8,7 +8,7 @@ from typing import Any
 from ocl_edge.errors import StateError
 from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.session.learners import State
-from ocl_edge_runtime.session.norm_vectors import NormPolicy
+from ocl_edge_runtime.session.norm_policy import NormPolicy
 from ocl_edge_runtime.session.openness import moved
 from ocl_edge_runtime.session.saved_state import problems_of
 from ocl_edge_runtime.session.screening import Screening
@@ -100,7 +100,6 @@ class Learned:
         return {
             "measured_at": self._norms.measured_at,
             "followed_at": openness.followed_at if openness else None,
-            "jumped_at": openness.jumped_at if openness else None,
             "learned_at": self._updates.learner.pace.learned_at,
         }
 
@@ -109,7 +108,6 @@ class Learned:
         self._norms.measured_at = moments["measured_at"]
         if self._norms.openness:
             self._norms.openness.followed_at = moments["followed_at"]
-            self._norms.openness.jumped_at = moments["jumped_at"]
         self._updates.learner.pace.learned_at = moments["learned_at"]
 
     def _now_s(self, index: int) -> float:

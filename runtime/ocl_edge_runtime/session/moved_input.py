@@ -54,9 +54,9 @@ class MovedInput:
     def inputs(self, measured: bool) -> tuple[FormName, Mapping[str, Tensor]]:  # noqa: ARG002
         return self._form, {}
 
-    def asks_again(self, outputs: Mapping[str, Tensor], arrived_at: float) -> bool:
+    def asks_again(self, outputs: Mapping[str, Tensor]) -> bool:
         """Never: at another opening the features would be the same, and are moved otherwise."""
-        self._jumps = self._openness.jumps(means_of(features_among(outputs)), arrived_at)
+        self._jumps = self._openness.jumps(means_of(features_among(outputs)))
         return False
 
     def take_in(

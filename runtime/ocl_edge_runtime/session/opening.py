@@ -40,7 +40,8 @@ from ocl_edge_runtime.session.backend_head import BackendHead
 from ocl_edge_runtime.session.following import FollowingSession
 from ocl_edge_runtime.session.learners import HeadLearner, Lesson, PairLearner, UpdateRules
 from ocl_edge_runtime.session.moved_input import MovedInput
-from ocl_edge_runtime.session.norm_vectors import MeasuredNorms, NormPolicy, NormVectors, TrainedNorms
+from ocl_edge_runtime.session.norm_policy import MeasuredNorms, NormPolicy, TrainedNorms
+from ocl_edge_runtime.session.norm_vectors import NormVectors
 from ocl_edge_runtime.session.openness import Openness
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions, Views
 from ocl_edge_runtime.session.screening import Screening

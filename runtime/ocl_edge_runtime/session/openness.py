@@ -21,8 +21,6 @@ REST_S = 1.0
 """At home, norms are measured so often, seconds of stream time, where no frame looks new (`Glance`)."""
 OPENED = 0.25
 """A difference of openings that does not wait: statistics are measured anew, a frame is looked at again."""
-JUMP_S = 4.0
-"""From a frame that opens at once to the next that may, seconds of stream time: flicker costs little."""
 
 
 class Openness:
@@ -40,7 +38,6 @@ class Openness:
     Attributes:
         distance: of the last frame that was measured, from home; None before the first.
         followed_at: when that was there, seconds of stream time.
-        jumped_at: when a frame last opened at once; None where none has.
         looks_new: whether the picture of this frame differs from the one that was measured last.
     """
 
@@ -57,7 +54,6 @@ class Openness:
         self.trained = trained
         self.distance: float | None = None
         self.followed_at: float | None = None
-        self.jumped_at: float | None = None
         self.looks_new = False
         self._mixing = mixing
         self._opening = opening
@@ -109,15 +105,14 @@ class Openness:
             "anchor_weight": self.weight_at(self.value)[: self._rows],
         }
 
-    def jumps(self, statistics: Tensor | None, arrived_at: float) -> bool:
+    def jumps(self, statistics: Tensor | None) -> bool:
         """Whether a frame is somewhere else than the stream was; `value` then is where, for this very frame.
 
-        So it is where its picture looks new and its distance wants another opening. Towards home it always
-        may, away from it once in `JUMP_S`; so flicker goes back and forth no oftener than that.
+        So it is where its picture looks new and its distance wants another opening. Towards home any frame
+        may be, away from it a stream's first alone: in between, it may be one dazzled frame.
 
         Args:
             statistics: as for `follow`.
-            arrived_at: likewise.
         """
         if statistics is None or self._sensing is None or not self.looks_new:
             return False
@@ -128,9 +123,8 @@ class Openness:
         if abs(wanted - self.value) <= OPENED:
             return False
         if wanted > self.value:
-            if self.jumped_at is not None and 0 <= arrived_at - self.jumped_at < JUMP_S:
+            if self.followed_at is not None:
                 return False
-            self.jumped_at = arrived_at
         elif self._home is not None:
             wanted = 0.0  # unmixed, all norms tell as well
         self._opening.jump(wanted)
@@ -176,7 +170,6 @@ class Openness:
             return {}, {}
         facts = {
             "followed_at": self.followed_at,
-            "jumped_at": self.jumped_at,
             "frames_since": self._frames,
         }
         return tensors | self._glance.export_state(), facts
@@ -187,7 +180,6 @@ class Openness:
         self._glance.import_state(tensors)
         self.distance = None
         self.followed_at = moved(facts.get("followed_at"), facts["saved_at"], now_s)
-        self.jumped_at = moved(facts.get("jumped_at"), facts["saved_at"], now_s)
         self._frames = facts.get("frames_since", 0)
 
 

@@ -13,7 +13,7 @@ from ocl_edge.tensors import Tensor, torch
 SOMETIMES = ("average", "last_adapted", "guard.snapshot.", "opening", "glance")
 """Tensors that a state may have or not."""
 
-LATER = {"learned_at", "followed_at", "jumped_at", "frames_since"}
+LATER = {"learned_at", "followed_at", "frames_since"}
 """Facts that a state of an older version lacks: a session goes on without."""
 
 PACKED = ("mixed", "average")
@@ -50,7 +50,6 @@ class StateFacts(BaseModel):
     measured_at: Seconds | None = None
     learned_at: Seconds | None = None
     followed_at: Seconds | None = None
-    jumped_at: Seconds | None = None
     frames_since: Count = 0
     refused_statistics: Count = 0
     guard: GuardFacts | None = None

@@ -20,7 +20,7 @@ from ocl_edge.network.preprocess import Preprocessor, mask_of_frame
 from ocl_edge.network.tail import Tail
 from ocl_edge.tensors import Tensor, torch
 from ocl_edge.timings import Stopwatch
-from ocl_edge_runtime.session.norm_vectors import NormPolicy
+from ocl_edge_runtime.session.norm_policy import NormPolicy
 
 
 class Backbone(Protocol):
@@ -170,7 +170,7 @@ class Segmenter:
         self.watch.lap("preprocess")
         form, inputs = self.norms.inputs(measured)
         outputs = self.backbone.infer(form, {"image": views, **inputs})
-        again = twice and self.norms.asks_again(outputs, arrived_at)
+        again = twice and self.norms.asks_again(outputs)
         if again:
             form, inputs = self.norms.inputs(measured=True)
             outputs = self.backbone.infer(form, {"image": views, **inputs})

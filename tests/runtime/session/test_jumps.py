@@ -19,7 +19,7 @@ from ocl_edge_runtime.records.tape import Tape, TapeWriter
 from ocl_edge_runtime.session.frames import Frame, FrameResult
 from ocl_edge_runtime.session.norm_vectors import NormVectors
 from ocl_edge_runtime.session.opening import open_session
-from ocl_edge_runtime.session.openness import JUMP_S, Openness
+from ocl_edge_runtime.session.openness import Openness
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.sources import NoiseSource
@@ -55,17 +55,32 @@ def play(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_first_frame_of_weather_is_seen_open_and_the_first_one_back_home_shut(
+def test_the_first_frame_of_a_stream_is_seen_open_and_the_first_one_back_home_shut(
     small_bundle: Bundle, home_is: dict[str, float], mode: RealtimeOptions | None
 ) -> None:
     session, shut, wide = (session_of(small_bundle, mode, opening) for opening in (None, 0.0, 1.0))
-    results = play(session, home_is, [False] * 2 + [True] * 3 + [False] * 2)
-    assert [r.opening for r in results] == [0, 0, 1, 1, 1, 0, 0]
-    assert [r.again for r in results] == [False, False, True, False, False, True, False]
-    assert np.array_equal(results[2].mask, wide.predict(picture(2, True), 2.0))
-    assert not np.array_equal(results[2].mask, shut.predict(picture(2, True), 2.0))
-    assert np.array_equal(results[6].mask, shut.predict(picture(6), 6.0))
+    results = play(session, home_is, [True] * 3 + [False] * 2)
+    assert [r.opening for r in results] == [1, 1, 1, 0, 0]
+    assert [r.again for r in results] == [True, False, False, True, False]
+    assert np.array_equal(results[0].mask, wide.predict(picture(0, True), 0.0))
+    assert not np.array_equal(results[0].mask, shut.predict(picture(0, True), 0.0))
+    assert np.array_equal(results[4].mask, shut.predict(picture(4), 4.0))
     assert session.weights.distance_from_trained() == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_dazzled_frame_between_others_opens_nothing(
+    small_bundle: Bundle, home_is: dict[str, float], mode: RealtimeOptions | None
+) -> None:
+    results = play(session_of(small_bundle, mode), home_is, [False] * 2 + [True] + [False] * 3)
+    assert not any(r.opening or r.again for r in results)
+
+
+def test_weather_that_comes_is_followed_slowly(small_bundle: Bundle, home_is: dict[str, float]) -> None:
+    results = play(session_of(small_bundle, MODES[1]), home_is, [False] + [True] * 8)
+    assert not any(r.again for r in results)
+    assert [r.opening for r in results[:3]] == [0, 0, 0]
+    assert results[-1].opening > 0.9
 
 
 def test_norms_alone_are_the_frozen_networks_on_the_very_first_frame_back(
@@ -81,25 +96,20 @@ def test_a_picture_that_does_not_look_new_is_followed_slowly(
     small_bundle: Bundle, home_is: dict[str, float]
 ) -> None:
     session = session_of(small_bundle, MODES[1])
-    play(session, home_is, [False])
-    home_is["distance"] = AWAY
-    results = [session.step(picture(second), float(second)) for second in range(1, 5)]
+    play(session, home_is, [True])
+    home_is["distance"] = HOME
+    results = [session.step(picture(second, True), float(second)) for second in range(1, 4)]
     assert not any(r.again for r in results)
     assert 0 < results[-1].opening < 1
 
 
-@pytest.mark.parametrize(
-    ("mode", "fps", "most"), [(MODES[0], 1, 0.5), (MODES[1], 1, 0.5), (MODES[1], 30, 2 / (30 * JUMP_S))]
-)
-def test_flicker_goes_back_and_forth_no_oftener_than_told(
-    small_bundle: Bundle, home_is: dict[str, float], mode: RealtimeOptions | None, fps: int, most: float
+@pytest.mark.parametrize(("mode", "fps"), [(MODES[0], 1), (MODES[1], 1), (MODES[1], 30)])
+def test_flicker_is_looked_at_again_no_oftener_than_once_from_there_and_back(
+    small_bundle: Bundle, home_is: dict[str, float], mode: RealtimeOptions | None, fps: int
 ) -> None:
     session = session_of(small_bundle, mode and replace(mode, adapt_every=1000))
-    seconds = 4 * JUMP_S
-    results = play(session, home_is, [True, False] * int(seconds * fps / 2), fps)
-    looked_again = [r.again for r in results]
-    assert looked_again[:4] == [True, True, False, False]
-    assert np.mean(looked_again) == pytest.approx(most)
+    results = play(session, home_is, [True, False] * 8, fps)
+    assert [r.again for r in results] == [True, True] + [False] * 14
 
 
 @pytest.mark.parametrize(("predicted_s", "again"), [(0.04, True), (0.06, False)])
@@ -137,23 +147,20 @@ def test_a_tape_replays_what_time_let_be_looked_at_again(
         writer.finish()
     tape, replayed = Tape.read(path), session_of(small_bundle, mode)
     assert [frame.twice for frame in tape.frames.values()] == [False, True, True, True, True]
-    assert [r.again for r in results] == [False, True, True, False, True]
+    assert [r.again for r in results] == [False, True, False, False, False]
     replay = tape.play_in(replayed)
     play(replayed, home_is, weather)
     assert "bit for bit" in replay.check_end()
 
 
-def test_a_resumed_session_remembers_when_it_last_opened_at_once(
-    small_bundle: Bundle, home_is: dict[str, float]
-) -> None:
-    weather = [True, False, True, False, True, False, True, False]
+def test_a_resumed_stream_does_not_begin_again(small_bundle: Bundle, home_is: dict[str, float]) -> None:
     whole, resumed = session_of(small_bundle, MODES[1]), session_of(small_bundle, MODES[1])
-    play(whole, home_is, weather[:2])
+    play(whole, home_is, [True, False])
     tensors, facts = whole.export_state()
     resumed.import_state(tensors, {**facts, "saved_at": 0.0})  # its clock stands at 0, too
-    rest = [[r.again for r in play(s, home_is, weather[2:], first=2)] for s in (whole, resumed)]
-    assert rest[0] == rest[1]
-    assert rest[0] == [False, False, True, True, False, False]
+    for session in (whole, resumed):
+        rest = play(session, home_is, [True, True, False], first=2)
+        assert [r.again for r in rest] == [False, False, True]
 
 
 def test_in_between_a_picture_that_looks_new_is_measured(
@@ -230,7 +237,7 @@ def test_a_picture_that_looks_new_goes_home_where_the_sensing_norms_say_so(
     openness, sensing = openness_at(1.0)
     sensing.distance_is = sensed
     openness.rests(CLEAR, 0.0)
-    jumps = openness.jumps(Norms.at(all_norms), 0.0)
+    jumps = openness.jumps(Norms.at(all_norms))
     assert jumps is (goes_to is not None)
     if jumps:
         assert openness.value == pytest.approx(goes_to)
@@ -242,4 +249,4 @@ def test_facts_of_a_state_are_moments_or_none(small_bundle: Bundle, home_is: dic
     session = session_of(small_bundle, MODES[1])
     play(session, home_is, [True, True])
     facts: Mapping[str, object] = session.export_state()[1]
-    assert (facts["jumped_at"], facts["followed_at"]) == (0.0, 1.0)
+    assert facts["followed_at"] == 1.0
