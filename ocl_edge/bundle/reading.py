@@ -51,6 +51,11 @@ class Bundle:
     identity: str
     output: str = ""
 
+    @property
+    def named(self) -> str:
+        """As a command line names it: its directory, and ``#output``."""
+        return f"{self.path}#{self.output}" if self.output else str(self.path)
+
     @classmethod
     def open(cls, path: Path | str, verify: bool = True, signed_by: Path | None = None) -> Bundle:
         """Read a bundle and verify the hash of every file.
