@@ -14,7 +14,10 @@
     ├── BuildError              an engine could not be compiled
     ├── SourceError             a video or stream that cannot be opened, broke, or fell silent
     ├── StateError              a saved state that is damaged or of another bundle
+    ├── FleetError              what a vehicle or the server of a fleet sent is refused
     ├── OutputError             a result cannot be written
+    ├── ClusterError            a Ray cluster that is not there, or has no place for a pass
+    ├── PassError               passes of an evaluation failed, each named
     └── FrameError              a frame that cannot be read or used; a run skips it
 
 A message says what was expected, what was found, and what to do.
@@ -92,7 +95,19 @@ class StateError(OclEdgeError):
     pass
 
 
+class FleetError(OclEdgeError):
+    pass
+
+
 class OutputError(OclEdgeError):
+    pass
+
+
+class ClusterError(OclEdgeError):
+    pass
+
+
+class PassError(OclEdgeError):
     pass
 
 

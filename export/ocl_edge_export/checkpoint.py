@@ -20,7 +20,8 @@ from ocl_edge_export.checkpoint_files import load_content, program_of, refuse_ot
 from ocl_edge_export.checkpoint_programs import network_in
 from ocl_edge_export.checkpoint_values import check_values
 from ocl_edge_export.classes import repeated_name
-from ocl_edge_export.state_dicts import AUXILIARY, COUNTER, fitted, laid_out, without_wrappers
+from ocl_edge_export.state_dicts import fitted, laid_out, without_wrappers
+from ocl_edge_export.weights_fit import fit_weights
 
 NAMED_AT_MOST = 10
 MODULE_KEYS = ("ema", "model_ema", "state_dict", "model", "net", "network")
@@ -160,11 +161,9 @@ def load_network(checkpoint: Checkpoint, arch: str | None) -> LoadedNetwork:
         network = spec.build()
     else:
         spec, network = _of_the_zoo(checkpoint)
-    own = network.state_dict()
-    found = fitted(checkpoint.laid_out or checkpoint.tensors, own, checkpoint.weights_key)
-    fit = _fit(own, found.tensors, spec)
-    check_values(network, {**own, **fit.tensors})
-    network.load_state_dict({**own, **fit.tensors}, strict=True)
+    found = fitted(checkpoint.laid_out or checkpoint.tensors, network.state_dict(), checkpoint.weights_key)
+    fit = fit_weights(network, found.tensors, spec)
+    network.load_state_dict(fit.tensors, strict=True)
     return LoadedNetwork(network.float().eval(), spec, (*found.notes, *fit.notes), frozenset(fit.unloaded))
 
 
@@ -192,70 +191,3 @@ def _metadata(raw: Any, path: Path) -> Metadata:
         return Metadata() if raw is None else Metadata.model_validate(raw)
     except ValidationError as error:
         raise CheckpointError(f"{path}: metadata under 'ocl_edge': {first_problem(error)}") from error
-
-
-@dataclass(frozen=True)
-class _Fit:
-    tensors: dict[str, Tensor]
-    notes: list[str]
-    unloaded: list[str]
-
-
-def _fit(own: Mapping[str, Tensor], found: Mapping[str, Tensor], spec: zoo.Spec) -> _Fit:
-    """The tensors to load. What PyTorch loads without a word, and training heads, may be missing or too many.
-
-    Raises:
-        CheckpointError: others are missing, unexpected, or of another shape.
-    """
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
-    tops = {name.partition(".")[0] for name in own}
-    missing = [name for name in own if name not in found and not name.endswith(COUNTER)]
-    unexpected = [name for name in found if name not in own and not name.endswith(COUNTER)]
-    surplus = [n for n in unexpected if n.partition(".")[0] in tops and not _is_auxiliary(n)]
-    unloaded = [name for name in missing if _is_auxiliary(name)]
-    required = [name for name in missing if not _is_auxiliary(name)]
-    differing = [
-        f"{name} {list(shapes[name])} instead of {list(tensor.shape)}"
-        for name, tensor in own.items()
-        if name in found and shapes[name] != tuple(tensor.shape)
-    ]
-    problems = []
-    if required:
-        problems.append(f"{len(required)} tensors are missing: {_first(required)}")
-    if problems or surplus or differing:
-        if unexpected:
-            problems.append(f"{len(unexpected)} tensors are unexpected: {_first(unexpected)}")
-        if differing:
-            problems.append(f"{len(differing)} tensors have another shape: {_first(differing)}")
-        raise _does_not_fit(spec, problems, shapes)
-    notes = []
-    if unexpected:
-        notes.append(f"left out, the network has no such part: {_first(sorted(_parts(unexpected)))}")
-    if unloaded:
-        notes.append(f"not in the checkpoint, kept as they were made: {_first(sorted(_parts(unloaded)))}")
-    return _Fit({n: t for n, t in found.items() if n in own}, notes, unloaded)
-
-
-def _is_auxiliary(name: str) -> bool:
-    return any(AUXILIARY in part for part in name.split("."))
-
-
-def _parts(names: list[str]) -> set[str]:
-    """The auxiliary part, or the module at the top, that each tensor belongs to."""
-    parts = set()
-    for name in names:
-        path = name.split(".")
-        depth = next((index for index, part in enumerate(path) if AUXILIARY in part), 0)
-        parts.add(".".join(path[: depth + 1]))
-    return parts
-
-
-def _does_not_fit(spec: zoo.Spec, problems: list[str], shapes: zoo.Shapes) -> CheckpointError:
-    recognised = spec.architecture.recognise(shapes) if spec.architecture else None
-    hint = f"\nIts tensors fit --arch {zoo.Spec(spec.factory, recognised)}" if recognised else ""
-    return CheckpointError(f"the checkpoint does not fit {spec}:\n  " + "\n  ".join(problems) + hint)
-
-
-def _first(names: list[str]) -> str:
-    more = f", and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
-    return ", ".join(names[:NAMED_AT_MOST]) + more

@@ -43,6 +43,8 @@ def _kind_problem(tensor: Tensor, expected: Tensor) -> str | None:
         return f"is quantised ({tensor.dtype}): save the network before quantising it"
     if tensor.device.type != "cpu":
         return f"is on the {tensor.device.type} device, where it has no content: save the loaded network"
+    if tensor.is_complex() and expected.is_complex():
+        return f"holds {_said(tensor)} numbers, which no bundle can hold: keep them as real ones"
     if tensor.is_floating_point() != expected.is_floating_point() or tensor.is_complex():
         return f"holds {_said(tensor)} numbers, expected {_said(expected)} ones"
     return None

@@ -56,6 +56,11 @@ class Bundle:
         """As a command line names it: its directory, and ``#output``."""
         return f"{self.path}#{self.output}" if self.output else str(self.path)
 
+    @property
+    def network(self) -> str:
+        """Identity of the bundle that a fleet began with; of every other bundle its own."""
+        return self.manifest.fleet.network if self.manifest.fleet else self.identity
+
     @classmethod
     def open(cls, path: Path | str, verify: bool = True, signed_by: Path | None = None) -> Bundle:
         """Read a bundle and verify the hash of every file.

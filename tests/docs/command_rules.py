@@ -124,6 +124,8 @@ def parse_ocl_edge(words: Words) -> None:
     verb, arguments = words[1], words[2:]
     command = cli.get_command(click.Context(cli), verb)
     assert command is not None, f"no such verb: {verb}"
+    if isinstance(command, click.Group):
+        verb, arguments, command = arguments[0], arguments[1:], command.commands[arguments[0]]
     command.make_context(verb, arguments)
 
 
@@ -220,9 +222,12 @@ RULES = (
         parse_ocl_edge,
         "needs data that nobody may pass on",
     ),
+    Rule(r"^ocl-edge fleet ", parse_ocl_edge, "needs Flower and a server; tests/fleet does"),
+    Rule(r"^ocl-edge run fleet/current ", parse_ocl_edge, "needs a fleet; tests/fleet does"),
     Rule(r"^ocl-edge export ", export),
     Rule(r"^ocl-edge run .*--view rerun", parse_ocl_edge, "needs a screen"),
     Rule(r"^ocl-edge run .*--(view|metrics) ", run_watched),
+    Rule(r"^ocl-edge .*--engine ray", parse_ocl_edge, "starts a cluster; tests/app/evaluation does"),
     Rule(r"^ocl-edge bake ", bake),
     Rule(r"^ocl-edge ", run_ocl_edge),
     Rule(r"^openssl (genpkey|pkey|pkeyutl) ", run_program),

@@ -12,6 +12,7 @@ that commands run letter by letter as they are printed:
     drive.mcap      the same as images on /camera/image_raw
     labels/         class maps of those names
     map.json classes.json     for `evaluate`
+    sweep.toml      the sweep of docs/sweeps.md, as printed there
     ocl-edge-demo/  bundle, frames and labels again, where `ocl-edge demo` leaves its own
 """
 
@@ -49,6 +50,12 @@ def printed_network() -> str:
     return printed[0]
 
 
+def printed_sweep() -> str:
+    """The file sweep.toml that docs/sweeps.md prints."""
+    _, _, after = docs_pages.read("docs/sweeps.md").partition("```toml\n")
+    return after.partition("```")[0]
+
+
 def furnish(directory: Path) -> None:
     """Put everything but the bundle into an empty directory."""
     (directory / "net.py").write_text(printed_network(), encoding="utf-8")
@@ -69,6 +76,7 @@ def furnish(directory: Path) -> None:
     (directory / "classes.json").write_text(json.dumps(names))
     (directory / "map.json").write_text(json.dumps(list(range(CLASSES))))
     (directory / "drive.toml").write_text('bundle = "bundle"\nsource = "frames"\n')
+    (directory / "sweep.toml").write_text(printed_sweep(), encoding="utf-8")
     _write_checkpoint(directory)
     unpack_old(directory)
 

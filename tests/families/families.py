@@ -57,7 +57,7 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 4,
         "num_attention_heads": 3,
         "intermediate_size": 96,
-        "image_size": [128, 192],
+        "image_size": 224,
         "backbone_out_indices": [0, 1, 2, 3],
         "neck_hidden_sizes": [16, 24, 32, 48],
         "fusion_hidden_size": 32,
@@ -75,3 +75,8 @@ def write_config(kind: str, directory: Path) -> str:
     config = {"model_type": kind, **TRANSFORMERS[kind], **labels}
     (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return f"transformers:{directory}"
+
+
+def size_of(spec: str) -> tuple[int, int]:
+    """Height and width of the images; a DPT has those that it was made for."""
+    return (224, 224) if "dpt" in spec.lower() else (128, 192)

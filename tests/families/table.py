@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any
 
 HEAD = (
-    "| family | weights, million | norms | export, s | peak, GB | other classes, % of pixels: OpenVINO, "
-    "ONNX Runtime, PyTorch | mask, realtime over frozen |\n|---|---|---|---|---|---|---|"
+    "| family | weights, million | norms | export: s, of them the processor's, GB at most "
+    "| other classes, % of pixels: OpenVINO, ONNX Runtime, PyTorch | frames learned from, each backend "
+    "| TensorRT-RTX | mask, realtime over frozen |\n|---|---|---|---|---|---|---|---|"
 )
+BACKENDS = ("openvino", "onnxruntime", "torch")
 
 
 def row(found: dict[str, Any]) -> str:
     """One family."""
-    differs = ", ".join(
-        f"{100 * found['differs'][name]:.2f}" if name in found["differs"] else "passed over"
-        for name in ("openvino", "onnxruntime", "torch")
-    )
+    percent = {name: f"{100 * share:.2f}" for name, share in found["differs"].items()}
     cells = [
         named(found["spec"]),
-        f"{found['weights'] / 1e6:.1f}",
+        f"{found['weights'] / 1e6:.2f}",
         str(found["norms"]),
-        f"{found['export_s']:.0f}",
-        f"{found['peak_mb'] / 1000:.1f}",
-        differs,
-        f"{found['realtime_ms'] / found['frozen_ms']:.2f}",
+        f"{found['export_s']:.0f}, {found['export_cpu_s']:.0f}, {found['peak_mb'] / 1000:.1f}",
+        ", ".join(percent.get(name, "passed over") for name in BACKENDS),
+        ", ".join(str(found["learned"].get(name, "passed over")) for name in BACKENDS),
+        "compiled" if found["engines"] == "compiled" else found["engines"].splitlines()[-1].strip(),
+        f"{found['realtime_over_frozen']:.2f}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -36,6 +36,8 @@ def named(spec: str) -> str:
     library, _, rest = spec.partition(":")
     if library == "transformers":
         return f"`transformers:` {Path(rest).name}"
+    if "/doubles/" in library:
+        return f"ours, after {rest}"
     if "/" in library:
         return f"own code: {rest.replace('_', ' ')}"
     kept = [part for part in rest.split(",") if "classes=" not in part]

@@ -14,15 +14,13 @@ from typing import Any
 
 import pytest
 
+from tests.doubles.published_kinds import FRAMES, PUBLISHED_KINDS
 from tests.families.families import OWN_CODE, SMP, TIMM, TORCHVISION, TRANSFORMERS, write_config
 
 pytestmark = pytest.mark.families
 pytest.importorskip("torchvision", reason="make test-families installs it")
 
 MOST_DIFFERENT = 1e-3
-SLOWEST = 1.3
-"""A mask while the network adapts, over one of the frozen network."""
-
 RESULTS = os.environ.get("OCL_EDGE_FAMILIES", "")
 """File that gets one JSON object a family, for `tests.families.table`."""
 
@@ -46,11 +44,10 @@ def check(spec: str) -> None:
     found = measured(spec)
     assert {"onnxruntime", "torch"} <= set(found["differs"])
     assert max(found["differs"].values()) <= MOST_DIFFERENT, found["differs"]
-    assert found["learned"] == 2
-    assert found["realtime_ms"] <= SLOWEST * found["frozen_ms"]
+    assert set(found["learned"].values()) == {FRAMES}
 
 
-@pytest.mark.parametrize("spec", TORCHVISION + SMP + TIMM + OWN_CODE)
+@pytest.mark.parametrize("spec", TORCHVISION + SMP + TIMM + OWN_CODE + PUBLISHED_KINDS)
 def test_a_family_goes_in_and_gives_pytorchs_masks(spec: str) -> None:
     check(spec)
 

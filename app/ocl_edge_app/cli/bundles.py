@@ -19,17 +19,15 @@ def _keep_key(ctx: click.Context, _param: click.Parameter, value: Path | None) -
     ctx.meta[SIGNED_BY] = value
 
 
-bundle_argument = together(
-    click.argument("bundle", type=click.Path(path_type=Path)),
-    click.option(
-        "--require-signature",
-        type=click.Path(path_type=Path, dir_okay=False),
-        metavar="KEY",
-        expose_value=False,
-        callback=_keep_key,
-        help="Refuse the bundle unless the owner of this public key signed it (`ocl-edge sign`).",
-    ),
+signature_option = click.option(
+    "--require-signature",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="KEY",
+    expose_value=False,
+    callback=_keep_key,
+    help="Refuse the bundle unless the owner of this public key signed it (`ocl-edge sign`).",
 )
+bundle_argument = together(click.argument("bundle", type=click.Path(path_type=Path)), signature_option)
 
 
 def open_bundle(path: Path) -> Bundle:

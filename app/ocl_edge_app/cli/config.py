@@ -62,15 +62,15 @@ class ConfiguredCommand(click.Command):
         Raises:
             UsageError: unreadable, no TOML, an option that the command lacks, or a value of another kind.
         """
-        known = {_name_in_a_file(p): p for p in self.params if p.name not in NOT_IN_A_FILE}
+        known = {name_in_a_file(p): p for p in self.params if p.name not in NOT_IN_A_FILE}
         found: dict[str, Any] = {}
-        for name, value in _toml(file).items():
+        for name, value in read_toml(file).items():
             parameter = known.get(name.replace("_", "-"))
             if parameter is None:
                 near = get_close_matches(name, known, 1)
                 raise UsageError(f"{file}: unknown option {name!r}" + (f"; {near[0]}?" if near else ""))
             assert parameter.name is not None
-            found[parameter.name] = _as_typed(parameter, value, file)
+            found[parameter.name] = as_typed(parameter, value, file)
         return found
 
     def as_toml(self, ctx: click.Context, given: Mapping[str, Any]) -> str:
@@ -82,20 +82,25 @@ class ConfiguredCommand(click.Command):
             value, source = parameter.consume_value(ctx, given)
             if not isinstance(value, str | int | float | Path | tuple | list) or value in ((), []):
                 continue  # has none: click says so in one way or another, by its version
-            if f"--{_name_in_a_file(parameter)}" == SOURCE_OPTION and isinstance(value, tuple | list):
+            if f"--{name_in_a_file(parameter)}" == SOURCE_OPTION and isinstance(value, tuple | list):
                 value = [harmless(str(setting)) for setting in value]
             told = "  # default" if source is ParameterSource.DEFAULT else ""
-            lines.append(f"{_name_in_a_file(parameter)} = {_literal(value)}{told}\n")
+            lines.append(f"{name_in_a_file(parameter)} = {_literal(value)}{told}\n")
         return "".join(lines)
 
 
-def _name_in_a_file(parameter: click.Parameter) -> str:
+def name_in_a_file(parameter: click.Parameter) -> str:
     """Of an option its longest flag without dashes, of an argument its name."""
     flags = [flag for flag in parameter.opts if flag.startswith("--")]
     return max(flags, key=len)[2:] if flags else str(parameter.name)
 
 
-def _toml(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        UsageError: unreadable, or no TOML.
+    """
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -110,9 +115,9 @@ def _toml(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file} is no TOML: {error}") from error
 
 
-def _as_typed(parameter: click.Parameter, value: Any, file: Path) -> Any:
+def as_typed(parameter: click.Parameter, value: Any, file: Path) -> Any:
     """A value as its text on the command line would be: flags are true or false, repeatable options lists."""
-    name = _name_in_a_file(parameter)
+    name = name_in_a_file(parameter)
     if isinstance(parameter, click.Option) and parameter.is_flag:
         if not isinstance(value, bool):
             raise UsageError(f"{file}: {name} is true or false, got {value!r}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ocl_edge_app.cli.bundles import bundle_argument, open_bundle
 from ocl_edge_app.cli.options import (
-    SEEDS,
     FiniteRange,
     backend_option,
     html_option,
@@ -18,15 +18,16 @@ from ocl_edge_app.cli.options import (
     label_map_option,
     opening_option,
     parse_json,
+    parse_seeds,
     prior_option,
     quiet_option,
     threads_option,
 )
+from ocl_edge_app.cli.passes import opened_runner, runner_options, threads_of
 
 if TYPE_CHECKING:
-    from ocl_edge.bundle.reading import Bundle
-    from ocl_edge.method.norms import Prior
-    from ocl_edge_runtime.session.options import OpeningKind, SessionOptions
+    from ocl_edge_app.evaluation.plan import Asked, Planned
+    from ocl_edge_app.evaluation.what_is_scored import Named
 
 EXAMPLES = """
 \b
@@ -41,10 +42,10 @@ Examples:
 
 @click.command(epilog=EXAMPLES, short_help="Measure what adaptation gains on labelled footage.")
 @bundle_argument
-@click.option("--frames", metavar="DIR|GLOB", help="Images, read in order of name.")
+@click.option("--frames", metavar="DIR|GLOB|URL", help="Images, read in order of name.")
 @click.option(
     "--dataset",
-    metavar="NAME:DIR[:SPLIT]",
+    metavar="NAME:DIR|URL[:SPLIT]",
     help="Instead of --frames and --labels: cityscapes, acdc (night/val is one condition), bdd100k, kitti, "
     "gta5 or camvid as they are laid out, or pairs:FILE with an image and its labels on each line.",
 )
@@ -55,7 +56,7 @@ Examples:
 )
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path),
+    metavar="DIR|URL",
     help="Directory of class maps, NAME.png for each frame. A frame without a map is an error; "
     "a map without a frame is ignored.",
 )
@@ -94,7 +95,11 @@ Examples:
     help="Restoration probability of every method. Default: each method's own.",
 )
 @click.option(
-    "--seeds", default="0", show_default=True, help="Random seeds for stochastic restoration, e.g. 0,1,2."
+    "--seeds",
+    default="0",
+    show_default=True,
+    callback=parse_seeds,
+    help="Random seeds for stochastic restoration, e.g. 0,1,2.",
 )
 @click.option(
     "--rounds",
@@ -118,6 +123,7 @@ Examples:
 @opening_option
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after this many frames.")
 @threads_option
+@runner_options
 @click.option(
     "--json",
     "json_path",
@@ -130,133 +136,64 @@ Examples:
 @quiet_option
 def evaluate(
     bundle: Path,
-    frames: str | None,
-    dataset: str | None,
-    labels: Path | None,
-    label_map: Path | None,
-    label_classes: Path | None,
-    as_published: bool,
-    methods: str,
-    views: str,
-    corruptions: tuple[str, ...],
-    backend: str,
-    prior: Prior | None,
-    lr: float | None,
-    restoration: float | None,
-    seeds: str,
-    rounds: int,
-    stream_fps: float | None,
-    repeat: int,
-    opening: OpeningKind | None,
-    limit: int | None,
-    threads: int | None,
+    engine: str,
+    address: str | None,
     json_path: str | None,
     html_path: Path | None,
+    **asked_for: Any,
 ) -> None:
     """Run methods over labelled frames and compare them. Each mask is scored before its own update."""
     from ocl_edge_app.cli.evaluate_output import announce, once_a_file, show, write_html
-    from ocl_edge_app.cli.options import opening_or_auto, use_threads
+    from ocl_edge_app.cli.options import use_threads
     from ocl_edge_app.cli.output import emit_json, note
-    from ocl_edge_app.evaluation import grid, summary
-    from ocl_edge_app.evaluation.corruption import parse_corruption
-    from ocl_edge_app.evaluation.what_is_scored import Named, find_what_is_scored
+    from ocl_edge_app.evaluation.passes import run_passes
+    from ocl_edge_app.evaluation.plan import plan
     from ocl_edge_app.report.evaluated import Evaluated
-    from ocl_edge_app.report.what_ran import network_name
 
+    threads = threads_of(engine, asked_for["threads"])
     use_threads(threads)
-    streams = [parse_corruption(text) for text in corruptions or ("clean",)]
-    opened = open_bundle(bundle)
-    named = Named(dataset, frames, labels, label_map, label_classes, as_published, limit)
-    labelled, space, palette = find_what_is_scored(named, opened.manifest)
-    if (doubt := labelled.doubt(space)) is not None:
-        note(doubt)
-    chosen = _options(methods, views, backend, (prior, lr, restoration), seeds, threads)
-    frame_s = 1 / ((stream_fps or 1.0) * repeat)
-    chosen = [replace(options, opening=opening_or_auto(opening), frame_s=frame_s) for options in chosen]
-    chosen = _with_backend(opened, chosen, threads)
-    _tell_notes(opened, chosen)
-    trials = [
-        grid.Trial(
-            options, options.settings_over(opened.manifest.adaptation), stream, rounds, stream_fps, repeat
-        )
-        for stream in streams
-        for options in chosen
-    ]
-    evaluation = grid.Evaluation(
-        grid.context_of(opened, labelled, space),
-        {"bundle": opened.identity, "frames": len(labelled), "classes": list(space.names)},
-        Path(json_path) if json_path and json_path != "-" else None,
-    )
-    evaluation.resume()
-    waiting = sum(trial.key(evaluation.context) not in evaluation.cells for trial in trials)
-    if waiting < len(trials):
-        note(f"{len(trials) - waiting} of {len(trials)} passes are finished in {json_path} already")
-    with announce(len(trials), waiting * rounds * len(labelled)) as on_trial:
-        grid.run_trials(evaluation, opened, labelled, space, trials, on_trial, once_a_file())
-    groups = summary.grouped(evaluation, trials)
-    rows = summary.summarise(groups, space)
-    evaluation.facts["rows"] = [asdict(row) for row in rows]
+    with opened_runner(engine, address) as runner:
+        named, asked = taken_apart({**asked_for, "threads": threads})
+        path = Path(json_path) if json_path and json_path != "-" else None
+        planned = plan(open_bundle(bundle), named, {"": asked}, path)
+        tell_doubts([planned])
+        passes = planned.passes
+        if finished := sum(each.done for each in passes):
+            note(f"{finished} of {len(passes)} passes are finished in {json_path} already")
+        with announce(len(passes), planned.frames_to_come) as on_pass:
+            run_passes(passes, runner, on_pass, once_a_file())
+    evaluation, evaluated = planned.evaluation, Evaluated.of(planned)
+    evaluation.facts["rows"] = [asdict(row) for row in evaluated.rows]
     evaluation.save()
     if html_path:
-        by_name = {str(stream): stream for stream in streams}
-        evaluated = Evaluated(network_name(opened), groups, by_name, labelled, space, palette)
-        write_html(html_path, evaluated, opened, trials, evaluation)
+        write_html(html_path, planned, evaluated)
     if json_path == "-":
         emit_json("-", evaluation.content())
     else:
-        show(rows)
+        show(evaluated.rows)
 
 
-def _options(
-    methods: str,
-    views: str,
-    backend: str,
-    overrides: tuple[Prior | None, float | None, float | None],
-    seeds: str,
-    threads: int | None,
-) -> list[SessionOptions]:
-    from ocl_edge.errors import UsageError
-    from ocl_edge.method.methods import find_method
-    from ocl_edge_runtime.session.options import SessionOptions
+def taken_apart(values: Mapping[str, Any]) -> tuple[Named, Asked]:
+    """The verb's options, by the names of its parameters: those that name frames, and what is compared."""
+    from ocl_edge_app.evaluation.plan import Asked
+    from ocl_edge_app.evaluation.what_is_scored import Named
 
-    try:
-        numbers = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise UsageError(f"--seeds {seeds}: expected whole numbers, as in 0,1,2") from None
-    if any(number not in SEEDS for number in numbers):
-        raise UsageError(f"--seeds {seeds}: expected numbers from 0 to {SEEDS.stop - 1}")
-    chosen = [find_method(name.strip()) for name in methods.split(",")]
-    return [
-        SessionOptions(
-            method.name,
-            views if method.name == "frozen" else None,  # type: ignore[arg-type]
-            "torch" if method.needs_pytorch_backbone else backend,
-            *overrides,
-            seed,
-            threads,
-        )
-        for method in chosen
-        for seed in (numbers if method.learns else numbers[:1])
-    ]
+    return (
+        Named(**{each.name: values[each.name] for each in fields(Named)}),
+        Asked(**{each.name: values[each.name] for each in fields(Asked)}),
+    )
 
 
-def _with_backend(bundle: Bundle, chosen: list[SessionOptions], threads: int | None) -> list[SessionOptions]:
-    """The options with the backend that ``auto`` takes here: a pass of another one is another pass."""
-    from ocl_edge_runtime.backends import open_backend
-
-    if all(options.backend != "auto" for options in chosen):
-        return chosen
-    backend = open_backend(bundle, "auto", threads).backend
-    backend.close()
-    return [
-        replace(options, backend=backend.name) if options.backend == "auto" else options for options in chosen
-    ]
-
-
-def _tell_notes(bundle: Bundle, chosen: list[SessionOptions]) -> None:
-    """What the user should know of how far the bundle can tell home from away, once."""
+def tell_doubts(plans: Iterable[Planned]) -> None:
+    """What looks wrong about labels, and how far a bundle can tell home from away, once each."""
     from ocl_edge_app.cli.output import note
     from ocl_edge_runtime.session.setup import notes_on
 
-    for words in dict.fromkeys(words for options in chosen for words in notes_on(bundle, options)):
-        note(words)
+    words: dict[str, None] = {}
+    for each in plans:
+        if (doubt := each.scored.frames.doubt(each.scored.space)) is not None:
+            words[doubt] = None
+        for one in each.passes:
+            words |= dict.fromkeys(notes_on(each.scored.bundle, one.trial.options))
+    for word in words:
+        note(word)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ocl_edge.bundle.reading import Bundle
     from ocl_edge.errors import FrameError
-    from ocl_edge_app.evaluation.grid import Evaluation, Trial
+    from ocl_edge_app.evaluation.passes import OnFrame, OnPass, Pass
+    from ocl_edge_app.evaluation.plan import Planned
     from ocl_edge_app.evaluation.summary import Row
     from ocl_edge_app.report.evaluated import Evaluated
 
@@ -30,45 +30,44 @@ def once_a_file() -> Callable[[Path, FrameError], None]:
 
 
 @contextmanager
-def announce(passes: int, frames: int) -> Iterator[Callable[[Trial, bool], Callable[[float], None]]]:
+def announce(passes: int, frames: int) -> Iterator[OnPass]:
     """A line for each pass, and on a terminal a bar over all frames of all passes."""
     from ocl_edge_app.cli.output import frame_progress, note
 
     started = 0
     with frame_progress(frames) as progress:
 
-        def on_trial(trial: Trial, done: bool) -> Callable[[float], None]:
+        def on_pass(each: Pass, done: bool) -> OnFrame:
             nonlocal started
             started += 1
-            words = f"{trial.options.method} on {trial.corruption}, seed {trial.options.seed}"
-            note(f"[{started}/{passes}] {words}{': finished before' if done else ''}")
-            return lambda miou: progress(f"{words}: {miou:.1f} %")
+            note(f"[{started}/{passes}] {each}{': finished before' if done else ''}")
+            return lambda miou: progress(f"{each}: {miou:.1f} %")
 
-        yield on_trial
+        yield on_pass
 
 
-def write_html(
-    path: Path, evaluated: Evaluated, bundle: Bundle, trials: list[Trial], evaluation: Evaluation
-) -> None:
+def write_html(path: Path, planned: Planned, evaluated: Evaluated) -> None:
     from ocl_edge_app.cli.options import command_line
     from ocl_edge_app.report import write_page
     from ocl_edge_app.report.evaluate_report import evaluate_page
     from ocl_edge_app.report.what_ran import what_ran
 
-    frames, fps = evaluated.frames.pairs, trials[0].stream_fps
+    frames, trials = planned.scored.frames.pairs, planned.points[""]
+    fps = trials[0].stream_fps
     settings = {
         "frames": f"{len(frames)}, {frames[0][0].name} to {frames[-1][0].name}",
         "seeds": ", ".join(str(seed) for seed in dict.fromkeys(trial.options.seed for trial in trials)),
         "rounds": str(trials[0].rounds),
         "stream": f"{fps:g} frames a second" if fps else "waits for the method",
         "repeat": str(trials[0].repeat),
-        "opening": str(trials[0].options.opening),
+        "opening": str(trials[-1].options.opening),
     }
-    for trial in trials:
-        content = evaluation.cells[trial.key(evaluation.context)]
+    for each in planned.passes:
+        content = each.cell
         numbers = ", ".join(f"{name} {value}" for name, value in content["settings"].items())
         settings[content["method"]] = f"{content['backend']}, {numbers}"
-    write_page(evaluate_page(evaluated, what_ran(command_line(), bundle, settings)), path)
+    ran = what_ran(command_line(), planned.scored.bundle, settings)
+    write_page(evaluate_page(evaluated, ran), path)
 
 
 def show(rows: list[Row]) -> None:

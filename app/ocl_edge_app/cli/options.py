@@ -165,6 +165,15 @@ def parse_json(_ctx: click.Context, _param: click.Parameter, value: str | None) 
     return value
 
 
+def parse_seeds(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, ...]:
+    """``0,1,2`` as numbers."""
+    numbers = [whole_number(seed.strip()) for seed in value.split(",")]
+    found = tuple(number for number in numbers if number is not None and number in SEEDS)
+    if len(found) < len(numbers):
+        raise click.BadParameter(f"{value}: expected whole numbers from 0 to {SEEDS.stop - 1}, as in 0,1,2")
+    return found
+
+
 json_option = click.option(
     "--json",
     "json_path",

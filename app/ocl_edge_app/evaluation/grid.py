@@ -1,12 +1,10 @@
-"""Methods x streams x seeds x rounds, in a file that a killed evaluation goes on from."""
+"""Trials of one bundle on one stream, in a file that a killed evaluation goes on from."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,11 @@ from ocl_edge import durable
 from ocl_edge._version import __version__
 from ocl_edge.bundle.manifest import file_sha256
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.errors import FrameError, UsageError
+from ocl_edge.errors import UsageError
 from ocl_edge.given_files import read_json
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge_app.evaluation.corruption import Corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace
-from ocl_edge_app.evaluation.protocol import evaluate_stream
-from ocl_edge_app.evaluation.unfinished import Unfinished
-from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
 
 MOST_BYTES = 1 << 30
@@ -119,57 +114,3 @@ def context_of(bundle: Bundle, frames: LabelledFrames, space: LabelSpace) -> str
         except OSError as error:
             raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     return shared.hexdigest()
-
-
-def run_trials(
-    evaluation: Evaluation,
-    bundle: Bundle,
-    frames: LabelledFrames,
-    space: LabelSpace,
-    trials: list[Trial],
-    on_trial: Callable[[Trial, bool], Callable[[float], None]],
-    on_skip: Callable[[Path, FrameError], None] = lambda _file, _why: None,
-    unfinished: Unfinished | None = None,
-) -> None:
-    """Run the trials that are not finished yet, the one that a kill has interrupted from where it was.
-
-    Args:
-        evaluation: takes the results.
-        bundle: to evaluate.
-        frames: with labels.
-        space: their classes.
-        trials: all of them.
-        on_trial: called before each with (trial, already finished); returns what is called
-            after each frame with the mIoU so far.
-        on_skip: called for each frame that cannot be read, in every pass.
-        unfinished: keeps the pass that runs; None: a file beside the evaluation's.
-
-    Raises:
-        StateError: the pass that was interrupted is damaged on the disk.
-    """
-    unfinished = unfinished or Unfinished(evaluation.unfinished_path)
-    for trial in trials:
-        key = trial.key(evaluation.context)
-        done = key in evaluation.cells
-        on_frame = on_trial(trial, done)
-        if done:
-            continue
-        with open_session(bundle, trial.options) as session:
-            results, so_far = unfinished.resume(key, session)
-            keep = partial(unfinished.save_if_due, key, session, results)
-            while len(results) < trial.rounds:
-                stream = session, frames, space, trial.corruption, trial.stream_fps
-                results.append(
-                    evaluate_stream(*stream, on_frame, on_skip, so_far=so_far, keep=keep, repeat=trial.repeat)
-                )
-                so_far = None
-            evaluation.cells[key] = {
-                "stream": str(trial.corruption),
-                "seed": trial.options.seed,
-                "stream_fps": trial.stream_fps,
-                "repeat": trial.repeat,
-                **session.facts(),
-                "rounds": [result.as_dict() for result in results],
-            }
-        evaluation.save()
-        unfinished.remove()

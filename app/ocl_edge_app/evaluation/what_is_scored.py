@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.errors import UsageError
 from ocl_edge.images import Colour
-from ocl_edge_app.evaluation.datasets import Dataset, find_dataset, space_by_names
+from ocl_edge_app.evaluation.datasets import Dataset, Pair, find_dataset, space_by_names
+from ocl_edge_app.evaluation.fetched import Mirror, is_url
 from ocl_edge_app.evaluation.label_code import LabelCode
 from ocl_edge_app.evaluation.labelled import (
     LabelledFrames,
@@ -16,6 +18,9 @@ from ocl_edge_app.evaluation.labelled import (
     read_label_palette,
     read_label_space,
 )
+
+DATASET_BY_URL = re.compile(r"(?P<name>[a-z0-9]+):(?P<url>[a-z0-9+.-]+://.+?)(?P<split>:[A-Za-z][^:]*)?")
+"""A split begins with a letter, a port does not."""
 
 PUBLISHED_SIZE = (512, 1024)
 """Height and width in the OCL paper's evaluation (reference code: ``--target_crop_size``)."""
@@ -27,8 +32,8 @@ class Named:
 
     Attributes:
         dataset: see `find_dataset`.
-        frames: a directory or pattern, where there is no data set.
-        labels: directory of their label files.
+        frames: a directory, its URL, or a pattern, where there is no data set.
+        labels: directory of their label files, or its URL.
         label_map: see `read_label_space`.
         label_classes: likewise.
         as_published: sizes and scoring of the OCL paper's evaluation.
@@ -37,11 +42,34 @@ class Named:
 
     dataset: str | None = None
     frames: str | None = None
-    labels: Path | None = None
+    labels: str | None = None
     label_map: Path | None = None
     label_classes: Path | None = None
     as_published: bool = False
     limit: int | None = None
+
+    def absolute(self) -> Named:
+        """The same files, from any working directory."""
+        kind, _, place = (self.dataset or "").partition(":")
+        return replace(
+            self,
+            dataset=f"{kind}:{_absolute(place)}" if self.dataset else None,
+            frames=_absolute(self.frames) if self.frames else None,
+            labels=_absolute(self.labels) if self.labels else None,
+        )
+
+
+def _absolute(place: str) -> str:
+    return place if is_url(place) else str(Path(place).absolute())
+
+
+def find_pairs(named: Named) -> tuple[Pair, ...]:
+    """The files of frames and labels.
+
+    Raises:
+        UsageError: none of what is named.
+    """
+    return _frames(named)[1].pairs
 
 
 def find_what_is_scored(named: Named, manifest: Manifest) -> tuple[LabelledFrames, LabelSpace, list[Colour]]:
@@ -76,11 +104,35 @@ def find_what_is_scored(named: Named, manifest: Manifest) -> tuple[LabelledFrame
 
 
 def _frames(named: Named) -> tuple[Dataset | None, LabelledFrames]:
+    named, mirrors = _mirrored(named)
+    dataset: Dataset | None
     if named.dataset:
         if named.frames or named.labels:
             raise UsageError("--dataset has frames and labels of its own: leave out --frames and --labels")
-        found = find_dataset(named.dataset, named.limit)
-        return found, LabelledFrames(found.pairs, found.code)
-    if named.frames and named.labels:
-        return None, LabelledFrames.find(named.frames, named.labels, named.limit)
-    raise UsageError("name the labelled frames: --frames DIR --labels DIR, or --dataset NAME:DIR")
+        dataset = find_dataset(named.dataset, named.limit)
+        frames = LabelledFrames(dataset.pairs, dataset.code)
+    elif named.frames and named.labels:
+        dataset, frames = None, LabelledFrames.find(named.frames, Path(named.labels), named.limit)
+    else:
+        raise UsageError("name the labelled frames: --frames DIR --labels DIR, or --dataset NAME:DIR")
+    for mirror in mirrors:
+        mirror.fetch(file for pair in frames.pairs for file in pair)
+    return dataset, frames
+
+
+def _mirrored(named: Named) -> tuple[Named, list[Mirror]]:
+    """With a directory in the user's cache for every URL."""
+    mirrors = []
+
+    def path_of(place: str | None) -> str | None:
+        if place is None or not is_url(place):
+            return place
+        mirrors.append(Mirror.of(place))
+        return str(mirrors[-1].root)
+
+    dataset = named.dataset
+    if dataset and (found := DATASET_BY_URL.fullmatch(dataset)):
+        dataset = f"{found['name']}:{path_of(found['url'])}{found['split'] or ''}"
+    return replace(
+        named, dataset=dataset, frames=path_of(named.frames), labels=path_of(named.labels)
+    ), mirrors

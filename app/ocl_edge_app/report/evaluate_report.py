@@ -9,6 +9,7 @@ from itertools import zip_longest
 import numpy as np
 
 from ocl_edge_app.evaluation.summary import Group, Row
+from ocl_edge_app.report.cells import count, gain, number
 from ocl_edge_app.report.evaluate_examples import example_block
 from ocl_edge_app.report.evaluated import Evaluated
 from ocl_edge_app.report.home import home_figure
@@ -35,7 +36,7 @@ def evaluate_page(evaluated: Evaluated, ran: Section) -> Page:
     skipped = evaluated.rows[0].skipped
     lead = (
         f"{len(evaluated.frames)} labelled frames{f' ({skipped} of them left out)' if skipped else ''}, "
-        f"{len(shown)} classes, {_count(len(streams), 'stream')}. "
+        f"{len(shown)} classes, {count(len(streams), 'stream')}. "
     )
     return Page(
         f"Evaluation of {evaluated.network}",
@@ -65,7 +66,7 @@ def _tiles(evaluated: Evaluated) -> list[Tile]:
             tiles.append(Tile(f"{gains[least]:+.1f}", "its least gain", f"on {least}"))
     for some in (frozen, rows):
         if some:
-            miou = _number(float(np.mean([row.miou for row in some])))
+            miou = number(float(np.mean([row.miou for row in some])))
             ms = float(np.median([row.ms_per_frame for row in some]))
             tiles.append(
                 Tile(f"{miou or '–'} %", f"mIoU, {evaluated.label(some[0])}", f"{ms:.0f} ms per frame")
@@ -111,7 +112,7 @@ def _score_table(rows: Sequence[Row]) -> Table:
     ]
     body: list[list[str | Cell | None]] = []
     for row in rows:
-        miou = _number(row.miou, 2)
+        miou = number(row.miou, 2)
         body.append(
             [
                 row.stream,
@@ -119,13 +120,13 @@ def _score_table(rows: Sequence[Row]) -> Table:
                 row.views,
                 Cell(miou, "strong") if miou and row.miou == best[row.stream, row.views] else miou,
                 *([f"{row.spread:.2f}" if row.seeds > 1 else None] if several else []),
-                None if row.method == "frozen" else _gain(row.gain),
+                None if row.method == "frozen" else gain(row.gain),
                 row.worst_class,
-                _number(row.worst_iou),
+                number(row.worst_iou),
                 f"{row.ms_per_frame:.0f}",
                 f"{row.memory_mib:.0f}",
                 *([f"{row.answered_late:.0f}"] if late else []),
-                *([" ".join(_number(value) or "–" for value in row.rounds)] if rounds else []),
+                *([" ".join(number(value) or "–" for value in row.rounds)] if rounds else []),
             ]
         )
     notes = [
@@ -158,7 +159,7 @@ def _stream(evaluated: Evaluated, stream: str) -> list[Block]:
     blocks: list[Block] = [Figure(lines, lines.caption()), *_home(evaluated, groups)]
     blocks += _classes(evaluated, groups, labels)
     if skipped := max(result.skipped for group in groups for result in group.last_rounds):
-        blocks.append(Text(f"{_count(skipped, 'frame')} left out: not readable."))
+        blocks.append(Text(f"{count(skipped, 'frame')} left out: not readable."))
     examples = example_block(evaluated, stream, groups)
     if examples:
         blocks.append(examples)
@@ -203,8 +204,8 @@ def _classes(evaluated: Evaluated, groups: Sequence[Group], labels: Sequence[str
         words.append(f"The {MOST_CLASSES} classes on which the methods differ most; the table has all.")
     header = ["class", *labels, *([] if pair is None else ["gain"])]
     body = [
-        [name, *(_number(value) for value in row), *([] if pair is None else [_gain(gain)])]
-        for name, row, gain in zip(names, by_class, gains, strict=True)
+        [name, *(number(value) for value in row), *([] if pair is None else [gain(gained)])]
+        for name, row, gained in zip(names, by_class, gains, strict=True)
     ]
     note = "" if all(row[0] is not None for row in by_class) else "–: the class is in no label."
     return [Figure(dots, " ".join(words)), Table("IoU of every class, %", header, body, note=note)]
@@ -250,17 +251,3 @@ def _range(values: Sequence[float | None]) -> float:
 
 def _signed(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:+.1f}"
-
-
-def _number(value: float | None, decimals: int = 1) -> str | None:
-    return None if value is None or not math.isfinite(value) else f"{value:.{decimals}f}"
-
-
-def _gain(value: float | None) -> Cell | None:
-    if value is None or not math.isfinite(value):
-        return None
-    return Cell(f"{value:+.2f}", "good" if value > 0 else "bad" if value < 0 else "")
-
-
-def _count(count: int, thing: str) -> str:
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"

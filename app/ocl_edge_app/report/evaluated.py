@@ -10,7 +10,9 @@ import numpy as np
 from ocl_edge.images import Colour
 from ocl_edge_app.evaluation.corruption import Corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace
-from ocl_edge_app.evaluation.summary import Group, Row, summarise
+from ocl_edge_app.evaluation.plan import Planned
+from ocl_edge_app.evaluation.summary import Group, Row, grouped, summarise
+from ocl_edge_app.report.what_ran import network_name
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,16 @@ class Evaluated:
     frames: LabelledFrames
     space: LabelSpace
     palette: Sequence[Colour]
+
+    @classmethod
+    def of(cls, planned: Planned) -> Evaluated:
+        """What an evaluation without a grid has to show, once its passes are finished."""
+        trials = planned.points[""]
+        streams = {str(trial.corruption): trial.corruption for trial in trials}
+        groups = grouped(planned.evaluation, trials)
+        scored = planned.scored
+        name = network_name(scored.bundle)
+        return cls(name, groups, streams, scored.frames, scored.space, planned.palette)
 
     @property
     def rows(self) -> list[Row]:

@@ -22,12 +22,13 @@ from ocl_edge_runtime.calibration.findings import (
     HEAD_STAYS,
     LEAST_GAIN,
     LEAST_SURE,
+    TOO_FEW,
     Calibration,
     Progress,
     quantiles_of,
     unsure,
 )
-from ocl_edge_runtime.calibration.frames import GivenFrames, evenly_spaced
+from ocl_edge_runtime.calibration.frames import FEW_FRAMES, GivenFrames, evenly_spaced
 from ocl_edge_runtime.calibration.head_rate import Corrupted, choose_rate, loss_grid
 from ocl_edge_runtime.calibration.home_frames import HomeSeen, see_home
 from ocl_edge_runtime.calibration.measuring import HeadAsTrained, Measurer
@@ -72,7 +73,8 @@ class StagesWithNorms:
     def run(self) -> dict[str, Calibration]:
         self._see_the_frames()
         self._fit_and_check()
-        quantiles, jump = self._measure_home() if self.at_home else (None, None)
+        enough = self.at_home and len(self.frames) >= FEW_FRAMES
+        quantiles, jump = self._measure_home() if enough else (None, None)
         copies = self._distances_of_copies() if self.at_home else None
         noise = self._distances_of_noise()
         return {
@@ -89,7 +91,7 @@ class StagesWithNorms:
                     copies_distances=copies,
                     noise_distance=noise,
                     jump=jump,
-                    head=self._try_the_head(name) if self.at_home and seen.sure >= LEAST_SURE else None,
+                    head=self._try_the_head(name) if enough and seen.sure >= LEAST_SURE else None,
                     features_distance=quantiles_of(seen.head_input_distances()),
                 ),
             )
@@ -222,6 +224,8 @@ class StagesWithNorms:
                 "home, the limits and the head's rate stay as without calibration. Frames like those "
                 "that the network was trained on would tell more"
             )
+        elif len(self.frames) < FEW_FRAMES:
+            yield TOO_FEW
         if self.manifest.weight_rows == 1:
             yield (
                 "the bundle was converted from an older one, whose norms have one weight each: export the "

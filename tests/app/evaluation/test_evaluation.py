@@ -22,11 +22,13 @@ from ocl_edge.method.methods import PUBLISHED
 from ocl_edge.scoring.metrics import ConfusionMatrix
 from ocl_edge_app.cli import run
 from ocl_edge_app.evaluation.corruption import Corruption, parse_corruption
-from ocl_edge_app.evaluation.grid import Evaluation, Trial, run_trials
+from ocl_edge_app.evaluation.grid import Evaluation, Trial
 from ocl_edge_app.evaluation.labelled import LabelledFrames, LabelSpace, read_label_space
+from ocl_edge_app.evaluation.passes import Local, Pass, Scored, run_passes
 from ocl_edge_app.evaluation.protocol import PassSoFar, Result, evaluate_stream
 from ocl_edge_app.evaluation.summary import Group, summarise
 from ocl_edge_app.evaluation.unfinished import Unfinished
+from ocl_edge_app.evaluation.what_is_scored import Named
 from ocl_edge_runtime.memory import forget_peak, peak_mib
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
@@ -248,14 +250,12 @@ def test_a_pass_goes_on_where_it_was_killed(
                 raise KeyboardInterrupt
 
         unfinished = Unfinished(evaluation.unfinished_path, every_s=0.0)
-        run_trials(
-            evaluation,
-            small_bundle,
-            pairs,
-            SPACE,
-            [cell],
-            lambda _cell, _done: on_frame,
-            unfinished=unfinished,
+        scored = Scored(small_bundle, Named(), pairs, SPACE)
+        run_passes(
+            [Pass(evaluation, scored, cell)],
+            Local(unfinished),
+            lambda _pass, _done: on_frame,
+            lambda _file, _error: None,
         )
         (content,) = evaluation.cells.values()
         for result in content["rounds"]:  # times are never the same twice

@@ -17,7 +17,7 @@ from ocl_edge.errors import BundleError
 from ocl_edge.method.verdict import Reason
 from ocl_edge_runtime.calibration.calibrate import calibrate_bundle, calibrate_outputs
 from ocl_edge_runtime.calibration.findings import Calibration
-from ocl_edge_runtime.calibration.frames import GivenFrames, find_frames
+from ocl_edge_runtime.calibration.frames import FEW_FRAMES, GivenFrames, find_frames
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from ocl_edge_runtime.session.outputs import open_outputs
 from tests.doubles.clock import SimulatedClock
@@ -44,7 +44,7 @@ def few_corruptions_and_a_network_that_is_sure() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def home_frames(tmp_path_factory: pytest.TempPathFactory) -> GivenFrames:
     directory = tmp_path_factory.mktemp("home") / "frames"
-    return find_frames(write_frames(directory, [home_frame(seed) for seed in range(6)]))
+    return find_frames(write_frames(directory, [home_frame(seed) for seed in range(FEW_FRAMES)]))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_each_output_finds_what_it_finds_alone(
         ours, theirs = bundle.manifest.home, alone.manifest.home
         assert ours is not None
         assert theirs is not None
-        assert (ours.at_home, ours.frames) == (theirs.at_home, theirs.frames) == (True, 6)
+        assert (ours.at_home, ours.frames) == (theirs.at_home, theirs.frames) == (True, FEW_FRAMES)
         for field in ("distance", "confidence", "loss", "features_distance"):
             assert vars(getattr(ours, field)) == pytest.approx(vars(getattr(theirs, field)), rel=1e-3)
         for corruption, agreement in single.agreement.items():
