@@ -1,4 +1,4 @@
-# make setup | test | fuzz | test-fast | test-families | test-lowest | test-pythons | test-other | test-gstreamer | test-gpu | check | demo | demo-camvid | accuracy | home | bench | clean
+# make setup | test | fuzz | test-fast | test-families | test-fleet | test-lowest | test-pythons | test-other | test-gstreamer | test-gpu | check | demo | demo-camvid | accuracy | home | bench | clean
 PYTHON ?= python3
 DATA ?= ../shared/data
 VENV := .venv
@@ -14,7 +14,7 @@ PYTHONS ?= python3.10 python3.12 python3.13
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test fuzz test-fast test-families test-lowest test-pythons test-other test-gstreamer test-gpu check demo demo-camvid accuracy home bench clean
+.PHONY: setup test fuzz test-fast test-families test-fleet test-lowest test-pythons test-other test-gstreamer test-gpu check demo demo-camvid accuracy home bench clean
 
 setup: $(READY)
 
@@ -40,6 +40,16 @@ test-families:
 	mkdir -p $(OUT) && rm -f $(OUT)/families.jsonl
 	OCL_EDGE_FAMILIES=$(OUT)/families.jsonl $(VENV)-families/bin/python -m pytest -m families tests/families $(PYTEST_OPTIONS)
 	$(VENV)-families/bin/python -m tests.families.table $(OUT)/families.jsonl
+
+# A fleet of real processes, in an environment of its own: Flower wants packaging, protobuf and rich older than ours.
+# A dependency of Flower's is built with the setuptools that still has pkg_resources.
+test-fleet:
+	$(PYTHON) -m venv $(VENV)-fleet
+	echo 'setuptools<81' > $(VENV)-fleet/build-constraints.txt
+	$(VENV)-fleet/bin/python -m pip install --quiet --upgrade 'pip>=25.3'
+	$(VENV)-fleet/bin/python -m pip install --quiet -c constraints-fleet.txt \
+		--build-constraint $(VENV)-fleet/build-constraints.txt -e '.[cpu,fleet]' pytest
+	$(VENV)-fleet/bin/python -m pytest -m fleet tests/fleet $(PYTEST_OPTIONS)
 
 # The lowest versions that pyproject.toml allows, together. PyTorch's wheel brings several GB of CUDA.
 test-lowest:
@@ -117,4 +127,4 @@ bench: setup
 	$(BIN)/python bench/faults.py --data $(DATA) --results $(OUT)/faults
 
 clean:
-	rm -rf $(VENV) $(VENV)-families $(VENV)-lowest $(OUT) dist .coverage .import_linter_cache .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-families $(VENV)-fleet $(VENV)-lowest $(OUT) dist .coverage .import_linter_cache .mypy_cache .ruff_cache .pytest_cache

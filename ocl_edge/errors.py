@@ -14,6 +14,7 @@
     ├── BuildError              an engine could not be compiled
     ├── SourceError             a video or stream that cannot be opened, broke, or fell silent
     ├── StateError              a saved state that is damaged or of another bundle
+    ├── FleetError              what a vehicle or the server of a fleet sent is refused
     ├── OutputError             a result cannot be written
     ├── ClusterError            a Ray cluster that is not there, or has no place for a pass
     ├── PassError               passes of an evaluation failed, each named
@@ -91,6 +92,10 @@ class SourceError(OclEdgeError):
 
 
 class StateError(OclEdgeError):
+    pass
+
+
+class FleetError(OclEdgeError):
     pass
 
 

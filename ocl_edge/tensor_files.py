@@ -51,6 +51,24 @@ def read_tensors_and_metadata(
         raise ValueError(str(error)) from error
 
 
+def parse_tensors(content: bytes) -> dict[str, Tensor]:
+    """As `read_tensors`, of the bytes of a file.
+
+    Raises:
+        ValueError: they are damaged.
+    """
+    try:
+        if torch_is_installed():
+            from safetensors.torch import load
+
+            return load(content)
+        from safetensors.numpy import load as load_arrays
+
+        return {name: torch.from_numpy(array) for name, array in load_arrays(content).items()}
+    except (SafetensorError, RuntimeError, TypeError, AttributeError, KeyError) as error:
+        raise ValueError(str(error)) from error
+
+
 def serialise_tensors(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
     """The bytes of a safetensors file. Tensors are contiguous."""
     if torch_is_installed():

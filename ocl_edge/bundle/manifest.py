@@ -8,6 +8,7 @@ weights.safetensors      every tensor of the forms and the programs, once
 head.onnx, head_step.onnx  a convolutional head and its OCL step, weights as inputs
 norms.safetensors        trained mean, var, weight, bias, eps of every norm, packed
 home.HASH.safetensors    of a bundle that was calibrated: weights, mean, deviation of every channel
+fleet.HASH.safetensors   of a fleet's bundle: heads, and the norm statistics of the frames that they are for
 engines/                 compiled later, on the device; not hashed here
 """
 
@@ -36,6 +37,8 @@ SCHEMA_OF_SEVERAL = 5
 
 CONVERTED_FROM = 3
 """What ``ocl-edge convert`` reads."""
+
+MOST_FLEET_HEADS = 16
 
 MANIFEST = "manifest.json"
 ENGINES = "engines"
@@ -212,6 +215,22 @@ class HomeSpec(_Strict):
         return self.fullness > 0
 
 
+class FleetSpec(_Strict):
+    """What a fleet has learned (``ocl-edge fleet``).
+
+    Attributes:
+        network: identity of the bundle that the fleet began with.
+        version: counts what the server has published; a vehicle never takes a lower one.
+        file: of the tensors (`ocl_edge.bundle.fleet`).
+        vehicles: that each head comes from.
+    """
+
+    network: Sha256
+    version: int = Field(ge=1, le=1 << 53)
+    file: PlainName
+    vehicles: tuple[Size, ...] = Field(min_length=1, max_length=MOST_FLEET_HEADS)
+
+
 class Manifest(_Strict):
     """Everything that is known about a bundle without opening its other files.
 
@@ -246,6 +265,7 @@ class Manifest(_Strict):
     no_head_graphs: Text | None = None
     parity: dict[str, Any]
     home: HomeSpec | None = None
+    fleet: FleetSpec | None = None
     unfit_backends: dict[Text, Text] = Field({}, max_length=100)
     adaptation: AdaptationDefaults = AdaptationDefaults()
     files: dict[PlainName, FileSpec] = Field({}, max_length=1000)
@@ -281,6 +301,12 @@ class Manifest(_Strict):
     def _home_is_listed(self) -> Manifest:
         if self.home is not None and self.home.file not in self.files:
             raise ValueError(f"home is in {self.home.file}, which is not among the files")
+        return self
+
+    @model_validator(mode="after")
+    def _fleet_is_listed(self) -> Manifest:
+        if self.fleet is not None and self.fleet.file not in self.files:
+            raise ValueError(f"fleet is in {self.fleet.file}, which is not among the files")
         return self
 
     @model_validator(mode="after")

@@ -51,6 +51,11 @@ class Bundle:
     identity: str
     output: str = ""
 
+    @property
+    def network(self) -> str:
+        """Identity of the bundle that a fleet began with; of every other bundle its own."""
+        return self.manifest.fleet.network if self.manifest.fleet else self.identity
+
     @classmethod
     def open(cls, path: Path | str, verify: bool = True, signed_by: Path | None = None) -> Bundle:
         """Read a bundle and verify the hash of every file.

@@ -32,12 +32,19 @@ def sign_manifest(manifest: bytes, bundle: Path, key: Path) -> Path:
         MissingExtraError: the cryptography library is not installed.
         OutputError: the signature cannot be written.
     """
-    ed25519, serialization = _library()
-    signer = _key(key, "private", lambda pem: serialization.load_pem_private_key(pem, None))
-    if not isinstance(signer, ed25519.Ed25519PrivateKey):
-        raise UsageError(f"{key} holds another kind of key than Ed25519; make one: {NEW_KEY}")
+    signer = _signer(key)
     durable.write_bytes(bundle / SIGNATURE, signer.sign(manifest))
     return bundle / SIGNATURE
+
+
+def check_private_key(key: Path) -> None:
+    """Refuse a key that `sign_manifest` would refuse, before the work.
+
+    Raises:
+        UsageError: as there.
+        MissingExtraError: likewise.
+    """
+    _signer(key)
 
 
 def check_signature(manifest: bytes, bundle: Path, key: Path) -> None:
@@ -53,10 +60,6 @@ def check_signature(manifest: bytes, bundle: Path, key: Path) -> None:
         UsageError: the file holds no Ed25519 public key.
         MissingExtraError: the cryptography library is not installed.
     """
-    ed25519, serialization = _library()
-    owner = _key(key, "public", serialization.load_pem_public_key)
-    if not isinstance(owner, ed25519.Ed25519PublicKey):
-        raise UsageError(f"{key} holds another kind of key than Ed25519; make one: {NEW_KEY}")
     try:
         signature = read_given(bundle / SIGNATURE, SIGNATURE_BYTES)
     except FileNotFoundError:
@@ -66,15 +69,39 @@ def check_signature(manifest: bytes, bundle: Path, key: Path) -> None:
         ) from None
     except OSError as error:
         raise SignatureError(f"{bundle / SIGNATURE} is no signature: {reason_of(error)}") from error
+    check_signature_of(manifest, signature, key, str(bundle))
+
+
+def check_signature_of(manifest: bytes, signature: bytes, key: Path, named: str) -> None:
+    """As `check_signature`, of bytes that came another way.
+
+    Args:
+        manifest: its bytes, as they will be read.
+        signature: of them.
+        key: file of the public key, PEM.
+        named: what it is of, for errors.
+    """
+    ed25519, serialization = _library()
+    owner = _key(key, "public", serialization.load_pem_public_key)
+    if not isinstance(owner, ed25519.Ed25519PublicKey):
+        raise UsageError(f"{key} holds another kind of key than Ed25519; make one: {NEW_KEY}")
     from cryptography.exceptions import InvalidSignature
 
     try:
         owner.verify(signature, manifest)
     except InvalidSignature:
         raise SignatureError(
-            f"{bundle} was not signed with the key that belongs to {key}, or its manifest was changed since: "
+            f"{named} was not signed with the key that belongs to {key}, or its manifest was changed since: "
             "nothing was loaded"
         ) from None
+
+
+def _signer(key: Path) -> Any:
+    ed25519, serialization = _library()
+    signer = _key(key, "private", lambda pem: serialization.load_pem_private_key(pem, None))
+    if not isinstance(signer, ed25519.Ed25519PrivateKey):
+        raise UsageError(f"{key} holds another kind of key than Ed25519; make one: {NEW_KEY}")
+    return signer
 
 
 def _library() -> Any:

@@ -125,10 +125,14 @@ class Guard:
         Every call counts as one update that was due.
         """
         if self.frozen_for == 0:
-            self._before = self._weights.snapshot()
+            self.begin()
             return True
         self.frozen_for -= 1
         return False
+
+    def begin(self) -> None:
+        """The step to be judged begins at the weights of now."""
+        self._before = self._weights.snapshot()
 
     def judge(self, update: Verdict, signals: Signals) -> Verdict:
         """Keep the update that was just made, or undo it."""

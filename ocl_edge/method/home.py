@@ -194,8 +194,15 @@ class Opening(Protocol):
         """Whether what was learned is to go."""
 
     @property
+    def follows(self) -> bool:
+        """Whether frames move it at all."""
+
+    @property
     def rests(self) -> bool:
         """Whether it is shut, and frames like the last ones would leave it so."""
+
+    def jump(self, wanted: float) -> None:
+        """Go where a frame is best seen, 0 to 1, at once: the stream is somewhere else."""
 
     def follow(self, wanted: float, dt_s: float, frames: int = 1) -> None:
         """Take in a frame.
@@ -216,6 +223,8 @@ class Opening(Protocol):
 class FixedOpening:
     """An opening that stays where it was set."""
 
+    follows = False
+
     def __init__(self, value: float) -> None:
         self.value = value
 
@@ -226,6 +235,9 @@ class FixedOpening:
     @property
     def rests(self) -> bool:
         return self.value == 0
+
+    def jump(self, wanted: float) -> None:
+        """It does not."""
 
     def follow(self, wanted: float, dt_s: float, frames: int = 1) -> None:
         """It does not."""
@@ -242,8 +254,10 @@ class FollowingOpening:
 
     It goes by the lesser of the last two frames: one dazzled frame opens nothing. It opens with a time
     constant of `TAU_S`, and closes as fast or faster, see `LEAST_CLOSING`. The first frame of a stream is
-    seen at 0, and what it shows is followed at once.
+    followed at once.
     """
+
+    follows = True
 
     def __init__(self) -> None:
         self.value = 0.0
@@ -259,6 +273,10 @@ class FollowingOpening:
     @property
     def rests(self) -> bool:
         return self._started and self.value == 0 and self._largest == 0
+
+    def jump(self, wanted: float) -> None:
+        self._started, self.value = True, wanted if wanted >= SHUT else 0.0
+        self._newest = self._largest = wanted
 
     def follow(self, wanted: float, dt_s: float, frames: int = 1) -> None:
         before = self._newest if self._started else wanted

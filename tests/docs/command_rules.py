@@ -124,6 +124,8 @@ def parse_ocl_edge(words: Words) -> None:
     verb, arguments = words[1], words[2:]
     command = cli.get_command(click.Context(cli), verb)
     assert command is not None, f"no such verb: {verb}"
+    if isinstance(command, click.Group):
+        verb, arguments, command = arguments[0], arguments[1:], command.commands[arguments[0]]
     command.make_context(verb, arguments)
 
 
@@ -220,6 +222,8 @@ RULES = (
         parse_ocl_edge,
         "needs data that nobody may pass on",
     ),
+    Rule(r"^ocl-edge fleet ", parse_ocl_edge, "needs Flower and a server; tests/fleet does"),
+    Rule(r"^ocl-edge run fleet/current ", parse_ocl_edge, "needs a fleet; tests/fleet does"),
     Rule(r"^ocl-edge export ", export),
     Rule(r"^ocl-edge run .*--view rerun", parse_ocl_edge, "needs a screen"),
     Rule(r"^ocl-edge run .*--(view|metrics) ", run_watched),

@@ -41,10 +41,19 @@ def test_the_measurements_have_the_published_method_of_the_ablation() -> None:
 
 
 def test_the_readme_has_the_times_of_the_measurements() -> None:
-    modes = next(t for t in tables("docs/measurements.md") if t.header[0] == "mode")
-    (row,) = (row for row in modes.rows if row[0] == "realtime, statistics and update on every frame")
+    forms = next(t for t in tables("docs/measurements.md") if t.header[0].startswith("form of the backbone"))
+    (measured,) = (row[1:] for row in forms.rows if row[0].startswith("measured"))
+    openvino, onnx_runtime, cgnet_openvino, cgnet_onnx_runtime = measured
     words = " ".join(read("README.md").split())
-    assert (
-        f"takes {row[1]} times as long as a frozen one, and a whole frame with its update {row[3]} times"
-        in words
-    )
+    assert f"takes [{openvino} times as long as a frozen one](docs/measurements.md" in words
+    assert f"and {onnx_runtime} times with ONNX Runtime" in words
+    assert f"(CGNet {cgnet_openvino} and {cgnet_onnx_runtime}; one thread)" in words
+
+
+def test_the_measurements_have_the_forms_times_of_the_hardware_page() -> None:
+    forms = next(t for t in tables("docs/measurements.md") if t.header[0].startswith("form of the backbone"))
+    timed = next(t for t in tables("docs/hardware.md") if "OpenVINO, old graph" in t.header)
+    medians = {row[0]: [cell.split(" ")[0].strip("*") for cell in row[2:]] for row in timed.rows}
+    for row in forms.rows:
+        form = row[0].split(":")[0]
+        assert row[1:] == medians[f"ESPNetv2, {form}"] + medians[f"CGNet, {form}"]

@@ -25,6 +25,7 @@ VERBS = {
     "sweep": "Compare bundles on streams, as a file lists them.",
     "inspect": "Print a bundle and verify every file.",
     "sign": "Sign a bundle with a key of yours.",
+    "fleet": "Share what vehicles learn, without their images.",
     "bake": "Take what was learned out, as a checkpoint of your network.",
     "convert": "Rewrite a bundle of an older ocl-edge for this one.",
     "doctor": "List what this machine can run, and why not the rest.",
@@ -60,8 +61,9 @@ class LazyVerbs(click.Group):
             return None
         module = importlib.import_module(f"ocl_edge_app.cli.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
-        if DEBUG not in command.params:
-            command.params.append(DEBUG)
+        for each in (command, *getattr(command, "commands", {}).values()):
+            if DEBUG not in each.params:
+                each.params.append(DEBUG)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

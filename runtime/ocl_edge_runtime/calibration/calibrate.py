@@ -25,12 +25,13 @@ from ocl_edge_runtime.calibration.findings import (
     HEAD_STAYS,
     LEAST_GAIN,
     LEAST_SURE,
+    TOO_FEW,
     Calibration,
     Progress,
     quantiles_of,
     unsure,
 )
-from ocl_edge_runtime.calibration.frames import GivenFrames, evenly_spaced
+from ocl_edge_runtime.calibration.frames import FEW_FRAMES, GivenFrames, evenly_spaced
 from ocl_edge_runtime.calibration.head_rate import Corrupted, choose_rate, loss_grid
 from ocl_edge_runtime.calibration.home_frames import see_home
 from ocl_edge_runtime.calibration.measuring import Measurer
@@ -100,8 +101,9 @@ class _Stages:
     def run(self) -> Calibration:
         self._see_the_frames()
         self._fit_and_check()
-        quantiles, jump = self._measure_home() if self.at_home else (None, None)
-        head = self._try_the_head() if self.at_home and self.sure >= LEAST_SURE else None
+        enough = self.at_home and len(self.frames) >= FEW_FRAMES
+        quantiles, jump = self._measure_home() if enough else (None, None)
+        head = self._try_the_head() if enough and self.sure >= LEAST_SURE else None
         spec = HomeSpec(
             frames=len(self.frames),
             at_home=self.at_home,
@@ -230,6 +232,8 @@ class _Stages:
                 "home, the limits and the head's rate stay as without calibration. Frames like those "
                 "that the network was trained on would tell more"
             )
+        elif len(self.frames) < FEW_FRAMES:
+            yield TOO_FEW
         if self.manifest.weight_rows == 1:
             yield (
                 "the bundle was converted from an older one, whose norms have one weight each: export the "

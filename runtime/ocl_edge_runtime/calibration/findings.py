@@ -17,6 +17,7 @@ LEAST_SURE = 0.01
 """Share of the pixels that the network must be sure of, or its masks are no truth."""
 
 HEAD_STAYS = "the head gains nothing on corrupted home frames: it stays as trained (--lr trains it)"
+TOO_FEW = "so few frames do not settle the opening, nor the head's rate: both stay as without calibration"
 
 Progress = Callable[[str], None]
 

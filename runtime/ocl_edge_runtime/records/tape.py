@@ -60,6 +60,8 @@ class _Frame(_Line):
     measured: bool
     granted: bool
     taken_in: bool
+    twice: bool = False
+    """Older tapes do not say it: their frames were looked at once."""
 
 
 class _End(_Line):

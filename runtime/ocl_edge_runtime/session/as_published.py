@@ -14,7 +14,7 @@ from ocl_edge.network.tail import Tail
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.learners import Lesson, PairLearner
-from ocl_edge_runtime.session.norm_vectors import NormPolicy, TrainedNorms
+from ocl_edge_runtime.session.norm_policy import NormPolicy, TrainedNorms
 from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.session.segmenter import Seen
 from ocl_edge_runtime.session.session import Session
@@ -45,7 +45,13 @@ class SegmentsAsPublished:
         self._tail = tail
         self._mask_size = mask_size
 
-    def see(self, image: NDArray[np.uint8], measured: bool = True, arrived_at: float = 0.0) -> Seen:  # noqa: ARG002
+    def see(
+        self,
+        image: NDArray[np.uint8],
+        measured: bool = True,  # noqa: ARG002
+        arrived_at: float = 0.0,
+        twice: bool = False,  # noqa: ARG002
+    ) -> Seen:
         """Segment a frame."""
         view = self._preprocessor.single(image)
         self.watch.lap("preprocess")

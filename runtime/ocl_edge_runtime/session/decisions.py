@@ -10,7 +10,7 @@ from ocl_edge.errors import StateError, UsageError
 from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.frames import Decided
-from ocl_edge_runtime.session.norm_vectors import NormPolicy
+from ocl_edge_runtime.session.norm_policy import NormPolicy
 from ocl_edge_runtime.session.update_policy import UpdatePolicy
 from ocl_edge_runtime.session.updates import Updates
 
@@ -28,6 +28,9 @@ class Decisions(Protocol):
 
     def measures(self, index: int, arrived_at: float, rests: bool) -> bool:
         """Whether its statistics are measured; see `NormPolicy.is_due`."""
+
+    def looks_twice(self, arrived_at: float) -> bool:
+        """Whether it may be looked at again; see `NormPolicy.has_time_for_two`."""
 
     def refusal(self, index: int, arrived_at: float) -> Verdict | None:
         """Why no update on it may start; None: it may."""
@@ -51,6 +54,9 @@ class ByTheClock:
     def measures(self, index: int, arrived_at: float, rests: bool) -> bool:
         return self._norms.is_due(index, arrived_at, rests)
 
+    def looks_twice(self, arrived_at: float) -> bool:
+        return self._norms.has_time_for_two(arrived_at)
+
     def refusal(self, index: int, arrived_at: float) -> Verdict | None:
         return self._policy.refusal(index, arrived_at, self._updates.busy)
 
@@ -71,6 +77,9 @@ class OnceAFrame:
 
     def measures(self, index: int, arrived_at: float, rests: bool) -> bool:
         return self._decisions.measures(index, arrived_at, rests)
+
+    def looks_twice(self, arrived_at: float) -> bool:
+        return self._decisions.looks_twice(arrived_at)
 
     def refusal(self, index: int, arrived_at: float) -> Verdict | None:
         if self._answer is None:
@@ -111,6 +120,10 @@ class FromTape:
     def measures(self, index: int, arrived_at: float, rests: bool) -> bool:  # noqa: ARG002
         assert self._now is not None
         return self._now.measured
+
+    def looks_twice(self, arrived_at: float) -> bool:  # noqa: ARG002
+        assert self._now is not None
+        return self._now.twice
 
     def refusal(self, index: int, arrived_at: float) -> Verdict | None:  # noqa: ARG002
         assert self._now is not None

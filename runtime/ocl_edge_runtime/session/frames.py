@@ -59,12 +59,14 @@ class Decided:
         measured: its own statistics were measured.
         granted: an update was let start, if nothing else spoke against it.
         taken_in: the result of a background update was taken in before it.
+        twice: there was time to look at it again, if it was somewhere else than the stream before.
     """
 
     arrived_at: float
     measured: bool
     granted: bool
     taken_in: bool
+    twice: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class FrameResult:
         decided: what time decided.
         opening: that the frame was seen at, 0 to 1: 0 is the frozen network (`ocl_edge.method.home`).
         distance: from home, of the last frame that was measured; None where none was.
+        again: it was looked at twice, the second time at ``opening``.
     """
 
     mask: Mask
@@ -106,3 +109,4 @@ class FrameResult:
     decided: Decided | None = None
     opening: float = 0.0
     distance: float | None = None
+    again: bool = False

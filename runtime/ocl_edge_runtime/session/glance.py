@@ -26,23 +26,19 @@ class Glance:
 
     def __init__(self) -> None:
         self._measured: NDArray[np.float64] | None = None
-        self._image: NDArray[np.uint8] | None = None
-
-    def look_at(self, image: NDArray[np.uint8]) -> None:
-        """The next image, uint8 [H, W, C]; it is only read, and not after `keep` or the one that follows."""
-        self._image = image
+        self._seen: NDArray[np.float64] | None = None
 
     def looks_new(self, image: NDArray[np.uint8]) -> bool:
-        """Whether an image is unlike the one that was measured; True before the first."""
-        self.look_at(image)
-        if self._measured is None or self._measured.shape[1] != image.shape[2]:
+        """Whether an image, uint8 [H, W, C], is unlike the one that was measured; True before the first."""
+        self._seen = _seen(image)
+        if self._measured is None or self._measured.shape != self._seen.shape:
             return True
-        return bool((np.abs(_seen(image) - self._measured) > 1).any())
+        return bool((np.abs(self._seen - self._measured) > 1).any())
 
     def keep(self) -> None:
         """The image that was looked at last was measured."""
-        if self._image is not None:
-            self._measured, self._image = _seen(self._image), None
+        if self._seen is not None:
+            self._measured = self._seen
 
     def export_state(self) -> dict[str, Tensor]:
         """One tensor, float64 [3, C]; none before the first measurement."""

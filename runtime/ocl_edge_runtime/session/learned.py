@@ -8,7 +8,7 @@ from typing import Any
 from ocl_edge.errors import StateError
 from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.session.learners import State
-from ocl_edge_runtime.session.norm_vectors import NormPolicy
+from ocl_edge_runtime.session.norm_policy import NormPolicy
 from ocl_edge_runtime.session.openness import moved
 from ocl_edge_runtime.session.saved_state import problems_of
 from ocl_edge_runtime.session.screening import Screening

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ocl_edge.method.guard import Guard, GuardLimits, compare_heads
+from ocl_edge.method.fleet_heads import FleetHeads
+from ocl_edge.method.guard import Guard, GuardLimits, compare_heads, violation_of
 from ocl_edge.method.head import Head
 from ocl_edge.method.head_input import moved
 from ocl_edge.method.home import paced
@@ -20,6 +21,9 @@ from ocl_edge.tensors import Tensor, torch, without_gradients
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends.base import Backend
 from ocl_edge_runtime.session.segmenter import Seen
+
+HALF_OPEN = 0.5
+"""A head begins as the fleet's from here on: nearer to home the trained one is the better beginning."""
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors, and facts that fit into JSON."""
@@ -170,6 +174,7 @@ class UpdateRules:
         limits: of the guard.
         timed: see `Pace`.
         head_inputs: which of the backbone's features the head reads; None: all of them.
+        fleet: heads that a fleet has learned; None where the bundle is no fleet's.
     """
 
     loss: Loss | None
@@ -180,6 +185,7 @@ class UpdateRules:
     limits: GuardLimits
     timed: bool
     head_inputs: tuple[int, ...] | None = None
+    fleet: FleetHeads | None = None
 
 
 class HeadLearner:
@@ -190,6 +196,9 @@ class HeadLearner:
         backend: of the flipped view.
         rules: see `UpdateRules`.
         watch: receives the laps.
+
+    Attributes:
+        fleet: whose heads it begins with away from home; None where there are none, or the guard refused one.
     """
 
     def __init__(self, head: Head, backend: Backend, rules: UpdateRules, watch: Stopwatch) -> None:
@@ -199,6 +208,7 @@ class HeadLearner:
         self.pace = Pace(head, rules.timed)
         self.watch = watch
         self.backend = backend
+        self.fleet = rules.fleet
         self._rules = rules
 
     def may_learn(self) -> bool:
@@ -221,6 +231,8 @@ class HeadLearner:
         self.watch.lap("flipped view")
         if refusal is not None and not trusted:
             return refusal
+        if self.fleet is not None and lesson.opening >= HALF_OPEN:
+            self._begin_as_the_fleet(self.fleet, lesson, outputs.get("statistics"))
         pair = [torch.cat((a, b)) for a, b in zip(lesson.features, flipped, strict=True)]
         self.pace.begin(lesson)
         update = self.head.adapt(pair, rules.loss, self.watch)
@@ -229,6 +241,19 @@ class HeadLearner:
         verdict = self._judged(update, lesson.features)
         self.watch.lap("guard")
         return verdict
+
+    @without_gradients
+    def _begin_as_the_fleet(self, fleet: FleetHeads, lesson: Lesson, statistics: Tensor | None) -> None:
+        """Where the head is as trained: the fleet's for such frames, unless the guard finds it wrong here."""
+        if self.head.distance_from_trained() > 0:
+            return
+        trained = self.head.trained_logits(lesson.features)
+        self.head.load(fleet.nearest(statistics))
+        signals = compare_heads(self.head.logits(lesson.features), trained, self.head.distance_from_trained())
+        if violation_of(signals, self._rules.limits) is not None:
+            self.head.reset()
+            self.fleet = None
+        self.guard.begin()
 
     def _refusal(self, outputs: Mapping[str, Tensor], opening: float) -> Verdict | None:
         if "statistics" not in outputs:

@@ -36,12 +36,17 @@ class MovedInput:
         self._openness = openness
         self._input = head_input
         self._form = form
+        self._jumps = False
 
-    def rests(self, image: NDArray[np.uint8], stream_s: float) -> bool:  # noqa: ARG002
+    def rests(self, image: NDArray[np.uint8], stream_s: float) -> bool:
+        self._openness.rests(image, stream_s)
         return False
 
     def is_due(self, index: int, arrived_at: float, rests: bool) -> bool:  # noqa: ARG002
         return False
+
+    def has_time_for_two(self, arrived_at: float) -> bool:  # noqa: ARG002
+        return True
 
     def took(self, seconds: float) -> None:
         """Nobody asks."""
@@ -49,14 +54,25 @@ class MovedInput:
     def inputs(self, measured: bool) -> tuple[FormName, Mapping[str, Tensor]]:  # noqa: ARG002
         return self._form, {}
 
-    def take_in(self, outputs: Mapping[str, Tensor], arrived_at: float) -> Verdict | None:
+    def asks_again(self, outputs: Mapping[str, Tensor]) -> bool:
+        """Never: at another opening the features would be the same, and are moved otherwise."""
+        self._jumps = self._openness.jumps(means_of(features_among(outputs)))
+        return False
+
+    def take_in(
+        self,
+        outputs: Mapping[str, Tensor],
+        arrived_at: float,
+        again: bool = False,  # noqa: ARG002
+    ) -> Verdict | None:
         """See `NormPolicy`: the frame itself counts in the mean that it is moved by."""
         means, opened = means_of(features_among(outputs)), self._openness.value
         if not math.isfinite(float(means.sum())):
             self.way_home = None
             return Verdict(Reason.FEATURES_NOT_FINITE)
-        before = self._openness.followed_at
-        self._openness.follow(means, arrived_at)
+        jumps, self._jumps = self._jumps, False
+        before = None if jumps else self._openness.followed_at
+        self._openness.follow(means, arrived_at, jumps)
         self._input.follow(means, None if before is None else arrived_at - before)
         self.way_home = self._input.way_home(opened)
         return None

@@ -1,18 +1,15 @@
-"""How statistics enter the backbone: which form a frame goes through, with which inputs.
+"""How statistics enter the backbone in realtime mode.
 
-Frozen: the plain form. Paper: every view pair through the measured form, anchored at what training left.
-Paper and realtime weigh the trained statistics by the opening (`ocl_edge.method.home`).
-Realtime: some frames through the measured form, the others through the modulated one, with vectors
-from a running average of what was measured. Vectors are always measured in one sequential pass under
-the trained anchor: measuring under last frame's vectors and feeding the result back is a loop that
-diverges.
+Some frames go through the measured form, the others through the modulated one, with vectors from a running
+average of what was measured. Vectors are always measured in one sequential pass under the trained anchor:
+measuring under last frame's vectors and feeding the result back is a loop that diverges.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,119 +21,8 @@ from ocl_edge.network.form_tensors import features_among
 from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.durations import Durations
-from ocl_edge_runtime.session.openness import Openness, moved
+from ocl_edge_runtime.session.openness import OPENED, Openness, moved
 from ocl_edge_runtime.session.options import RealtimeOptions
-
-OPENED = 0.25
-"""Statistics are measured anew, due or not, where the session is so much wider open than when they were."""
-
-
-class NormPolicy(Protocol):
-    openness: Openness | None
-    """How far the norms open; None where they never do."""
-
-    measured_at: float | None
-    """When statistics were last taken in, seconds of the clock."""
-
-    way_home: Tensor | None
-    """What is added to the head's input (`ocl_edge.method.head_input`); None where there are norms."""
-
-    def rests(self, image: NDArray[np.uint8], stream_s: float) -> bool:
-        """Whether a frame is at home, as far as that is known without measuring it; see `Openness.rests`."""
-
-    def is_due(self, index: int, arrived_at: float, rests: bool) -> bool:
-        """Whether a frame's own statistics are to be measured.
-
-        Args:
-            index: of the frame.
-            arrived_at: when it was there, seconds of the clock.
-            rests: what `rests` said of it.
-        """
-
-    def took(self, seconds: float) -> None:
-        """A frame whose statistics were measured had its mask after so long."""
-
-    def inputs(self, measured: bool) -> tuple[FormName, Mapping[str, Tensor]]:
-        """The form that a frame goes through, and its inputs beside the image."""
-
-    def take_in(self, outputs: Mapping[str, Tensor], arrived_at: float) -> Verdict | None:
-        """Learn from what the backbone gave; why nothing may be learned from it, None where it is good.
-
-        Args:
-            outputs: of the form.
-            arrived_at: when the frame was there, in seconds of stream time.
-        """
-
-    def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, and facts that fit into JSON."""
-
-    def import_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], now_s: float) -> None:
-        """Take over what `export_state` gave, with ``saved_at`` among the facts.
-
-        The clock of another process starts elsewhere; what matters is the age of the measurement.
-        """
-
-
-class TrainedNorms:
-    """Every frame goes through the plain form."""
-
-    openness: Openness | None = None
-    measured_at: float | None = None
-    way_home: Tensor | None = None
-
-    def rests(self, image: NDArray[np.uint8], stream_s: float) -> bool:  # noqa: ARG002
-        return True
-
-    def is_due(self, index: int, arrived_at: float, rests: bool) -> bool:  # noqa: ARG002
-        return False
-
-    def took(self, seconds: float) -> None:
-        """Nobody asks."""
-
-    def inputs(self, measured: bool) -> tuple[FormName, Mapping[str, Tensor]]:  # noqa: ARG002
-        return "plain", {}
-
-    def take_in(self, outputs: Mapping[str, Tensor], arrived_at: float) -> Verdict | None:  # noqa: ARG002
-        return None
-
-    def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return {}, {}
-
-    def import_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], now_s: float) -> None:
-        """There is nothing to take over."""
-
-
-class MeasuredNorms:
-    """Every frame goes through the measured form, mixed as far as it is open."""
-
-    measured_at: float | None = None
-    way_home: Tensor | None = None
-
-    def __init__(self, openness: Openness) -> None:
-        self.openness: Openness | None = openness
-        self._openness = openness
-
-    def rests(self, image: NDArray[np.uint8], stream_s: float) -> bool:  # noqa: ARG002
-        return False
-
-    def is_due(self, index: int, arrived_at: float, rests: bool) -> bool:  # noqa: ARG002
-        return True
-
-    def took(self, seconds: float) -> None:
-        """Nobody asks."""
-
-    def inputs(self, measured: bool) -> tuple[FormName, Mapping[str, Tensor]]:  # noqa: ARG002
-        return "measured", self._openness.anchor()
-
-    def take_in(self, outputs: Mapping[str, Tensor], arrived_at: float) -> Verdict | None:
-        self._openness.follow(outputs.get("statistics"), arrived_at)
-        return None
-
-    def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return self._openness.export_state()
-
-    def import_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], now_s: float) -> None:
-        self._openness.import_state(tensors, facts, now_s)
 
 
 class NormVectors:
@@ -186,15 +72,20 @@ class NormVectors:
         if not self._has_norms or rests:
             return False
         every, period = self._options.norm_every, self._options.period_s
-        if every is not None and self._openness.value - self._measured_open > OPENED:
-            return True
         if every is not None:
-            return index % every == 0
+            opened = self._openness.value - self._measured_open > OPENED
+            return opened or self._openness.looks_new or index % every == 0
         predicted = self._durations.predicted()
         if predicted is None or period is None or self._clock.now() + predicted <= arrived_at + period:
             return True
         self._durations.refuse()
         return False
+
+    def has_time_for_two(self, arrived_at: float) -> bool:
+        period, predicted = self._options.period_s, self._durations.predicted()
+        if period is None:
+            return True
+        return predicted is not None and self._clock.now() + 2 * predicted <= arrived_at + period
 
     def took(self, seconds: float) -> None:
         self._durations.add(seconds)
@@ -204,23 +95,31 @@ class NormVectors:
             return "measured", self.anchor
         return "modulated", {"norm_vectors": self.vectors} if self._has_norms else {}
 
-    def take_in(self, outputs: Mapping[str, Tensor], arrived_at: float) -> Verdict | None:
-        """See `NormPolicy`: renews the vectors by the statistics, where they were measured."""
+    def asks_again(self, outputs: Mapping[str, Tensor]) -> bool:
+        return self._openness.jumps(outputs.get("statistics"))
+
+    def take_in(
+        self, outputs: Mapping[str, Tensor], arrived_at: float, again: bool = False
+    ) -> Verdict | None:
+        """See `ocl_edge_runtime.session.norm_policy.NormPolicy`.
+
+        Renews the vectors by the statistics, where they were measured.
+        """
         if not all(math.isfinite(float(tensor.sum())) for tensor in features_among(outputs)):
             return Verdict(Reason.FEATURES_NOT_FINITE)
         if "statistics" not in outputs:
             self._openness.follow(None, arrived_at)
             return None
         statistics, opened = outputs["statistics"].cpu(), self._openness.value
-        self._openness.follow(statistics, arrived_at)
+        self._openness.follow(statistics, arrived_at, again)
         limit = self._openness.limit_at(self._options.statistics_limit, opened)
         refusal = why_refused(statistics, self.trained.statistics, limit)
         if refusal is not None:
             self.refused += 1
             self._mix()
             return refusal
-        if opened - self._measured_open > OPENED:
-            self.running.average = None  # measured nearly unmixed: of another pass
+        if again or opened - self._measured_open > OPENED:
+            self.running.average = None  # of somewhere else, or measured nearly unmixed
         self.running.add(statistics, arrived_at)
         self._current = statistics if self._options.norm_every == 1 else self.running.average
         self._measured_open = opened

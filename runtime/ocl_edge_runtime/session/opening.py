@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from functools import partial
 
+from ocl_edge.bundle.fleet import load_fleet
 from ocl_edge.bundle.home import load_head_input, load_mixing
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.bundle.reading import Bundle, load_head, load_norms, load_tail
@@ -39,7 +40,8 @@ from ocl_edge_runtime.session.backend_head import BackendHead
 from ocl_edge_runtime.session.following import FollowingSession
 from ocl_edge_runtime.session.learners import HeadLearner, Lesson, PairLearner, UpdateRules
 from ocl_edge_runtime.session.moved_input import MovedInput
-from ocl_edge_runtime.session.norm_vectors import MeasuredNorms, NormPolicy, NormVectors, TrainedNorms
+from ocl_edge_runtime.session.norm_policy import MeasuredNorms, NormPolicy, TrainedNorms
+from ocl_edge_runtime.session.norm_vectors import NormVectors
 from ocl_edge_runtime.session.openness import Openness
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions, Views
 from ocl_edge_runtime.session.screening import Screening
@@ -238,6 +240,7 @@ def _realtime(
         setup.guard_limits,
         setup.follows_home,
         bundle.manifest.read_by_head,
+        load_fleet(bundle, head.trained),
     )
     updates: Updates
     policy: UpdatePolicy

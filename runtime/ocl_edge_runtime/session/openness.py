@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from ocl_edge_runtime.session.glance import Glance
 
 REST_S = 1.0
 """At home, norms are measured so often, seconds of stream time, where no frame looks new (`Glance`)."""
+OPENED = 0.25
+"""A difference of openings that does not wait: statistics are measured anew, a frame is looked at again."""
 
 
 class Openness:
@@ -35,6 +38,7 @@ class Openness:
     Attributes:
         distance: of the last frame that was measured, from home; None before the first.
         followed_at: when that was there, seconds of stream time.
+        looks_new: whether the picture of this frame differs from the one that was measured last.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Openness:
         self.trained = trained
         self.distance: float | None = None
         self.followed_at: float | None = None
+        self.looks_new = False
         self._mixing = mixing
         self._opening = opening
         self._sensing = sensing
@@ -78,10 +83,10 @@ class Openness:
             image: uint8 [H, W, 3].
             stream_s: when it was there, seconds of stream time.
         """
+        self.looks_new = self._opening.follows and self._glance.looks_new(image)
         if not self._opening.rests or self.followed_at is None:
-            self._glance.look_at(image)
             return False
-        return not self._glance.looks_new(image) and 0 <= stream_s - self.followed_at < REST_S
+        return not self.looks_new and 0 <= stream_s - self.followed_at < REST_S
 
     def weight_at(self, opening: float) -> Tensor:
         """``anchor_weight`` of the measured form at an opening, float32 [3, S]."""
@@ -100,33 +105,73 @@ class Openness:
             "anchor_weight": self.weight_at(self.value)[: self._rows],
         }
 
-    def follow(self, statistics: Tensor | None, arrived_at: float) -> None:
+    def jumps(self, statistics: Tensor | None) -> bool:
+        """Whether a frame is somewhere else than the stream was; `value` then is where, for this very frame.
+
+        So it is where its picture looks new and its distance wants another opening. Towards home any frame
+        may be, away from it a stream's first alone: in between, it may be one dazzled frame.
+
+        Args:
+            statistics: as for `follow`.
+        """
+        if statistics is None or self._sensing is None or not self.looks_new:
+            return False
+        distance = self._sensing.distance(statistics)
+        if not math.isfinite(distance):
+            return False
+        wanted = self._wanted(distance, statistics, self.value)
+        if abs(wanted - self.value) <= OPENED:
+            return False
+        if wanted > self.value:
+            if self.followed_at is not None:
+                return False
+        elif self._home is not None:
+            wanted = 0.0  # unmixed, all norms tell as well
+        self._opening.jump(wanted)
+        return True
+
+    def follow(self, statistics: Tensor | None, arrived_at: float, at_once: bool = False) -> None:
         """Take in a frame.
 
         Args:
             statistics: that it measured, float32 [2, S], or `means_of` the head's input; None where it
                 measured none.
             arrived_at: when it was there, seconds of stream time.
+            at_once: it has jumped, and was measured where it belongs.
         """
         self._frames += 1
         if statistics is None or self._sensing is None:
             return
         self.distance = self._sensing.distance(statistics)
-        wanted = opening_at(self.distance)
-        if self._home is not None:  # each alone is wrong somewhere (docs/ablation.md)
-            wanted = min(wanted, self._home.opening_at(statistics.cpu(), self.value))
+        wanted = self._wanted(self.distance, statistics, self.value)
         since = 0.0 if self.followed_at is None else arrived_at - self.followed_at
-        self._opening.follow(wanted, since, self._frames)
+        if at_once:
+            self._opening.jump(wanted)
+        else:
+            self._opening.follow(wanted, since, self._frames)
         self.followed_at, self._frames = arrived_at, 0
-        if self._opening.rests:  # away, every frame is measured anyway
-            self._glance.keep()
+        self._glance.keep()
+
+    def _wanted(self, distance: float, statistics: Tensor, open_already: float) -> float:
+        """How far open a frame is best seen.
+
+        With home frames all norms must agree with the sensing ones, for each alone is wrong somewhere
+        (docs/ablation.md). But mixing hides a part of their distance, so that they do not close what is open.
+        """
+        wanted = opening_at(distance)
+        if self._home is None:
+            return wanted
+        return min(wanted, max(open_already, self._home.opening_at(statistics.cpu(), self.value)))
 
     def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and facts that fit into JSON."""
         tensors = self._opening.export_state()
         if not tensors:
             return {}, {}
-        facts = {"followed_at": self.followed_at, "frames_since": self._frames}
+        facts = {
+            "followed_at": self.followed_at,
+            "frames_since": self._frames,
+        }
         return tensors | self._glance.export_state(), facts
 
     def import_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], now_s: float) -> None:

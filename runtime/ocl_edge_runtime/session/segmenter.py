@@ -20,7 +20,7 @@ from ocl_edge.network.preprocess import Preprocessor, mask_of_frame
 from ocl_edge.network.tail import Tail
 from ocl_edge.tensors import Tensor, torch
 from ocl_edge.timings import Stopwatch
-from ocl_edge_runtime.session.norm_vectors import NormPolicy
+from ocl_edge_runtime.session.norm_policy import NormPolicy
 
 
 class Backbone(Protocol):
@@ -46,6 +46,7 @@ class Seen:
         arrived_at: when it was there, seconds of stream time.
         unfit: why nothing may be learned from the frame; None where it is good.
         way_home: what was added to the features (`ocl_edge.method.head_input`); None where nothing was.
+        again: it went through the backbone twice, for it was somewhere else than the stream before.
     """
 
     mask: Mask
@@ -58,6 +59,7 @@ class Seen:
     arrived_at: float
     unfit: Verdict | None = None
     way_home: Tensor | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,13 @@ class Segments(Protocol):
     norms: NormPolicy
     watch: Stopwatch
 
-    def see(self, image: NDArray[np.uint8], measured: bool = True, arrived_at: float = 0.0) -> Seen:
+    def see(
+        self,
+        image: NDArray[np.uint8],
+        measured: bool = True,
+        arrived_at: float = 0.0,
+        twice: bool = False,
+    ) -> Seen:
         """See `Segmenter.see`."""
 
 
@@ -135,36 +143,48 @@ class Segmenter:
         self._head_inputs = head_inputs
         self.looked: Look | None = None
 
-    def see(self, image: NDArray[np.uint8], measured: bool = True, arrived_at: float = 0.0) -> Seen:
+    def see(
+        self,
+        image: NDArray[np.uint8],
+        measured: bool = True,
+        arrived_at: float = 0.0,
+        twice: bool = False,
+    ) -> Seen:
         """Segment a frame.
 
         Args:
             image: uint8 [H, W, 3], RGB.
             measured: measure its own norm statistics, where the norm policy leaves the choice.
             arrived_at: when it was there, in seconds of stream time.
+            twice: look again, at the opening that it wants, where it is somewhere else than the stream was.
 
         Raises:
             FrameError: the image is of another dtype or shape.
         """
-        self.looked = self.look(image, measured, arrived_at)
+        self.looked = self.look(image, measured, arrived_at, twice)
         return self.segment(self.looked)
 
-    def look(self, image: NDArray[np.uint8], measured: bool, arrived_at: float) -> Look:
+    def look(self, image: NDArray[np.uint8], measured: bool, arrived_at: float, twice: bool = False) -> Look:
         """The part of `see` that heads of several outputs have in common."""
         views = self.preprocessor.pair(image) if self._pair else self.preprocessor.single(image)
         self.watch.lap("preprocess")
-        openness = self.norms.openness
-        opening, anchor = (openness.value, openness.anchor()) if openness else (0.0, {})
         form, inputs = self.norms.inputs(measured)
         outputs = self.backbone.infer(form, {"image": views, **inputs})
+        again = twice and self.norms.asks_again(outputs)
+        if again:
+            form, inputs = self.norms.inputs(measured=True)
+            outputs = self.backbone.infer(form, {"image": views, **inputs})
+        openness = self.norms.openness
+        opening, anchor = (openness.value, openness.anchor()) if openness else (0.0, {})
         seen = {
             "views": views,
             "anchor": anchor,
             "opening": opening,
             "arrived_at": arrived_at,
-            "unfit": self.norms.take_in(outputs, arrived_at),
+            "unfit": self.norms.take_in(outputs, arrived_at, again),
             "way_home": self.norms.way_home,
             "distance": openness.distance if openness else None,
+            "again": again,
         }
         self.watch.lap("backbone")
         return Look((image.shape[0], image.shape[1]), outputs, seen)

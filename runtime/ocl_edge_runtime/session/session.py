@@ -76,7 +76,7 @@ class Session(ClosedAtExit):
         self.learned = Learned(setup, updates, self.norms, screening, policy, self.stream)
         self._decided = Decided(0.0, False, False, False)
         self._landed: Landed | None = None
-        self._opened: tuple[float, float | None] = 0.0, None
+        self._opened: tuple[float, float | None, bool] = 0.0, None, False
         self._resources = resources or ExitStack()
 
     @property
@@ -119,12 +119,13 @@ class Session(ClosedAtExit):
         stream_s = self.stream.of(self.index, arrived_at, recorded_s)
         rests = self.norms.rests(image, stream_s)
         measured = unfit is None and self.decisions.measures(self.index, arrived_at, rests)
-        seen = self.segmenter.see(image, measured, stream_s)
-        if measured:
+        twice = unfit is None and self.decisions.looks_twice(arrived_at)
+        seen = self.segmenter.see(image, measured, stream_s, twice)
+        if measured and not seen.again:
             self.norms.took(self.clock.now() - started)
         self.seen = replace(seen, unfit=unfit or seen.unfit)
-        self._opened, taken_in = (seen.opening, seen.distance), self._landed is not None
-        self._decided = Decided(arrived_at, measured, False, taken_in)
+        self._opened, taken_in = (seen.opening, seen.distance, seen.again), self._landed is not None
+        self._decided = Decided(arrived_at, measured, False, taken_in, twice)
         return seen.mask
 
     def adapt(self, others_wait: bool = False) -> Verdict:

@@ -106,12 +106,17 @@ class Setup:
 
     def belongs_to(self) -> dict[str, Any]:
         """What a saved state is bound to."""
-        return {"bundle": self.bundle.identity, "method": self.method.name}
+        return {"bundle": self.bundle.network, "method": self.method.name}
+
+    def _fleet(self) -> dict[str, Any]:
+        fleet = self.bundle.manifest.fleet
+        return {"fleet": fleet.version} if fleet else {}
 
     def facts(self) -> dict[str, Any]:
         """For reports: everything that the results depend on, as it was chosen."""
         return {
             **self.belongs_to(),
+            **self._fleet(),
             "views": self.views,
             "backend": self.backend_name,
             "head": self.options.head,
@@ -128,6 +133,7 @@ class Setup:
         """What the learned state depends on, beside the frames, what time decided, and the state before."""
         decides = {
             **self.belongs_to(),
+            **self._fleet(),
             "backend": self.backend_name,
             "head": self.options.head,
             **self.settings.model_dump(mode="json"),

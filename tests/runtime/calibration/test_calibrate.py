@@ -24,7 +24,7 @@ from ocl_edge.method.verdict import Reason
 from ocl_edge_export.convert import convert_bundle
 from ocl_edge_runtime.calibration.calibrate import LEAST_GAIN, Calibration, calibrate_bundle
 from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS
-from ocl_edge_runtime.calibration.frames import GivenFrames, find_frames
+from ocl_edge_runtime.calibration.frames import FEW_FRAMES, GivenFrames, find_frames
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.session.setup import notes_on
@@ -52,7 +52,7 @@ def sure_from_what_the_small_network_reaches() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def home_frames(tmp_path_factory: pytest.TempPathFactory) -> GivenFrames:
     directory = tmp_path_factory.mktemp("home") / "frames"
-    return find_frames(write_frames(directory, [home_frame(seed) for seed in range(8)]))
+    return find_frames(write_frames(directory, [home_frame(seed) for seed in range(FEW_FRAMES)]))
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +133,21 @@ def test_progress_names_every_stage(small_bundle: Bundle, home_frames: GivenFram
         "copies",
         "bundle",
     ]
+
+
+def test_few_frames_settle_neither_the_opening_nor_the_head(
+    small_bundle: Bundle, tmp_path: Path, copy_of: Copier
+) -> None:
+    few = find_frames(write_frames(tmp_path / "few", [home_frame(s) for s in range(FEW_FRAMES - 1)]))
+    bundle, found = calibrate_bundle(copy_of(small_bundle), few, "onnxruntime", 1)
+    home = bundle.manifest.home
+    assert home is not None
+    assert home.at_home
+    assert (home.home_distances, home.jump, home.head) == (None,) * 3
+    assert home.copies_distances is not None
+    assert any("as without calibration" in note for note in found.notes)
+    session = open_session(bundle, OPTIONS, ANY, SimulatedClock())
+    assert session.setup.settings.lr == small_bundle.manifest.adaptation.lr
 
 
 def test_frames_of_elsewhere_are_said_and_change_nothing_but_the_weights(

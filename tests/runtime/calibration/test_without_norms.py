@@ -117,10 +117,9 @@ def test_a_run_stays_frozen_at_home_and_opens_away(moving: Bundle) -> None:
         image = home_frame(100 + index)
         assert np.array_equal(session.predict(image, float(index)), frozen.predict(image, float(index)))
     openings = [session.step(foggy(index), 10.0 + index).opening for index in range(SECONDS)]
-    assert openings[:2] == [0.0, 0.0]
-    assert openings[-1] == pytest.approx(1.0, abs=0.01)
-    home_again = [session.step(home_frame(index), 50.0 + index).opening for index in range(11)]
-    assert home_again[-1] == 0
+    assert openings == [1.0] * SECONDS  # the first foggy picture looks new
+    home_again = [session.step(home_frame(index), 50.0 + index).opening for index in range(3)]
+    assert home_again == [0.0] * 3
     assert session.weights.distance_from_trained() == 0
 
 
@@ -177,8 +176,7 @@ def test_a_state_goes_on_where_it_was(moving: Bundle) -> None:
 def test_paper_mode_moves_it_too(moving: Bundle) -> None:
     session = open_session(moving, replace(OPTIONS, method="norm"))
     openings = [session.step(foggy(index)).opening for index in range(5)]
-    assert openings[0] == 0
-    assert openings[-1] > 0.8
+    assert openings == [1.0] * 5
 
 
 def test_uncalibrated_it_stays_frozen_and_says_how_to_change_that(uncalibrated: Bundle) -> None:

@@ -120,7 +120,7 @@ def test_one_shared_head_learns_from_all(small_bundle: Bundle) -> None:
 def test_a_shared_head_goes_home_where_all_cameras_are(
     small_bundle: Bundle, home_is: dict[str, float]
 ) -> None:
-    chosen = SessionOptions(lr=0.05, threads=1, frame_s=1.0)
+    chosen = SessionOptions(lr=0.02, threads=1, frame_s=1.0)
     rules = RealtimeOptions(adapt_every=1, statistics_limit=1e9)
     with open_cameras(small_bundle, ["a", "b"], chosen, rules, SimulatedClock(), "head") as cameras:
 

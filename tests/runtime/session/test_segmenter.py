@@ -14,7 +14,8 @@ from ocl_edge.method.verdict import Reason
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
 from ocl_edge.network.tail import Tail
 from ocl_edge.timings import MASK_STAGES, Stopwatch
-from ocl_edge_runtime.session.norm_vectors import MeasuredNorms, NormPolicy, NormVectors, TrainedNorms
+from ocl_edge_runtime.session.norm_policy import MeasuredNorms, NormPolicy, TrainedNorms
+from ocl_edge_runtime.session.norm_vectors import NormVectors
 from ocl_edge_runtime.session.openness import Openness
 from ocl_edge_runtime.session.options import RealtimeOptions
 from ocl_edge_runtime.session.segmenter import Segmenter
