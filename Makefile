@@ -35,7 +35,7 @@ test-fast: setup
 test-families:
 	$(PYTHON) -m venv $(VENV)-families
 	$(VENV)-families/bin/python -m pip install --quiet -c constraints-families.txt torch torchvision
-	$(VENV)-families/bin/python -m pip install --quiet -c constraints-families.txt -e '.[cpu,openvino]' pytest \
+	$(VENV)-families/bin/python -m pip install --quiet -c constraints-families.txt -e '.[cpu,openvino,rtx]' pytest \
 		segmentation-models-pytorch timm transformers
 	mkdir -p $(OUT) && rm -f $(OUT)/families.jsonl
 	OCL_EDGE_FAMILIES=$(OUT)/families.jsonl $(VENV)-families/bin/python -m pytest -m families tests/families $(PYTEST_OPTIONS)

@@ -23,7 +23,7 @@ from ocl_edge.bundle.reading import Bundle, load_tail
 from ocl_edge.network.form_tensors import features_among
 from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.calibration.frames import find_frames
-from ocl_edge_runtime.calibration.measuring import Measurer
+from ocl_edge_runtime.calibration.measuring import HeadAsTrained, Measurer
 
 WIDTH, HEIGHT = 1920, 1080
 QUALITY = 95
@@ -50,7 +50,7 @@ def main() -> None:
     tail, changed = load_tail(bundle), []
     times: dict[bool, list[float]] = {False: [], True: []}
     with open_backend(bundle, arguments.backend, 1).backend as backend:
-        measurer = Measurer(bundle, backend)
+        measurer, head = Measurer(bundle, backend), HeadAsTrained(bundle)
         for index in np.linspace(0, len(frames) - 1, arguments.limit, dtype=int):
             image = Image.fromarray(frames.read(int(index))).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
             written = io.BytesIO()
@@ -60,7 +60,7 @@ def main() -> None:
                 start = time.perf_counter()
                 view = measurer.preprocessor.single(decode(written.getvalue(), halved))
                 times[halved].append(1000 * (time.perf_counter() - start))
-                logits = measurer.logits(features_among(backend.infer("plain", {"image": view})))
+                logits = head.logits(features_among(backend.infer("plain", {"image": view})))
                 masks.append(tail.mask(logits, HEIGHT, WIDTH))
             changed.append(100 * float(np.mean(masks[0] != masks[1])))
     print(f"decoded whole {np.median(times[False]):.1f} ms, halved {np.median(times[True]):.1f} ms")

@@ -29,7 +29,7 @@ from ocl_edge_app.evaluation.labelled import LabelledFrames, read_label_space
 from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.calibration import copies
 from ocl_edge_runtime.calibration.frames import evenly_spaced, find_frames
-from ocl_edge_runtime.calibration.measuring import Measurer
+from ocl_edge_runtime.calibration.measuring import HeadAsTrained, Measurer
 
 RESULTS = Path(__file__).parent / "results" / "home_mixing.jsonl"
 REPORTED = tuple(
@@ -105,13 +105,13 @@ def play(
     space, tail = read_label_space(bundle.manifest, to_camvid, data / "classes.json"), load_tail(bundle)
     sequence, _, weather = stream.partition("/")
     found = LabelledFrames.find(str(data / sequence / "images"), data / sequence / "labels")
-    matrices = {name: space.matrix() for name in ways}
+    matrices, head = {name: space.matrix() for name in ways}, HeadAsTrained(bundle)
     for index in range(every // 2, len(found), every):
         image, labels = found.read(index)
         image = parse_corruption(weather).apply(image, index)
         view = measurer.preprocessor.single(image)
         for name, way in ways.items():
-            matrices[name].add(tail.mask(measurer.logits(way(view)), *image.shape[:2]), labels)
+            matrices[name].add(tail.mask(head.logits(way(view)), *image.shape[:2]), labels)
     return {name: round(100 * matrix.miou(), 2) for name, matrix in matrices.items()}
 
 

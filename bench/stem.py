@@ -36,7 +36,7 @@ from ocl_edge_app.evaluation.labelled import LabelledFrames, read_label_space
 from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.calibration.copies import copies_of
 from ocl_edge_runtime.calibration.frames import evenly_spaced, find_frames
-from ocl_edge_runtime.calibration.measuring import Measurer
+from ocl_edge_runtime.calibration.measuring import HeadAsTrained, Measurer
 
 RESULTS = Path(__file__).parent / "results" / "stem.jsonl"
 FOLDED_FROM = (0.97, 0.95, 0.925, 0.9, 0.875, 0.85, 0.825, 0.8, 0.75)
@@ -239,14 +239,14 @@ def play(
     space = read_label_space(measurer.bundle.manifest, to_camvid, data / "classes.json")
     sequence, _, weather = stream.partition("/")
     found = LabelledFrames.find(str(data / sequence / "images"), data / sequence / "labels")
-    matrices = {name: space.matrix() for name in ways}
+    matrices, head = {name: space.matrix() for name in ways}, HeadAsTrained(measurer.bundle)
     first, last = (every // 2, len(found)) if every > 1 else (len(found) // 3, len(found) // 3 + IN_A_ROW)
     for place, index in enumerate(range(first, last, every)):
         image, labels = found.read(index)
         image = parse_corruption(weather).apply(image, index)
         view = measurer.preprocessor.single(image)
         for name, way in ways.items():
-            matrices[name].add(tail.mask(measurer.logits(way(view, place)), *image.shape[:2]), labels)
+            matrices[name].add(tail.mask(head.logits(way(view, place)), *image.shape[:2]), labels)
     return {name: round(100 * matrix.miou(), 2) for name, matrix in matrices.items()}
 
 

@@ -20,6 +20,14 @@ SAME = 1e-3
 TRIES_OF_RANDOM = 20
 """Comparisons of a network that draws numbers: what it drops may be the same twice."""
 
+RANDOM = (
+    "something random stays on in evaluation mode, for example F.dropout(x) without training=self.training"
+)
+KEPT = (
+    "it keeps something of one image for the next, for example an observer of quantization, which "
+    "network.apply(torch.ao.quantization.disable_observer) turns off, or draws from a generator of its own"
+)
+
 OUTSIDE = "the network itself, outside of its modules"
 
 Values = list[tuple[str, str, Tensor]]
@@ -48,8 +56,7 @@ def refuse_unsteady(network: nn.Module, image: Tensor, once: Any) -> Any:
             network,
             (image, once),
             (image, again),
-            "the network gives another result when it sees the same image twice: something random stays on "
-            "in evaluation mode, for example F.dropout(x) without training=self.training",
+            f"the network gives another result when it sees one image twice: {RANDOM if draws else KEPT}",
         )
         again = run_once(network, image) if draws else again
     pair = torch.cat((image, image.flip(3)))

@@ -69,7 +69,7 @@ def capture(network: nn.Module, height: int, width: int, channels: int = 3) -> f
     except (Exception, SystemExit) as error:
         raise CaptureError(
             f"torch.export cannot capture the network: {_first_line(error)}{where_in_user_code(error)}\n"
-            "Usual causes: control flow that depends on pixel values, or a fixed batch size inside forward()."
+            f"{_cause(wrapped.network)}"
         ) from error
     unwrapped = _unwrapped(module)
     fold_foreign_weights(unwrapped)
@@ -90,6 +90,16 @@ def quiet_exporter() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _cause(network: nn.Module) -> str:
+    for name, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            return (
+                f"Cause: {name or 'the network itself'} is TorchScript. Build the module that it was "
+                "scripted or traced from; its state_dict() has the same weights."
+            )
+    return "Usual causes: control flow that depends on pixel values, or a fixed batch size inside forward()."
 
 
 def _first_line(error: BaseException) -> str:

@@ -61,7 +61,7 @@ class SegmentationOutput(nn.Module):
         returned = self.network(image)
         tensors = named_tensors(returned)
         if not tensors:
-            raise CaptureError(f"the network returns nothing ({type(returned).__name__}), expected logits")
+            raise _without_tensors(returned)
         return tuple(tensors[name] for name in self.outputs or (_by_rule(returned, tensors),))
 
 
@@ -79,8 +79,7 @@ def choose_output(returned: Any, wanted: str | None = None) -> OutputChoice:
     """
     tensors = named_tensors(returned)
     if not tensors:
-        found = "nothing" if not isinstance(returned, Tensor) else str(returned.dtype)
-        raise CaptureError(f"the network returns {found} ({type(returned).__name__}), expected logits")
+        raise _without_tensors(returned)
     if tensors.keys() >= QUERIES:
         raise CaptureError(OF_QUERIES)
     name = _by_name(tensors, wanted) if wanted is not None else _by_rule(returned, tensors)
@@ -149,14 +148,24 @@ def _by_name(tensors: dict[str, Tensor], wanted: str) -> str:
     raise UsageError(f"the network has no output {wanted!r}; it returns {_listed(tensors)}")
 
 
+def _without_tensors(returned: Any) -> CaptureError:
+    kind = type(returned).__name__
+    if returned is None or (hasattr(returned, "__len__") and not len(returned)):
+        return CaptureError(f"the network returns nothing ({kind}), expected logits")
+    return CaptureError(
+        f"the network returns a {kind}, in which export finds no tensor: end forward() with the logits, or "
+        "with a dictionary, tuple or dataclass that holds them"
+    )
+
+
 def _by_rule(returned: Any, tensors: dict[str, Tensor]) -> str:
     for key in USUAL_KEYS:
         if key in tensors:
             return key
     like_logits = [name for name, tensor in tensors.items() if tensor.dim() == 4]
-    if hasattr(returned, "keys") and len(like_logits) != 1:
+    if hasattr(returned, "keys") and len(like_logits) > 1:
         raise CaptureError(
-            f"the network returns a mapping with none of {USUAL_KEYS}: {sorted(returned.keys())}. "
+            f"the network returns several tensors, and none is named {' or '.join(USUAL_KEYS)}. "
             f"Say which it is with --output NAME: {_listed(tensors)}"
         )
     return (like_logits or list(tensors))[0]
@@ -189,10 +198,18 @@ def _require_logits(tensor: Tensor, name: str) -> None:
     if tensor.dim() != 4:
         of = f" as output {name!r}" if name else ""
         raise CaptureError(
-            f"expected logits [N, classes, H, W] from the network, got shape {tuple(tensor.shape)}{of}"
+            "expected logits [N, classes, H, W] from the network, got "
+            f"{_shape(tensor)}{of}{_squeezed(tensor)}"
         )
     if tensor.dtype is not torch.float32:
         raise CaptureError(f"the network returns {tensor.dtype}, expected float32 logits")
+
+
+def _squeezed(tensor: Tensor) -> str:
+    """Advice where the side of one class may have been dropped, with that of one image or without."""
+    sides = tensor.dim()
+    squeezed = sides == 3 or (sides == 2 and tensor.shape[0] > 1)
+    return ": a network of one class returns [N, 1, H, W], without squeeze()" if squeezed else ""
 
 
 def _listed(tensors: dict[str, Tensor]) -> str:

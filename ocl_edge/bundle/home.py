@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ocl_edge import durable
 from ocl_edge.bundle.manifest import MANIFEST, FileSpec, HomeSpec
+from ocl_edge.bundle.outputs import text_of
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BundleError, OutputError
 from ocl_edge.method.head_input import HeadInput
@@ -81,55 +83,76 @@ def load_head_input(bundle: Bundle) -> HeadInput | None:
     return None if measured is None else HeadInput(measured, home.features_distance.high, home.fullness)
 
 
-def refuse_several_outputs(bundle: Bundle) -> None:
-    """Raise where others share the norms: what fits them for one head need not fit them for another.
+def require_all_outputs(bundles: Mapping[str, Bundle]) -> None:
+    """Refuse to measure home for one of several outputs: all of them share the norms.
 
     Raises:
-        BundleError: with advice.
+        BundleError: with the command for all.
     """
-    if bundle.output:
+    path = next(iter(bundles.values())).path
+    there = Bundle.open_outputs(path, verify=False)
+    if set(bundles) != set(there):
         raise BundleError(
-            f"{bundle.path} has several outputs, which share their norms: home is measured for bundles with "
-            "one output (export --output NAME)"
+            f"{path} has the outputs {', '.join(there)}, which share their norms: home is measured for all "
+            f"together: ocl-edge calibrate {path}"
         )
 
 
 def store_home(bundle: Bundle, home: HomeSpec, tensors: HomeTensors) -> Bundle:
+    """As `store_homes`, of a bundle with one output."""
+    return store_homes({bundle.output: bundle}, {bundle.output: (home, tensors)})[bundle.output]
+
+
+def store_homes(
+    bundles: Mapping[str, Bundle], found: Mapping[str, tuple[HomeSpec, HomeTensors]]
+) -> dict[str, Bundle]:
     """Write what is known of home into a bundle, in the place of what it knew before.
 
-    The file of the tensors has a name of its own for each content, and the manifest is replaced in one
+    The files of the tensors have a name of their own for each content, and the manifest is replaced in one
     step: whenever the power ends, the bundle is the old one or the new one. Its identity is another:
     states of the old one do not fit; engines do.
 
+    Args:
+        bundles: every output of the bundle, by name (`Bundle.open_outputs`).
+        found: of each.
+
     Raises:
-        BundleError: the bundle cannot be written, has several outputs, or is a directory of links, which
-            others may share.
+        BundleError: the bundle cannot be written, lacks an output, or is made of links, which others may
+            share.
     """
-    refuse_several_outputs(bundle)
-    known = {name: value.contiguous() for name, value in vars(tensors).items() if value is not None}
-    content = serialise_tensors(known, {})
-    digest = hashlib.sha256(content).hexdigest()
-    name = f"home.{digest[:12]}.safetensors"
-    manifest, before = bundle.manifest, bundle.manifest.home
-    if (bundle.path / MANIFEST).is_symlink():
+    require_all_outputs(bundles)
+    first = next(iter(bundles.values()))
+    path, before = first.path, {b.manifest.home.file for b in bundles.values() if b.manifest.home}
+    if (path / MANIFEST).is_symlink():
         raise BundleError(
-            f"{bundle.path} is made of links, whose files others may use; copy it with its content first: "
-            f"cp -rL"
+            f"{path} is made of links, whose files others may use; copy it with its content first: cp -rL"
         )
-    kept = {file: spec for file, spec in manifest.files.items() if before is None or file != before.file}
-    files = {**kept, name: FileSpec(sha256=digest, bytes=len(content))}
-    complete = manifest.model_copy(
-        update={"home": home.model_copy(update={"file": name}), "files": dict(sorted(files.items()))}
-    )
+    contents, homes = {}, {}
+    for output, (home, tensors) in found.items():
+        known = {name: value.contiguous() for name, value in vars(tensors).items() if value is not None}
+        content = serialise_tensors(known, {})
+        name = f"home.{hashlib.sha256(content).hexdigest()[:12]}.safetensors"
+        contents[name], homes[output] = content, home.model_copy(update={"file": name})
+    specs = {
+        name: FileSpec(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+        for name, content in contents.items()
+    }
+    kept = {file: spec for file, spec in first.manifest.files.items() if file not in before}
+    files = dict(sorted({**kept, **specs}.items()))
+    complete = {
+        output: bundle.manifest.model_copy(update={"home": homes[output], "files": files})
+        for output, bundle in bundles.items()
+    }
     try:
-        durable.write_bytes(bundle.path / name, content)
-        durable.write_text(bundle.path / MANIFEST, complete.model_dump_json(indent=1) + "\n")
+        for name, content in contents.items():
+            durable.write_bytes(path / name, content)
+        durable.write_text(path / MANIFEST, text_of(complete))
     except OutputError as error:
         raise BundleError(f"{error}; the bundle is as it was") from error
-    if before is not None and before.file != name:
+    for name in before - set(contents):
         with contextlib.suppress(OSError):  # nobody reads it any more
-            (bundle.path / before.file).unlink()
-    return Bundle.open(bundle.path)
+            (path / name).unlink()
+    return Bundle.open_outputs(path)
 
 
 def statistics_of(frames: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,7 @@ OWN = (
     "no_head_graphs",
     "parity",
     "adaptation",
+    "home",
 )
 """Fields that each output has for itself."""
 

@@ -52,6 +52,11 @@ class Bundle:
     output: str = ""
 
     @property
+    def named(self) -> str:
+        """As a command line names it: its directory, and ``#output``."""
+        return f"{self.path}#{self.output}" if self.output else str(self.path)
+
+    @property
     def network(self) -> str:
         """Identity of the bundle that a fleet began with; of every other bundle its own."""
         return self.manifest.fleet.network if self.manifest.fleet else self.identity

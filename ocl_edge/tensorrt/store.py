@@ -4,7 +4,8 @@
     BUNDLE/engines/KEY/FORM.json      its record; written last, so its presence means complete
 
 A bundle on a read-only disk keeps its engines in the user's cache directory instead,
-under the bundle's identity.
+under the bundle's identity. Outputs of one bundle share the engines of its backbone; those of a head have the
+output's name in theirs (``head.NAME.engine``).
 
 An engine is code: TensorRT runs what it holds. So an engine is loaded where it was built by this user, whose
 cache directory remembers its hash, or where the user has said once that those of a bundle may be
@@ -28,10 +29,11 @@ from pydantic import ValidationError
 
 from ocl_edge import durable
 from ocl_edge.bundle.manifest import ENGINES
+from ocl_edge.bundle.outputs import part_file
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BuildError, NoValidEngineError, OutputError
 from ocl_edge.given_files import read_given, reason_of
-from ocl_edge.network.form_names import GraphName
+from ocl_edge.network.form_names import HEAD_GRAPHS, GraphName
 from ocl_edge.tensorrt.key import EngineKey, EngineRecord, Here, Precision, reasons_against
 from ocl_edge.user_cache import user_cache
 
@@ -41,11 +43,11 @@ MOST_RECORD_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class StoredEngine:
-    """An engine file, its record, and the bundle that it belongs to."""
+    """An engine file, its record, and the bundle that it belongs to, as a command line names it."""
 
     path: Path
     record: EngineRecord
-    bundle: Path
+    bundle: str
 
     def read(self) -> bytes:
         """The engine's bytes, after their hash was compared with the record.
@@ -94,13 +96,17 @@ def writable_directory(bundle: Bundle) -> Path:
 
 
 def list_engines(bundle: Bundle) -> list[StoredEngine]:
-    """Every complete engine of a bundle, newest first. Records that cannot be read are left out."""
+    """Every complete engine of a bundle, newest first, but those of other outputs' heads.
+
+    Records that cannot be read are left out.
+    """
     found = []
     for directory in engine_directories(bundle):
         for file in directory.glob("*/*.json"):
             with contextlib.suppress(OSError, ValidationError):
                 record = EngineRecord.model_validate_json(read_given(file, MOST_RECORD_BYTES))
-                found.append(StoredEngine(file.with_suffix(".engine"), record, bundle.path))
+                if file.name == _file_of(bundle, record.key.form, "json"):
+                    found.append(StoredEngine(file.with_suffix(".engine"), record, bundle.named))
     return sorted(found, key=lambda engine: engine.record.built_at, reverse=True)
 
 
@@ -155,12 +161,12 @@ def find_engine(
     for reasons, engine in judged:
         if not reasons:
             return engine
-    command = f"ocl-edge build {bundle.path} --backend {here.flavour} --forms {form}"
+    command = f"ocl-edge build {bundle.named} --backend {here.flavour} --forms {form}"
     command += f" --precision {precision}" if precision else ""
     if not judged:
         came = (
             f"; the {len(there)} that came with the bundle were not built here, and an engine is code. If "
-            f"you trust its origin: ocl-edge build {bundle.path} --backend {here.flavour} --trust-engines"
+            f"you trust its origin: ocl-edge build {bundle.named} --backend {here.flavour} --trust-engines"
         )
         raise NoValidEngineError(
             f"no {here.flavour} engine of the {form} form was built{' here' if there else ''}; "
@@ -175,10 +181,10 @@ def find_engine(
 
 def find_built(bundle: Bundle, directory: Path, key: EngineKey) -> StoredEngine | None:
     """The complete and undamaged engine with exactly this key, if it is there."""
-    record_file = directory / key.directory / f"{key.form}.json"
+    record_file = directory / key.directory / _file_of(bundle, key.form, "json")
     try:
         record = EngineRecord.model_validate_json(read_given(record_file, MOST_RECORD_BYTES))
-        engine = StoredEngine(record_file.with_suffix(".engine"), record, bundle.path)
+        engine = StoredEngine(record_file.with_suffix(".engine"), record, bundle.named)
         if record.key == key and is_trusted(engine):
             engine.read()
             return engine
@@ -204,12 +210,12 @@ def store_engine(bundle: Bundle, directory: Path, built: Path, record: EngineRec
     if place.is_symlink():
         raise OutputError(f"{place} is a link, which is not followed; remove it")
     place.mkdir(parents=True, exist_ok=True)
-    target, described = place / f"{record.key.form}.engine", place / f"{record.key.form}.json"
+    target, described = (place / _file_of(bundle, record.key.form, kind) for kind in ("engine", "json"))
     described.unlink(missing_ok=True)
     durable.move_file(built, target)
     _remember(record)
     durable.write_text(described, record.model_dump_json(indent=1) + "\n")
-    return StoredEngine(target, record, bundle.path)
+    return StoredEngine(target, record, bundle.named)
 
 
 @contextlib.contextmanager
@@ -253,6 +259,10 @@ def staging_directory(directory: Path, key: EngineKey) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def _file_of(bundle: Bundle, form: GraphName, suffix: str) -> str:
+    return part_file(f"{form}.{suffix}", bundle.output if form in HEAD_GRAPHS else "")
+
+
 def _build_name(key: EngineKey) -> str:
     return f"{key.directory}.{key.form}"
 
@@ -265,7 +275,7 @@ def _lock_of(directory: Path, name: str) -> IO[bytes]:
         raise BuildError(f"cannot lock {directory / f'.{name}.lock'}: {reason_of(error)}") from error
 
 
-def build_command(bundle: Path, key: EngineKey, rebuild: bool = False) -> str:
+def build_command(bundle: str, key: EngineKey, rebuild: bool = False) -> str:
     """The command that builds an engine with this key."""
     command = (
         f"ocl-edge build {bundle} --backend {key.flavour} --forms {key.form} --precision {key.precision}"

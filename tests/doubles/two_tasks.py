@@ -58,15 +58,16 @@ class DetectingNetwork(nn.Module):
         self.boxes = nn.Conv2d(12, 10, 1)
         self.area = nn.Sequential(nn.Conv2d(12, 6, 3, 1, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 3, 1))
         self.lanes = nn.Sequential(
-            nn.Conv2d(12, 6, 3, 1, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 1, 1)
+            nn.Conv2d(12, 5, 3, 1, 1), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 1, 1)
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
         features, size = self.encoder(image), image.shape[2:]
+        lanes = self.lanes(features)  # first: so the area's head reads the second feature
         return [
             self.boxes(features).flatten(2),
             F.interpolate(self.area(features), size, mode="bilinear", align_corners=False),
-            F.interpolate(self.lanes(features), size, mode="bilinear", align_corners=True).sigmoid(),
+            F.interpolate(lanes, size, mode="bilinear", align_corners=True).sigmoid(),
         ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.ao.quantization import FakeQuantize
 from torch.nn import functional as F
 
 from ocl_edge.errors import CaptureError
@@ -44,8 +45,21 @@ def network(what: Callable[[Tensor], Tensor]) -> nn.Module:
 )
 def test_randomness_is_found_with_its_module(what: Callable[[Tensor], Tensor]) -> None:
     torch.manual_seed(0)
-    with pytest.raises(CaptureError, match=r"same image twice: .*random.*\n.*differs: 1\.1 \(Step\)"):
+    with pytest.raises(CaptureError, match=r"one image twice: .*random.*\n.*differs: 1\.1 \(Step\)"):
         run_again(network(what), IMAGE)
+
+
+@pytest.mark.parametrize("observed", [True, False])
+def test_what_keeps_something_of_an_image_is_not_called_random(observed: bool) -> None:
+    torch.manual_seed(0)
+    observing = FakeQuantize()
+    observing(torch.zeros(8))  # so that its range grows with every image
+    own = torch.Generator().manual_seed(0)
+    layer = network(observing if observed else lambda x: x + torch.rand(x.shape, generator=own))
+    with pytest.raises(
+        CaptureError, match=r"one image twice: it keeps .*observer.* generator of its own\.\n"
+    ):
+        run_again(layer, IMAGE)
 
 
 def test_what_is_dropped_now_and_then_is_random_not_a_matter_of_the_batch() -> None:
@@ -53,7 +67,7 @@ def test_what_is_dropped_now_and_then_is_random_not_a_matter_of_the_batch() -> N
     layer = network(lambda x: x * (torch.rand(len(x), 1, 1, 1) > 0.5))
     for seed in range(8):
         torch.manual_seed(seed)
-        with pytest.raises(CaptureError, match=r"same image twice: .*random"):
+        with pytest.raises(CaptureError, match=r"one image twice: .*random"):
             refuse_unsteady(layer, IMAGE, layer(IMAGE))
 
 
@@ -84,7 +98,7 @@ def test_another_number_of_dimensions_is_a_difference() -> None:
 
 def test_what_is_nested_is_compared_too() -> None:
     nested = Step(lambda x: {"out": [x], "aux": (F.dropout(x), 3)})  # type: ignore[return-value,dict-item]
-    with pytest.raises(CaptureError, match="same image twice"):
+    with pytest.raises(CaptureError, match="one image twice"):
         run_again(nested, IMAGE)
 
 

@@ -451,12 +451,34 @@ def test_an_output_is_chosen_and_the_others_are_named(wanted: str | None, name: 
     assert taken.spec.others["0"] == (3,)
 
 
+class Held:
+    """An object of the user's own."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+
 @pytest.mark.parametrize(
     ("after", "wanted", "message"),
     [
         (TUPLE, "lanes", r"no output 'lanes'; it returns 0 \[1, 3\], 1\.0 \[1, 5, 32, 48\]"),
-        (TUPLE, "0", r"expected logits .* got shape \(1, 3\) as output '0'"),
-        (lambda z, _: {"a": z, "b": z}, None, r"none of .*--output NAME: a \[1, 5, 16, 24\], b"),
+        (TUPLE, "0", r"expected logits .* got \[1, 3\] as output '0'"),
+        (lambda z, _: {"a": z, "b": z}, None, r"several .*--output NAME: a \[1, 5, 16, 24\], b"),
+        (lambda z, _: {"out": {"a": z, "b": z}}, None, r"several .*--output NAME: out\.a \[1, 5, .*, out\.b"),
+        (
+            lambda z, _: {"a": z[:, 0]},
+            None,
+            r"got \[1, 16, 24\] as output 'a': .* one class .* without squeeze",
+        ),
+        (lambda z, _: z[:, 0].squeeze(), None, r"got \[16, 24\]: a network of one class"),
+        (lambda z, _: z.mean((2, 3)), None, r"got \[1, 5\]$"),
+        (
+            lambda z, _: Held(z),
+            None,
+            r"returns a Held, in which export finds no tensor: end forward\(\) with",
+        ),
+        (lambda z, _: (each for each in [z]), None, r"returns a generator, in which export finds no tensor"),
+        (lambda _, __: {}, None, r"returns nothing \(dict\)"),
         (lambda z, _: None, None, "returns nothing"),
         (lambda z, _: torch.complex(z, z), None, "complex64, expected float32"),
         (lambda z, _: z.double(), None, "float64, expected float32"),
@@ -507,3 +529,19 @@ def test_what_cannot_be_captured_names_the_users_own_line(
     with pytest.raises(CaptureError, match=r"in .*test_kinds_of_networks\.py:\d+: .*# this line"):
         parts_of(Body(after))
     assert capfd.readouterr().err == ""
+
+
+def traced() -> nn.Module:
+    compiled: nn.Module = torch.jit.trace(Body().eval(), torch.rand(2, 3, *SIZE))
+    return compiled
+
+
+def scripted_inside() -> nn.Module:
+    return Body(middle=torch.jit.script(nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 1), nn.ReLU())))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(("make", "where"), [(traced, "the network itself"), (scripted_inside, "middle")])
+def test_torchscript_is_named(make: Callable[[], nn.Module], where: str) -> None:
+    with pytest.raises(CaptureError, match=f"Cause: {where} is TorchScript. Build the module"):
+        parts_of(make())

@@ -8,12 +8,16 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import ParityError, UsageError
+from ocl_edge.network.form_names import FORMS
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge_export import pipeline
 from ocl_edge_export.capture import capture
+from ocl_edge_export.onnx_forms import export_plain, form_file, write_forms
 from ocl_edge_export.parity import Tolerances, check_parity
 from ocl_edge_export.parity_cases import Reference, features_of
 from ocl_edge_export.sample_images import noise_images, read_images
@@ -103,3 +107,43 @@ def test_calibration_images_are_evenly_spaced_and_checked(frames: Path, tmp_path
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(UsageError, match=r"broken\.png cannot be read"):
         read_images(tmp_path, FRAME)
+
+
+class Pooling(nn.Module):
+    """Pooled, and unpooled to the places of the maxima or enlarged; class 0 leads by as much as is said."""
+
+    def __init__(self, unpools: bool, lead: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 1)
+        self.unpools = unpools
+        with torch.no_grad():
+            nn.init.zeros_(self.head.bias)[0] = lead
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled, places = F.max_pool2d(self.stem(x), 2, return_indices=True)
+        wide = F.max_unpool2d(pooled, places, 2) if self.unpools else F.interpolate(pooled, scale_factor=2.0)
+        logits: Tensor = self.head(wide)
+        return logits
+
+
+def gate_with_other_weights(directory: Path, network: nn.Module) -> None:
+    """Halved weights play the rounding that moves a feature to the next pixel."""
+    image = noise_images(FRAME, count=1)
+    split = split_network(capture(network, FRAME.height, FRAME.width))
+    pair = torch.cat((image, image.flip(3)))
+    plain = export_plain(split.backbone, pair, split.features)
+    write_forms(dict.fromkeys(FORMS, plain), {}, directory)
+    for form in FORMS:
+        damage(directory / form_file(form), "stem.weight", 0.5)
+    with torch.no_grad():
+        references = [Reference(views, network(views)) for views in (image, pair)]
+    check_parity(references, features_of(references, split.backbone), split, directory, 1)
+
+
+def test_where_a_network_unpools_the_mask_is_judged(tmp_path: Path) -> None:
+    gate_with_other_weights(tmp_path, Pooling(unpools=True, lead=9.0))
+    with pytest.raises(ParityError, match=r"features: .* relative \(at most 1e\+00\)"):
+        gate_with_other_weights(tmp_path, Pooling(unpools=True, lead=0.0))
+    with pytest.raises(ParityError, match=r"features: .* relative \(at most 1e-03\)"):
+        gate_with_other_weights(tmp_path, Pooling(unpools=False, lead=9.0))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ocl_edge_app.cli.bundles import bundle_argument, open_bundle
+from ocl_edge_app.cli.bundles import bundle_argument, open_outputs
 from ocl_edge_app.cli.options import (
     backend_option,
     command_line,
@@ -53,22 +53,30 @@ def calibrate(
     At home masks stay the frozen network's. Home frames and corrupted copies of them give the weights of the
     norms, channel by channel, the limits of what is learned from, and whether the head earns its place.
     The bundle gets another identity: engines stay valid, saved states and signatures do not.
+    Several outputs share home and the weights of the norms; each head is tried for itself.
     """
     use_threads(threads)
     from ocl_edge.bundle.signature import SIGNATURE
+    from ocl_edge.errors import UsageError
     from ocl_edge_app.cli.output import emit_json, note, stage_progress
     from ocl_edge_app.cli.views import show_calibration
-    from ocl_edge_runtime.calibration.calibrate import calibrate_bundle
+    from ocl_edge_runtime.calibration.calibrate import calibrate_outputs
     from ocl_edge_runtime.calibration.frames import find_frames
 
-    opened = open_bundle(bundle)
-    frames = find_frames(directory, opened.manifest.input.frame_channels)
+    opened = open_outputs(bundle)
+    if html_path and len(opened) > 1:
+        raise UsageError(f"--html is for one output; {bundle} has {', '.join(opened)}: --json tells of all")
+    frames = find_frames(directory, next(iter(opened.values())).manifest.input.frame_channels)
     with stage_progress("calibrate") as progress:
-        calibrated, found = calibrate_bundle(opened, frames, backend, threads, progress)
+        stored, of_outputs = calibrate_outputs(opened, frames, backend, threads, progress)
+    calibrated, found = next(iter(stored.values())), next(iter(of_outputs.values()))
     if (bundle / SIGNATURE).exists():
         note("the signature is that of the bundle before: ocl-edge sign makes the new one")
     if json_path:
-        emit_json(json_path, {"bundle": str(bundle), "identity": calibrated.identity, **found.as_dict()})
+        told = {name: each.as_dict() for name, each in of_outputs.items()}
+        identity = calibrated.identity.partition("#")[0]
+        of_all = {"outputs": told} if len(told) > 1 else found.as_dict()
+        emit_json(json_path, {"bundle": str(bundle), "identity": identity, **of_all})
     if html_path:
         from ocl_edge_app.report.calibration_report import calibration_page
         from ocl_edge_app.report.page import write_page
@@ -77,4 +85,5 @@ def calibrate(
         ran = what_ran(command_line(), calibrated, {"frames": str(directory)})
         write_page(calibration_page(calibrated, found, ran), html_path)
     if json_path != "-":
-        show_calibration(calibrated, found)
+        for name, each in of_outputs.items():
+            show_calibration(stored[name], each)

@@ -194,7 +194,7 @@ def export(checkpoint: Path, out: Path | None, json_path: str | None, **options:
     from ocl_edge_app.cli.output import emit_json, note, stage_progress
     from ocl_edge_app.cli.views import show_cuts, show_export
     from ocl_edge_export.pipeline import ExportRequest, export_bundle, list_cuts
-    from ocl_edge_runtime.calibration.calibrate import calibrate_bundle
+    from ocl_edge_runtime.calibration.calibrate import calibrate_outputs
     from ocl_edge_runtime.calibration.frames import find_frames
 
     notes: list[str] = []
@@ -212,13 +212,12 @@ def export(checkpoint: Path, out: Path | None, json_path: str | None, **options:
     # what a network prints in its forward() is not the verb's output
     with stage_progress("export") as progress, redirect_stdout(sys.stderr):
         bundle = export_bundle(request, progress)
-        if frames is not None and bundle.manifest.sensing_norms and not bundle.output:
-            frames = replace(frames, channels=bundle.manifest.input.frame_channels)
-            bundle, found = calibrate_bundle(bundle, frames, progress=progress)
-            notes = found.notes
         bundles = {"": bundle} if not bundle.output else Bundle.open_outputs(request.out)
-    if len(bundles) > 1 and frames is not None:
-        notes.append("home is measured for bundles with one output: the frames served the parity gate alone")
+        if frames is not None and bundle.manifest.sensing_norms:
+            frames = replace(frames, channels=bundle.manifest.input.frame_channels)
+            bundles, found = calibrate_outputs(bundles, frames, progress=progress)
+            bundle = next(iter(bundles.values()))
+            notes = [f"{n}: {words}" if n else words for n, each in found.items() for words in each.notes]
     for words in notes:
         note(words)
     if json_path:

@@ -76,7 +76,7 @@ def show_estimate(bundle: Bundle, words: str, json_path: str | None) -> None:
         raise UsageError(
             f"an estimate needs the kernels of an engine, and {bundle.path} has no engine that tells them; "
             "build some, which needs no GPU: "
-            f"ocl-edge build {bundle.path} --backend tensorrt-rtx --targets sm86"
+            f"ocl-edge build {bundle.named} --backend tensorrt-rtx --targets sm86"
         )
     if json_path:
         told = {"device": asdict(device), "estimates": [asdict(each) for each in estimates]}

@@ -239,7 +239,7 @@ def run(
         session = everything.enter_context(open_session(opened, chosen.options, chosen.realtime))
         use_threads(threads)  # of PyTorch, which comes with the session, while graphs load
         session.warm_up()
-        hooks.tell(opened, chosen.options, session)
+        hooks.tell([opened], chosen.options, session)
         wanted = open_sinks(sinks, opened.manifest, frames.files, frames.frame_s)
         with ExitStack() as running:
             outlets = [running.enter_context(sink) for sink in wanted]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,12 +99,12 @@ def taped(
             note(replay.check_end())
 
 
-def tell(bundle: Bundle, options: SessionOptions, session: Session) -> None:
+def tell(bundles: Iterable[Bundle], options: SessionOptions, session: Session) -> None:
     """What the user should know before the first frame."""
     from ocl_edge_app.cli.output import note
     from ocl_edge_runtime.session.setup import notes_on
 
-    for words in notes_on(bundle, options):
+    for words in dict.fromkeys(words for bundle in bundles for words in notes_on(bundle, options)):
         note(words)
     for backend_name, reason in session.setup.passed_over.items():
         note(f"backend {backend_name} passed over: {reason}")

@@ -149,7 +149,7 @@ def run_several(
     first = next(iter(named))
     use_threads(options[first].threads)
     cameras.warm_up()
-    hooks.tell(bundle, options[first], cameras[first])
+    hooks.tell([bundle], options[first], cameras[first])
     deadlines = {name: each.deadline_s for name, each in chosen.items()}
     with ExitStack() as running:
         watched = _watched(cameras, sources, kept, CAMERA, running)
@@ -186,7 +186,7 @@ def run_several_outputs(
     outputs = everything.enter_context(open_outputs(bundles, chosen.options, chosen.realtime))
     use_threads(chosen.options.threads)
     outputs.warm_up()
-    hooks.tell(outputs.lead.bundle, chosen.options, outputs.lead)
+    hooks.tell(bundles.values(), chosen.options, outputs.lead)
     with ExitStack() as running:
         watched = _watched(outputs, dict.fromkeys(outputs, source), kept, OUTPUT, running)
         service = running.enter_context(Service())

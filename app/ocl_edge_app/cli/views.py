@@ -64,8 +64,9 @@ def describe_home(manifest: Manifest) -> str:
 
 def show_calibration(bundle: Bundle, found: Calibration) -> None:
     """What home frames have told."""
+    of = f"{bundle.output}: " if bundle.output else ""
     print_table(
-        "corrupted copies: distance and opening; mIoU against the frozen network's sure pixels, %",
+        f"{of}corrupted copies: distance and opening; mIoU against the frozen network's sure pixels, %",
         ["copies", "distance", "opening", *found.tried],
         [
             [name, *_mean_of(found.copies[name]), *(f"{value:.1f}" for value in values)]
@@ -149,11 +150,11 @@ def show_export(bundles: Mapping[str, Bundle]) -> None:
         of = f" {name}" if name else ""
         rows[f"output{of}"] = describe_output(manifest.output)
         rows[f"head{of}"] = f"{manifest.head_module} ({manifest.head_parameters:,} weights)"
+        rows[f"home{of}"] = describe_home(manifest)
     unfit = "; ".join(f"{name}: {why}" for name, why in first.manifest.unfit_backends.items())
     places = "overlay:out" if "" in bundles else "'overlay:out/{output}'"
     rows |= {
         "unfit backends": unfit or "none",
-        "home": describe_home(first.manifest),
         "bundle": f"{first.path} ({size / 1e6:.1f} MB)",
         "next": f"ocl-edge run {first.path} --source DIR --sink {places}",
     }

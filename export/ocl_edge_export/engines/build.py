@@ -202,7 +202,11 @@ def _shapes(bundle: Bundle, key: EngineKey) -> dict[str, dict[str, list[int]]]:
     if -1 not in free.shape:
         return {}
     channels = bundle.manifest.input.channels
-    full = (0, channels, key.height, key.width) if free.name == "image" else (0, *bundle.manifest.features[0])
+    full = (
+        (0, channels, key.height, key.width)
+        if free.name == "image"
+        else (0, *bundle.manifest.head_features[0])
+    )
     usual = [-(-side // USUAL_STRIDE) for side in full] if key.form == "head_step" else full
     sides = {"min": [1] * 4, "opt": usual, "max": full}
     batches = {"min": key.min_batch, "opt": key.opt_batch, "max": key.max_batch}

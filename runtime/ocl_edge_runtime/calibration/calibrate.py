@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
-from ocl_edge.bundle.home import HomeTensors, refuse_several_outputs, statistics_of, store_home
-from ocl_edge.bundle.manifest import HeadRate, HomeSpec
-from ocl_edge.bundle.reading import Bundle, load_head
+from ocl_edge.bundle.home import require_all_outputs, store_homes
+from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BundleError
-from ocl_edge.method import home
-from ocl_edge.method.head import TrainableHead
-from ocl_edge.method.mixing import Mixing
-from ocl_edge.method.norms import DEFAULT_PRIOR, statistics_distance
-from ocl_edge.method.shares import FULLNESSES
-from ocl_edge.network.preprocess import noise_view
-from ocl_edge.tensors import Tensor, require_torch, torch
+from ocl_edge.tensors import require_torch
 from ocl_edge_runtime.backends import open_backend
-from ocl_edge_runtime.calibration.copies import corrupted, fit_mixing, try_copies
-from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS, Pixels
 from ocl_edge_runtime.calibration.findings import (
-    HEAD_STAYS,
-    LEAST_GAIN,
-    LEAST_SURE,
-    TOO_FEW,
     Calibration,
     Progress,
-    quantiles_of,
-    unsure,
 )
-from ocl_edge_runtime.calibration.frames import FEW_FRAMES, GivenFrames, evenly_spaced
-from ocl_edge_runtime.calibration.head_rate import Corrupted, choose_rate, loss_grid
-from ocl_edge_runtime.calibration.home_frames import see_home
-from ocl_edge_runtime.calibration.measuring import Measurer
+from ocl_edge_runtime.calibration.frames import GivenFrames
+from ocl_edge_runtime.calibration.measuring import HeadAsTrained, Measurer
+from ocl_edge_runtime.calibration.with_norms import StagesWithNorms
 from ocl_edge_runtime.calibration.without_norms import StagesWithoutNorms
-
-MOST_FITTED, MOST_CHECKED, MOST_LESSONS, MOST_OPENED, MOST_LOSSES = 9, 4, 4, 40, 20
-"""Frames to fit the weights on, to check on, for the head to learn on, at every opening, for the loss."""
-NEARLY_ALL = 0.95
-"""Quantile of home's and of its copies' distances that limits are made of."""
-MARGIN = 1.1
-SMALLEST = 1e-3
-"""A distance that is divided by, or that is a limit, is no smaller."""
 
 
 def calibrate_bundle(
@@ -68,180 +42,40 @@ def calibrate_bundle(
         FrameError: a frame cannot be read any more.
         MissingExtraError: PyTorch is not installed.
     """
+    stored, found = calibrate_outputs({bundle.output: bundle}, frames, backend, threads, progress)
+    return stored[bundle.output], found[bundle.output]
+
+
+def calibrate_outputs(
+    bundles: Mapping[str, Bundle],
+    frames: GivenFrames,
+    backend: str = "auto",
+    threads: int | None = None,
+    progress: Progress = lambda _: None,
+) -> tuple[dict[str, Bundle], dict[str, Calibration]]:
+    """As `calibrate_bundle`, every output by its name (`Bundle.open_outputs`), over one backbone.
+
+    Home and its limits are the backbone's, and so are the weights of the norms: those that agree best on the
+    mean of all outputs, and lose on none. Each head gets a rate of its own.
+    """
     require_torch("calibrate")
-    refuse_several_outputs(bundle)
+    require_all_outputs(bundles)
+    bundle = next(iter(bundles.values()))
+    if len(bundles) > 1 and not bundle.manifest.norms:
+        raise BundleError(
+            f"{bundle.path} has several outputs and no norms: what moves the input of one head home is not "
+            "the others'; export one output (--output NAME) to calibrate it"
+        )
     if bundle.manifest.norms and not bundle.manifest.sensing_norms:
         raise BundleError(
             f"{bundle.path}: no norm of this network sees the image unmixed, so home frames tell nothing "
             "of it; it stays frozen, as without calibration, and --opening 1 adapts always"
         )
     with open_backend(bundle, backend, threads).backend as opened:
-        stages = _Stages if bundle.manifest.norms else StagesWithoutNorms
-        found = stages(Measurer(bundle, opened), frames, progress).run()
+        stages = StagesWithNorms if bundle.manifest.norms else StagesWithoutNorms
+        heads = {name: HeadAsTrained(each) for name, each in bundles.items()}
+        found = stages(Measurer(bundle, opened), heads, frames, progress).run()
     progress("write bundle")
-    stored = store_home(bundle, found.home, found.tensors)
-    assert stored.manifest.home is not None
-    return stored, replace(found, home=stored.manifest.home)
-
-
-class _Stages:
-    """A calibration in progress: each stage uses what those before have found."""
-
-    def __init__(self, measurer: Measurer, frames: GivenFrames, progress: Progress) -> None:
-        self.measurer, self.frames, self.progress = measurer, frames, progress
-        self.manifest, self.trained = measurer.bundle.manifest, measurer.norms.statistics
-        self.line = Mixing.of_prior(measurer.channels, DEFAULT_PRIOR)
-        self.indices = list(range(len(frames)))
-        self.fit_on = evenly_spaced(self.indices[0::2], MOST_FITTED)
-        self.check_on = evenly_spaced(self.indices[1::2], MOST_CHECKED)
-        sensing = home.SensingNorms(self.trained, measurer.channels, self.manifest.sensing_norms)
-        self.distance_of = sensing.distance
-        self.losses_of = evenly_spaced(self.indices, MOST_LOSSES)
-
-    def run(self) -> Calibration:
-        self._see_the_frames()
-        self._fit_and_check()
-        enough = self.at_home and len(self.frames) >= FEW_FRAMES
-        quantiles, jump = self._measure_home() if enough else (None, None)
-        head = self._try_the_head() if enough and self.sure >= LEAST_SURE else None
-        spec = HomeSpec(
-            frames=len(self.frames),
-            at_home=self.at_home,
-            distance=quantiles_of(self.distances),
-            confidence=quantiles_of(self.seen.confidences),
-            loss=quantiles_of(self.seen.losses),
-            fullness=self.fullness,
-            home_distances=quantiles,
-            copies_distances=self._distances_of_copies() if self.at_home else None,
-            noise_distance=self._distances_of_noise(),
-            jump=jump,
-            head=head,
-            features_distance=quantiles_of(self.seen.head_input_distances()),
-        )
-        opens = self._opener(quantiles)
-        return Calibration(
-            spec,
-            HomeTensors(self.mixing.weights, *statistics_of(self.clean), self.seen.head_input),
-            [*self.frames.notes, *self._notes(spec)],
-            self.distances,
-            [opens(each) for each in self.clean],
-            {name: [(self.distance_of(s), opens(s)) for s in each.shut] for name, each in self.tried.items()},
-            ("default prior", *(f"fitted, {fullness:g}" for fullness in self.fullnesses[1:])),
-            {name: tuple(a.percent() for a in each.agreement) for name, each in self.tried.items()},
-            self.taken,
-            self.measurer.passes,
-        )
-
-    def _see_the_frames(self) -> None:
-        self.progress(f"{len(self.frames)} home frames")
-        self.seen = see_home(self.measurer, self.frames, self.check_on, self.losses_of)
-        self.clean = self.seen.statistics
-        self.distances = [self.distance_of(each) for each in self.clean]
-        self.at_home = float(np.median(self.distances)) < home.HOME_UNTIL
-        self.sure = self.seen.sure
-
-    def _fit_and_check(self) -> None:
-        """Weights from some frames; kept if they beat the line on others."""
-        measurer, mixings = self.measurer, {0.0: self.line}
-        if self.manifest.weight_rows > 1:
-            self.progress(f"weights of the norms, on {len(self.fit_on)} frames and their corrupted copies")
-            clean = {index: self.clean[index] for index in self.fit_on}
-            fit = fit_mixing(measurer, self.frames, clean, self.line)
-            mixings |= {fullness: fit.mixing(fullness) for fullness in FULLNESSES}
-        self.progress(f"check on {len(self.check_on)} others")
-        self.tried = try_copies(measurer, self.frames, self.seen.truths, list(mixings.values()))
-        of_mixing = zip(*([a.percent() for a in each.agreement] for each in self.tried.values()), strict=True)
-        means = [float(np.mean(of_corruption)) for of_corruption in of_mixing]
-        best = int(np.argmax(means))
-        wins = self.sure >= LEAST_SURE and means[best] - means[0] >= LEAST_GAIN
-        self.taken = best if wins else 0
-        self.fullnesses = list(mixings)
-        self.fullness = self.fullnesses[self.taken]
-        self.mixing = mixings[self.fullness]
-
-    def _measure_home(self) -> tuple[tuple[float, float, float], float]:
-        """Home's distances at every opening, and what is a jump there."""
-        self.progress("home at every opening")
-        some = evenly_spaced(self.indices, MOST_OPENED)
-        shut = [self.clean[index] for index in some]
-        half, wide = (
-            [self.measurer.measure(self.frames.read(i), self.mixing, opening).statistics for i in some]
-            for opening in home.OPENINGS[1:]
-        )
-        distance_of = home.DistanceOfNorms(self.trained, self.measurer.channels)
-        first, second, third = (
-            max(float(np.quantile([distance_of(s) for s in seen], home.HOME_QUANTILE)), SMALLEST)
-            for seen in (shut, half, wide)
-        )
-        middle = torch.stack(wide).mean(0)
-        jump = MARGIN * float(np.quantile([statistics_distance(s, middle) for s in wide], NEARLY_ALL))
-        return (first, second, third), max(jump, SMALLEST)
-
-    def _try_the_head(self) -> HeadRate:
-        self.progress("the head, on corrupted copies")
-        return choose_rate(self.measurer.bundle, self._corrupted())
-
-    def _corrupted(self) -> Iterator[tuple[str, Corrupted]]:
-        """What the head is tried on; one corruption at a time, for the features of all are large."""
-        bundle = self.measurer.bundle
-        grid = loss_grid(TrainableHead(load_head(bundle), bundle.manifest.adaptation), bundle)
-        for name in CORRUPTIONS:
-            lessons, questions = [], []
-            for index in evenly_spaced(self.fit_on, MOST_LESSONS):
-                copy = corrupted(self.frames.read(index), name, (index,))
-                view, flip = (self._wide_open(copy, flipped) for flipped in (False, True))
-                pair = zip(grid.sample(view), grid.sample(flip, flip=True), strict=True)
-                lessons.append([torch.cat(views) for views in pair])
-            for index, truth in self.seen.truths.items():
-                copy = corrupted(self.frames.read(index), name, (index,))
-                questions.append((self._wide_open(copy), truth))
-            yield name, Corrupted(lessons, questions)
-
-    def _wide_open(self, frame: Pixels, flipped: bool = False) -> list[Tensor]:
-        return self.measurer.measure(frame, self.mixing, 1.0, flipped).features
-
-    def _distances_of_copies(self) -> tuple[float, float]:
-        shut = [s for each in self.tried.values() for s in each.shut]
-        wide = [s for each in self.tried.values() for s in each.wide_open[self.taken]]
-        unmixed, wide_open = (
-            MARGIN * float(np.quantile([statistics_distance(s, self.trained) for s in seen], NEARLY_ALL))
-            for seen in (shut, wide)
-        )
-        return unmixed, wide_open
-
-    def _distances_of_noise(self) -> tuple[float, float]:
-        view = noise_view(self.manifest.input)
-        unmixed, wide_open = (
-            statistics_distance(self.measurer.measure_view(view, self.mixing, o).statistics, self.trained)
-            for o in (0.0, 1.0)
-        )
-        return unmixed, wide_open
-
-    def _opener(self, quantiles: tuple[float, float, float] | None) -> Callable[[Tensor], float]:
-        """How far statistics that were measured shut open a session."""
-        if quantiles is None:
-            return lambda seen: home.opening_at(self.distance_of(seen))
-        of_home = home.HomeDistances(self.trained, self.measurer.channels, quantiles)
-        return lambda seen: min(home.opening_at(self.distance_of(seen)), of_home.opening_at(seen, 0.0))
-
-    def _notes(self, spec: HomeSpec) -> Iterator[str]:
-        if not spec.at_home:
-            yield (
-                f"these frames are not the network's home: half are {spec.distance.median:.2f} away or more, "
-                f"home ends at {home.HOME_UNTIL}. They serve for the weights of the norms alone: what is "
-                "home, the limits and the head's rate stay as without calibration. Frames like those "
-                "that the network was trained on would tell more"
-            )
-        elif len(self.frames) < FEW_FRAMES:
-            yield TOO_FEW
-        if self.manifest.weight_rows == 1:
-            yield (
-                "the bundle was converted from an older one, whose norms have one weight each: export the "
-                "checkpoint again to have them fitted"
-            )
-        elif self.sure < LEAST_SURE:
-            yield unsure(self.sure)
-        elif not spec.fitted:
-            yield "fitted weights gained too little over those of the default prior, which stay"
-        if spec.head is not None and spec.head.lr == 0:
-            yield HEAD_STAYS
+    stored = store_homes(bundles, {name: (each.home, each.tensors) for name, each in found.items()})
+    homes = {name: each.manifest.home for name, each in stored.items()}
+    return stored, {n: replace(found[n], home=home) for n, home in homes.items() if home is not None}

@@ -12,7 +12,7 @@ from ocl_edge.method.shares import ShareFit
 from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS, Pixels
 from ocl_edge_runtime.calibration.frames import GivenFrames
-from ocl_edge_runtime.calibration.measuring import Agreement, Measurer
+from ocl_edge_runtime.calibration.measuring import Agreement, HeadAsTrained, Measurer
 
 FIT, CHECK = 0, 1
 """Seeds of the copies."""
@@ -25,12 +25,13 @@ class Tried:
     Attributes:
         shut: their statistics, measured unmixed.
         wide_open: the same wide open, with each mixing that was tried.
-        agreement: of their masks with what the network as trained is sure of in the clean frames, likewise.
+        agreement: of their masks with what the network as trained is sure of in the clean frames, likewise;
+            of each output by its name.
     """
 
     shut: list[Tensor]
     wide_open: list[list[Tensor]]
-    agreement: list[Agreement]
+    agreement: dict[str, list[Agreement]]
 
 
 def copies_of(frames: GivenFrames, indices: Iterable[int], seed: int) -> Iterator[tuple[int, str, Pixels]]:
@@ -64,25 +65,32 @@ def fit_mixing(measurer: Measurer, frames: GivenFrames, clean: dict[int, Tensor]
 
 
 def try_copies(
-    measurer: Measurer, frames: GivenFrames, truths: Mapping[int, Tensor], mixings: Sequence[Mixing]
+    measurer: Measurer,
+    heads: Mapping[str, HeadAsTrained],
+    frames: GivenFrames,
+    truths: Mapping[str, Mapping[int, Tensor]],
+    mixings: Sequence[Mixing],
 ) -> dict[str, Tried]:
     """Corruption -> what became of its copies.
 
     Args:
         measurer: of the network.
+        heads: of its outputs.
         frames: all of them.
-        truths: index -> truth of the frames to try (`Measurer.truth`).
+        truths: of each output, index -> truth of the frames to try (`HeadAsTrained.truth`).
         mixings: to try.
     """
-    classes = measurer.bundle.manifest.logits[0]
-    tried = {
-        name: Tried([], [[] for _ in mixings], [Agreement(classes) for _ in mixings]) for name in CORRUPTIONS
-    }
-    for index, name, copy in copies_of(frames, truths, CHECK):
+    tried = {name: Tried([], [[] for _ in mixings], {}) for name in CORRUPTIONS}
+    for each in tried.values():
+        for output, head in heads.items():
+            classes = head.bundle.manifest.logits[0]
+            each.agreement[output] = [Agreement(classes) for _ in mixings]
+    for index, name, copy in copies_of(frames, next(iter(truths.values())), CHECK):
         found = tried[name]
         found.shut.append(measurer.measure(copy, mixings[0], 0.0).statistics)
         for place, mixing in enumerate(mixings):
             seen = measurer.measure(copy, mixing, 1.0)
             found.wide_open[place].append(seen.statistics)
-            found.agreement[place].add(measurer.mask(seen.features), truths[index])
+            for output, head in heads.items():
+                found.agreement[output][place].add(head.mask(seen.features), truths[output][index])
     return tried

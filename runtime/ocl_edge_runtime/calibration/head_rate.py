@@ -66,7 +66,7 @@ def choose_rate(bundle: Bundle, corrupted: Iterable[tuple[str, Corrupted]]) -> H
 
 def loss_grid(head: TrainableHead, bundle: Bundle) -> PixelGrid:
     """The pixels that the loss takes."""
-    return PixelGrid(LOSS_STRIDE if head.is_pointwise(bundle.manifest.features) else 1)
+    return PixelGrid(LOSS_STRIDE if head.is_pointwise(bundle.manifest.head_features) else 1)
 
 
 def _earns_its_place(rate: HeadRate) -> bool:

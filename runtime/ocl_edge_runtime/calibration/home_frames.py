@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,12 +13,12 @@ from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import DEFAULT_PRIOR
 from ocl_edge.tensors import Tensor, torch
 from ocl_edge_runtime.calibration.frames import GivenFrames
-from ocl_edge_runtime.calibration.measuring import UNKNOWN, Measurer
+from ocl_edge_runtime.calibration.measuring import UNKNOWN, HeadAsTrained, Measurer, Pass
 
 
 @dataclass
 class HomeSeen:
-    """Frame by frame.
+    """Frame by frame, of one output.
 
     Attributes:
         statistics: of the norms, unmixed, float32 [2, S].
@@ -50,29 +50,41 @@ class HomeSeen:
         home = HeadInput(self.head_input, border=1.0, share=0.0)
         return [home.distance(means) for means in self.head_inputs]
 
+    def add(self, passed: Pass, head: HeadAsTrained) -> None:
+        """A frame."""
+        self.statistics.append(passed.statistics)
+        self.head_inputs.append(means_of(head.input_among(passed.features)))
+        self.confidences.append(head.confidence(passed.features))
+
 
 def see_home(
-    measurer: Measurer, frames: GivenFrames, check_on: Collection[int], losses_of: Collection[int]
-) -> HomeSeen:
-    """Each frame through the network as trained.
+    measurer: Measurer,
+    heads: Mapping[str, HeadAsTrained],
+    frames: GivenFrames,
+    check_on: Collection[int],
+    losses_of: Collection[int],
+) -> dict[str, HomeSeen]:
+    """Each frame through the network as trained; what each output makes of it, by the same names.
 
     Args:
         measurer: of the network.
+        heads: of its outputs.
         frames: all of them.
         check_on: indices of the frames whose truth is kept.
         losses_of: indices of the frames whose flip is seen, too.
     """
-    seen, mixing = HomeSeen(), Mixing.of_prior(measurer.channels, DEFAULT_PRIOR)  # nothing is mixed: shut
+    mixing = Mixing.of_prior(measurer.channels, DEFAULT_PRIOR)  # nothing is mixed: shut
+    found = {name: HomeSeen() for name in heads}
     for index in range(len(frames)):
         frame = frames.read(index)
         passed = measurer.measure(frame, mixing, 0.0)
-        seen.statistics.append(passed.statistics)
-        seen.head_inputs.append(means_of(passed.features))
-        seen.confidences.append(measurer.confidence(passed.features))
-        if index in check_on:
-            seen.truths[index] = measurer.truth(passed.features)
-        if index in losses_of:
-            flip = measurer.measure(frame, mixing, 0.0, flipped=True)
-            views = measurer.logits(passed.features), measurer.logits(flip.features).flip(3)
-            seen.losses.append(float(ocl(*views, measurer.bundle.manifest.adaptation)))
-    return seen
+        flip = measurer.measure(frame, mixing, 0.0, flipped=True) if index in losses_of else None
+        for name, head in heads.items():
+            seen = found[name]
+            seen.add(passed, head)
+            if index in check_on:
+                seen.truths[index] = head.truth(passed.features)
+            if flip is not None:
+                views = head.logits(passed.features), head.logits(flip.features).flip(3)
+                seen.losses.append(float(ocl(*views, head.bundle.manifest.adaptation)))
+    return found

@@ -1,4 +1,4 @@
-"""What a calibration sees of a frame: one pass of the measured form, and what the head makes of it."""
+"""What a calibration sees of a frame: one pass of the measured form, and what a head makes of it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Measurer:
     """Runs frames through the measured form.
 
     Args:
-        bundle: of the network.
+        bundle: of the network; any output of it.
         backend: that runs it.
     """
 
@@ -49,7 +49,6 @@ class Measurer:
         self.passes = 0
         self.backend = backend
         self.preprocessor = Preprocessor(bundle.manifest.input)
-        self._head = load_head(bundle)
 
     def measure(
         self, frame: NDArray[np.uint8], mixing: Mixing, opening: float, flipped: bool = False
@@ -76,10 +75,26 @@ class Measurer:
         statistics = outputs["statistics"].cpu().clone() if self.channels else self.norms.statistics
         return Pass(statistics, [f.cpu().clone() for f in features_among(outputs)])
 
+
+class HeadAsTrained:
+    """What the head of a bundle, or of one output of it, makes of the features of a pass.
+
+    Args:
+        bundle: whose head.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._head = load_head(bundle)
+
+    def input_among(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Those that it reads."""
+        return [features[index] for index in self.bundle.manifest.read_by_head]
+
     @without_gradients
     def logits(self, features: Sequence[Tensor]) -> Tensor:
-        """Of the head as trained: [N, C, h, w]."""
-        return only_output(self._head(*features))
+        """[N, C, h, w]."""
+        return only_output(self._head(*self.input_among(features)))
 
     def mask(self, features: Sequence[Tensor]) -> Tensor:
         """Strongest classes, int64 [h, w]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from ocl_edge_runtime.calibration.findings import (
 from ocl_edge_runtime.calibration.frames import GivenFrames, evenly_spaced
 from ocl_edge_runtime.calibration.head_rate import Corrupted, choose_rate, loss_grid
 from ocl_edge_runtime.calibration.home_frames import see_home
-from ocl_edge_runtime.calibration.measuring import Agreement, Measurer
+from ocl_edge_runtime.calibration.measuring import Agreement, HeadAsTrained, Measurer
 
 SHARES = (0.5, 1.0)
 """Of the way back, tried beside 0."""
@@ -42,21 +42,30 @@ class StagesWithoutNorms:
 
     Args:
         measurer: of a network without norms.
+        heads: its one.
         frames: of its home.
         progress: see `ocl_edge_runtime.calibration.calibrate.calibrate_bundle`.
     """
 
-    def __init__(self, measurer: Measurer, frames: GivenFrames, progress: Progress) -> None:
+    def __init__(
+        self,
+        measurer: Measurer,
+        heads: Mapping[str, HeadAsTrained],
+        frames: GivenFrames,
+        progress: Progress,
+    ) -> None:
         self.measurer, self.frames, self.progress = measurer, frames, progress
+        ((self.output, self.head),) = heads.items()
         indices = list(range(len(frames)))
         self.nothing_to_mix = Mixing.of_prior([], DEFAULT_PRIOR)
         self.learn_on = evenly_spaced(indices[0::2], MOST_LESSONS)
         self.check_on = evenly_spaced(indices[1::2], MOST_CHECKED)
         self.losses_of = evenly_spaced(indices, MOST_LOSSES)
 
-    def run(self) -> Calibration:
+    def run(self) -> dict[str, Calibration]:
         self.progress(f"{len(self.frames)} home frames")
-        self.seen = see_home(self.measurer, self.frames, self.check_on, self.losses_of)
+        given = {self.output: self.head}
+        (self.seen,) = see_home(self.measurer, given, self.frames, self.check_on, self.losses_of).values()
         distances = quantiles_of(self.seen.head_input_distances())
         self.input = HeadInput(self.seen.head_input, distances.high, 1.0)
         self.progress(f"check on {len(self.check_on)} others")
@@ -80,7 +89,7 @@ class StagesWithoutNorms:
         )
         nothing = torch.zeros(2, 0)
         copies = {name: [self.input.distance(m) for m in means] for name, means in self.copies.items()}
-        return Calibration(
+        found = Calibration(
             spec,
             HomeTensors(nothing, nothing, nothing, self.seen.head_input),
             [*self.frames.notes, *self._notes(spec)],
@@ -92,6 +101,7 @@ class StagesWithoutNorms:
             taken,
             self.measurer.passes,
         )
+        return {self.output: found}
 
     def _copies(self, name: str, indices: list[int]) -> Iterator[tuple[int, Pixels]]:
         for index in indices:
@@ -114,7 +124,7 @@ class StagesWithoutNorms:
         for index, copy in self._copies(name, self.check_on):
             features = self._features(copy)
             for agreement, share in zip(found, (0.0, *SHARES), strict=True):
-                agreement.add(self.measurer.mask(moved(features, share * way)), self.seen.truths[index])
+                agreement.add(self.head.mask(moved(features, share * way)), self.seen.truths[index])
         return tuple(agreement.percent() for agreement in found)
 
     def _try_the_head(self) -> HeadRate:

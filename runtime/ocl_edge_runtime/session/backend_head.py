@@ -45,7 +45,8 @@ class BackendHead(Head):
         names = bundle.require_head_graphs().parameters
         missing = [graph for graph in HEAD_GRAPHS if graph not in backend.describe()]
         if missing or not isinstance(backend, HeadBackend):
-            command = f"ocl-edge build {bundle.path} --backend {backend.name} --forms {','.join(HEAD_GRAPHS)}"
+            graphs = ",".join(HEAD_GRAPHS)
+            command = f"ocl-edge build {bundle.named} --backend {backend.name} --forms {graphs}"
             raise BackendError(
                 f"the {backend.name} backend here cannot run {' and '.join(missing)}: "
                 + (

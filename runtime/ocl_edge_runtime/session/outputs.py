@@ -99,8 +99,9 @@ class Outputs(ClosedAtExit, Mapping[str, Session]):
         kept = {name: (session.export_state(), session.learned.moments) for name, session in self.items()}
         for session in self.values():
             session.warm_up()
-        if self.lead.setup.realtime is not None and self.lead.setup.trains:
-            self._learn_once()
+        learning = {name: each for name, each in self.items() if each.setup.trains}
+        if self.lead.setup.realtime is not None and learning:
+            self._learn_once(learning)
         for name, (state, moments) in kept.items():
             self[name].import_state(*state)
             self[name].learned.moments = moments
@@ -108,10 +109,10 @@ class Outputs(ClosedAtExit, Mapping[str, Session]):
     def close(self) -> None:
         self._resources.close()
 
-    def _learn_once(self) -> None:
+    def _learn_once(self, learning: Mapping[str, Session]) -> None:
         spec = self.lead.bundle.manifest.input
-        segmenters = {n: each.segmenter for n, each in self.items() if isinstance(each.segmenter, Segmenter)}
-        look = segmenters[next(iter(self))].look(
+        segmenters = {n: e.segmenter for n, e in learning.items() if isinstance(e.segmenter, Segmenter)}
+        look = next(iter(segmenters.values())).look(
             patches(spec.height, spec.width, spec.frame_channels), measured=True, arrived_at=0.0
         )
         seen = {name: segmenter.segment(look) for name, segmenter in segmenters.items()}

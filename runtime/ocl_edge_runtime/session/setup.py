@@ -178,5 +178,6 @@ def notes_on(bundle: Bundle, options: SessionOptions) -> list[str]:
         ]
     learns = find_method(options.method) == OCL_HEAD and options.lr is None
     if learns and home.head is not None and home.head.lr == 0:
-        return ["the head gained nothing on corrupted home frames: the norms adapt, it stays as trained"]
+        head = f"the head of {bundle.output}" if bundle.output else "the head"
+        return [f"{head} gained nothing on corrupted home frames: the norms adapt, it stays as trained"]
     return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,7 +120,6 @@ def test_what_cannot_hold_several_outputs_says_so_and_writes_nothing(
     [
         ["inspect"],
         ["profile"],
-        ["calibrate", "--frames", "{frames}"],
         ["evaluate", "--frames", "{frames}", "--labels", "{frames}"],
         ["build", "--backend", "tensorrt-rtx"],
         ["bake", "--state", "{frames}", "--checkpoint", __file__, "--out", "y.pth"],
@@ -131,19 +131,64 @@ def test_verbs_for_one_output_ask_which(call: Call, tasks: Path, frames: Path, v
     assert f"hastheoutputsarea,lanes,andonlyonecanbetakenhere:{tasks}#areaor{tasks}#lanes" in words
 
 
-def test_home_is_not_measured_for_one_output_of_several(call: Call, tasks: Path, frames: Path) -> None:
+def test_home_is_not_measured_for_one_output_of_several(
+    call: Call, tasks: Path, frames: Path, tmp_path: Path
+) -> None:
     before = {file.name: file.read_bytes() for file in tasks.iterdir() if file.is_file()}
-    assert "home is measured for bundles with one output" in refused(
-        call("calibrate", f"{tasks}#lanes", "--frames", frames)
-    )
+    words = refused(call("calibrate", f"{tasks}#lanes", "--frames", frames)).replace(" ", "")
+    assert f"homeismeasuredforalltogether:ocl-edgecalibrate{tasks}" in words
+    page = tmp_path / "home.html"
+    words = refused(call("calibrate", tasks, "--frames", frames, "--html", page), 2)
+    assert "--html is for one output" in words
     assert before == {file.name: file.read_bytes() for file in tasks.iterdir() if file.is_file()}
+
+
+def test_home_is_measured_for_all_outputs_and_told_of_each(
+    call: Call, tasks: Path, frames: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(tasks, tmp_path / "bundle")
+    result = call("calibrate", bundle, "--frames", frames, "--threads", 1, "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    told, outputs = json.loads(result.stdout), Bundle.open_outputs(bundle)
+    assert {each.identity.partition("#")[0] for each in outputs.values()} == {told["identity"]}
+    for name, each in outputs.items():
+        assert each.manifest.home is not None
+        assert told["outputs"][name]["home"] == json.loads(each.manifest.home.model_dump_json())
+    files = {each.manifest.home.file for each in outputs.values() if each.manifest.home}
+    assert {file.name for file in bundle.glob("home.*")} == files
+    assert len(files) == 2, "the heads read other features"
+    assert call("run", bundle, "--source", frames, "--threads", 1, "--limit", 2).exit_code == 0
+
+
+def test_what_a_run_has_learned_in_one_output_is_baked(
+    call: Call, tasks: Path, frames: Path, tmp_path: Path
+) -> None:
+    learns = ("--opening", 1, *LEARNS, "--lr", 1e-5, "--threads", 1)
+    state, baked = tmp_path / "state-{output}", tmp_path / "baked"
+    assert call("run", tasks, "--source", frames, *learns, "--state", state).exit_code == 0
+    network = (
+        "--arch",
+        f"{Path(two_tasks.__file__)}:detecting",
+        "--checkpoint",
+        tasks.parent / "detecting.pth",
+    )
+    result = call(
+        *("bake", f"{tasks}#area", "--state", tmp_path / "state-area", "--opening", 1, *network),
+        *("--out", baked, "--json", "-"),
+    )
+    assert result.exit_code == 0, result.stderr
+    changed = json.loads(result.stdout)["changed"]
+    assert {name.partition(".")[0] for name in changed} == {"encoder", "area"}
+    assert {"area.3.weight", "area.3.bias", "encoder.deep.1.running_var"} <= set(changed)
+    assert Bundle.open(baked).manifest.output.name == "1"
+    assert call("profile", f"{tasks}#area", "--frames", 3, "--threads", 1).exit_code == 0
 
 
 def test_one_output_is_inspected_profiled_and_evaluated(
     call: Call, tasks: Path, frames: Path, tmp_path: Path
 ) -> None:
     told = json.loads(call("inspect", f"{tasks}#lanes", "--json", "-").stdout)
-    assert (told["output"]["name"], told["head_inputs"]) == ("2", [1])
+    assert (told["output"]["name"], told["head_inputs"]) == ("2", [0])
     labels = tmp_path / "labels"
     assert call("run", f"{tasks}#lanes", "--source", frames, "--mode", "frozen", "--sink", f"masks:{labels}")
     result = call(

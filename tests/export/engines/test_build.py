@@ -22,6 +22,7 @@ from ocl_edge.network.form_names import HEAD_GRAPHS
 from ocl_edge.tensorrt.driver import probe_cuda
 from ocl_edge.tensorrt.key import Here, reasons_against
 from ocl_edge.tensorrt.store import (
+    build_command,
     build_lock,
     engine_directories,
     find_built,
@@ -36,6 +37,7 @@ from ocl_edge_export.engines import build as build_module
 from ocl_edge_export.engines.build import build_engines, plan_build
 from ocl_edge_export.engines.process import run_worker
 from ocl_edge_export.engines.request import BuildRequest
+from tests.doubles.two_tasks import export_tasks
 
 SM86_SM89 = BuildRequest("tensorrt-rtx", targets=("sm89", "sm86"))
 
@@ -109,6 +111,38 @@ def test_head_graphs_are_built_in_float32_whatever_is_asked_of_the_forms(bundle:
     without = bundle.manifest.model_copy(update={"head_graphs": None, "no_head_graphs": "two layers"})
     with pytest.raises(BundleError, match=r"no head graphs \(two layers\)"):
         plan_build(replace(bundle, manifest=without), plain_only(forms=("head",)))
+
+
+def test_heads_of_two_outputs_stand_side_by_side_on_one_backbone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    area, lanes = export_tasks(tmp_path, "one_feature").values()
+    asked = plain_only(forms=("plain", *HEAD_GRAPHS))
+    assert [engine.built for engine in build_engines(area, asked)] == [True, True, True]
+    assert [engine.built for engine in build_engines(lanes, asked)] == [False, True, True]
+    for bundle in (area, lanes):
+        assert [engine.built for engine in build_engines(bundle, asked)] == [False] * 3
+        listed = {engine.record.key.form: engine for engine in list_engines(bundle)}
+        assert set(listed) == {"plain", "head", "head_step"}
+        assert len(list_engines(bundle)) == 3
+        for form in HEAD_GRAPHS:
+            found = find_engine(bundle, form, device(compute_capability="sm86"))
+            graph = bundle.manifest.files[bundle.manifest.graphs[form].file]
+            assert found.record.key.onnx_sha256 == graph.sha256
+            assert found.path.name == f"{form}.{bundle.output}.engine"
+            assert f"build {bundle.path}#{bundle.output} " in build_command(found.bundle, found.record.key)
+    with pytest.raises(NoValidEngineError, match=rf"ocl-edge build {lanes.path}#lanes --backend"):
+        find_engine(lanes, "measured", device(compute_capability="sm86"))
+
+
+def test_a_head_is_built_for_the_features_that_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    area = export_tasks(tmp_path, "detecting")["area"]
+    assert area.manifest.features[0][0] != area.manifest.head_features[0][0]
+    assert all(engine.built for engine in build_engines(area, plain_only(forms=HEAD_GRAPHS)))
 
 
 def test_precisions_do_not_replace_each_other(bundle: Bundle) -> None:

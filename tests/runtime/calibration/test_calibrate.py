@@ -22,8 +22,9 @@ from ocl_edge.method.norms import DEFAULT_PRIOR
 from ocl_edge.method.shares import FULLNESSES
 from ocl_edge.method.verdict import Reason
 from ocl_edge_export.convert import convert_bundle
-from ocl_edge_runtime.calibration.calibrate import LEAST_GAIN, Calibration, calibrate_bundle
+from ocl_edge_runtime.calibration.calibrate import calibrate_bundle
 from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS
+from ocl_edge_runtime.calibration.findings import LEAST_GAIN, Calibration
 from ocl_edge_runtime.calibration.frames import FEW_FRAMES, GivenFrames, find_frames
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
@@ -395,7 +396,7 @@ def test_a_fit_that_wins_is_taken(
 ) -> None:
     """Under contrast alone the fit wins."""
     alone = {"contrast": CORRUPTIONS["contrast"]}
-    for module in ("copies", "calibrate"):
+    for module in ("copies", "with_norms"):
         monkeypatch.setattr(f"ocl_edge_runtime.calibration.{module}.CORRUPTIONS", alone)
     bundle, found = calibrate_bundle(copy_of(small_bundle), home_frames, "onnxruntime", 1)
     line, *fitted = found.agreement["contrast"]
@@ -411,9 +412,9 @@ def test_a_fit_that_gains_too_little_is_not_taken(
     small_bundle: Bundle, home_frames: GivenFrames, copy_of: Copier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = {"contrast": CORRUPTIONS["contrast"]}
-    for module in ("copies", "calibrate"):
+    for module in ("copies", "with_norms"):
         monkeypatch.setattr(f"ocl_edge_runtime.calibration.{module}.CORRUPTIONS", alone)
-    monkeypatch.setattr("ocl_edge_runtime.calibration.calibrate.LEAST_GAIN", 100.0)
+    monkeypatch.setattr("ocl_edge_runtime.calibration.with_norms.LEAST_GAIN", 100.0)
     bundle, found = calibrate_bundle(copy_of(small_bundle), home_frames, "onnxruntime", 1)
     assert load_mixing(bundle) is None
     assert any("gained too little" in note for note in found.notes)
