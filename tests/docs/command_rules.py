@@ -41,11 +41,12 @@ else:
 Words = list[str]
 
 STAND_INS = {
-    r"\S+\.pth": "model.pth",
+    r"(?<!\S)(?!two_tasks)\S+\.pth": "model.pth",
     r"(?<=--input-size )\S+": f"{HEIGHT}x{WIDTH}",
-    r"--output \S+ ": "",
+    r"--output (?!area=)\S+ ": "",
+    r"--arch two_tasks\.py:twin": rf"\g<0> --input-size {HEIGHT}x{WIDTH}",
 }
-"""In an export: the sandbox's checkpoint, which has one output, and a small size."""
+"""In an export: the sandbox's checkpoints, of one output and of two, and a small size."""
 
 EXPORTED: dict[str, Path] = {}
 """Bundles by the command that made them."""

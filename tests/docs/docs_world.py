@@ -5,6 +5,7 @@ that commands run letter by letter as they are printed:
 
     net.py          the network of docs/your-own-model.md, as printed there
     model.pth       random weights of it, statistics of the pictures below; it says its input size
+    two_tasks.py two_tasks.pth    a network of two tasks, and its weights
     bundle/         its bundle, for pages that do not export one themselves
     old-bundle/     a bundle of an older ocl-edge
     frames/ images/ drive/    the same six small pictures, frame_00.png to frame_05.png
@@ -30,6 +31,7 @@ from PIL import Image
 
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
 from tests.docs import docs_pages
+from tests.doubles import two_tasks
 from tests.doubles.bundles import unpack_old
 from tests.doubles.ros_messages import IMAGE, START_NS, STEP_NS, cdr, image_message, write_mcap
 
@@ -78,6 +80,8 @@ def furnish(directory: Path) -> None:
     (directory / "drive.toml").write_text('bundle = "bundle"\nsource = "frames"\n')
     (directory / "sweep.toml").write_text(printed_sweep(), encoding="utf-8")
     _write_checkpoint(directory)
+    shutil.copyfile(str(two_tasks.__file__), directory / "two_tasks.py")
+    torch.save(two_tasks.trained("twin").state_dict(), directory / "two_tasks.pth")
     unpack_old(directory)
 
 

@@ -20,7 +20,7 @@ Examples:
   ocl-edge export model.pth --input-size 384x512 --out bundle
   ocl-edge export model.pth --arch net.py:build:classes=11,width=32 --input-size 512x1024 --out bundle
   ocl-edge export model.pth --calibration frames/ --split decoder.classifier --out bundle
-  ocl-edge export two_tasks.pth --arch net.py:two_tasks --output area=0,lanes=1 --out two-tasks
+  ocl-edge export two_tasks.pth --arch two_tasks.py:twin --output area=0,lanes=1 --out two-tasks
 """
 
 
