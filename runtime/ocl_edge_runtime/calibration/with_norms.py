@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ocl_edge.bundle.home import HomeTensors, statistics_of
 from ocl_edge.bundle.manifest import HeadRate, HomeSpec
@@ -40,6 +41,19 @@ NEARLY_ALL = 0.95
 MARGIN = 1.1
 SMALLEST = 1e-3
 """A distance that is divided by, or that is a limit, is no smaller."""
+
+
+def best_for_all(gains: Sequence[NDArray[np.float64]]) -> int:
+    """The mixing that gains most on the mean of the outputs, and loses on none; 0 where none gains enough.
+
+    Args:
+        gains: of each output, [mixings]: over the line, which is the first, in percent of the pixels.
+    """
+    if not gains:
+        return 0
+    of_all = np.where(np.min(gains, 0) >= 0, np.mean(gains, 0), -np.inf)
+    best = int(np.argmax(of_all))
+    return best if of_all[best] >= LEAST_GAIN else 0
 
 
 class StagesWithNorms:
@@ -137,18 +151,14 @@ class StagesWithNorms:
         self.mixing = mixings[self.fullness]
 
     def _best_for_all(self) -> int:
-        """The mixing that gains most over the line on the mean of the outputs, and loses on none; or 0."""
+        """The mixing that is taken; outputs that are sure of nothing have no say."""
         gains = []
         for name, seen in self.seen.items():
             of_corruptions = [[a.percent() for a in each.agreement[name]] for each in self.tried.values()]
             means = np.mean(of_corruptions, 0)
             if seen.sure >= LEAST_SURE:
                 gains.append(means - means[0])
-        if not gains:
-            return 0
-        of_all = np.where(np.min(gains, 0) >= 0, np.mean(gains, 0), -np.inf)
-        best = int(np.argmax(of_all))
-        return best if of_all[best] >= LEAST_GAIN else 0
+        return best_for_all(gains)
 
     def _measure_home(self) -> tuple[tuple[float, float, float], float]:
         """Home's distances at every opening, and what is a jump there."""

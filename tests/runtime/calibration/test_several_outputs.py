@@ -18,6 +18,7 @@ from ocl_edge.method.verdict import Reason
 from ocl_edge_runtime.calibration.calibrate import calibrate_bundle, calibrate_outputs
 from ocl_edge_runtime.calibration.findings import Calibration
 from ocl_edge_runtime.calibration.frames import FEW_FRAMES, GivenFrames, find_frames
+from ocl_edge_runtime.calibration.with_norms import best_for_all
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from ocl_edge_runtime.session.outputs import open_outputs
 from tests.doubles.clock import SimulatedClock
@@ -90,18 +91,31 @@ def test_the_norms_are_shared_and_the_heads_are_not(found: Found) -> None:
     assert torch.equal(*weights)
 
 
-def test_the_mixing_is_best_on_the_mean_of_the_outputs_and_loses_on_none(found: Found) -> None:
+@pytest.mark.parametrize(
+    ("gains", "taken"),
+    [
+        ([[0, 3, 2], [0, -1, 2]], 2),  # the second loses on one
+        ([[0, 5, 0.9], [0, -6, 0.9]], 0),  # too little
+        ([[0, 2, 4], [0, 9, 2]], 1),
+        ([[0, 1.5, 1.2]], 1),
+        ([], 0),
+    ],
+)
+def test_the_mixing_is_best_on_the_mean_of_the_outputs_and_loses_on_none(
+    gains: list[list[float]], taken: int
+) -> None:
+    assert best_for_all([np.array(each) for each in gains]) == taken
+
+
+def test_all_outputs_take_one_mixing(found: Found) -> None:
     means = np.array([np.mean(list(each.agreement.values()), 0) for each in found[1].values()])
-    gains = means - means[:, :1]
-    good = [place for place in range(gains.shape[1]) if gains[:, place].min() >= 0]
-    best = max(good, key=lambda place: gains[:, place].mean())
-    expected = best if gains[:, best].mean() >= 1 else 0
+    expected = best_for_all(list(means - means[:, :1]))
     assert [each.taken for each in found[1].values()] == [expected, expected]
 
 
 @pytest.mark.parametrize("learns", ["area", "lanes"])
 def test_a_head_that_earns_its_place_learns_beside_one_that_does_not(
-    found: Found, tmp_path: Path, learns: str
+    found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learns: str
 ) -> None:
     shutil.copytree(found[0]["area"].path, tmp_path / "bundle")
     known = {}
@@ -115,7 +129,10 @@ def test_a_head_that_earns_its_place_learns_beside_one_that_does_not(
     options = SessionOptions(backend="onnxruntime", threads=1, opening=1.0)
     rules = RealtimeOptions(adapt_every=1, statistics_limit=1e9)
     with open_outputs(bundles, options, rules, SimulatedClock()) as outputs:
+        took: list[float] = []
+        monkeypatch.setattr(outputs.lead.policy, "took", took.append)
         outputs.warm_up()
+        assert len(took) == 3  # the lead by itself warms up twice; then all heads that learn, together
         for index in range(3):
             results = outputs.step(random_image(index, HEIGHT, WIDTH), float(index))
             for name, result in results.items():
