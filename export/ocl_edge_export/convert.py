@@ -41,6 +41,7 @@ from ocl_edge_export.onnx_forms import form_file, write_forms
 from ocl_edge_export.programs import check_programs, write_programs
 from ocl_edge_export.sample_images import noise_images
 from ocl_edge_export.split import SplitNetwork
+from ocl_edge_export.stored_graphs import load_graph
 
 KEPT = ("norms.safetensors", "head.onnx", "head_step.onnx")
 
@@ -157,6 +158,6 @@ def _archive(path: Path) -> fx.GraphModule:
 
 def _form(path: Path) -> onnx.ModelProto:
     try:
-        return onnx.load(path)
+        return load_graph(path)
     except Exception as error:
         raise BundleError(f"{path.name} cannot be read: {error}") from error

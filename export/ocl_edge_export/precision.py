@@ -24,6 +24,7 @@ from ocl_edge.network.form_names import FormName
 from ocl_edge.tensorrt.key import Precision
 from ocl_edge_export.float32_nodes import constant_values, fold_batch_norms, names_of_float32_nodes
 from ocl_edge_export.form_inputs import inputs_of_form
+from ocl_edge_export.stored_graphs import load_graph
 
 LOW_TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 LARGEST_INLINE_BYTES = 1 << 30
@@ -53,7 +54,7 @@ def write_converted(
     if precision == "int8":
         _quantise(source, target, bundle, form, images)
         return target
-    converted = to_sixteen_bits(onnx.load(source), precision)
+    converted = to_sixteen_bits(load_graph(source), precision)
     onnx.save(
         converted,
         target,
@@ -229,7 +230,7 @@ def _quantise(source: Path, target: Path, bundle: Bundle, form: FormName, images
             return next(self.feeds, None)
 
     quantize_static(
-        str(source),
+        load_graph(source),
         str(target),
         Images(),
         quant_format=QuantFormat.QDQ,

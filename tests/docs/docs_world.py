@@ -7,6 +7,7 @@ that commands run letter by letter as they are printed:
     model.pth       random weights of it, statistics of the pictures below; it says its input size
     two_tasks.py two_tasks.pth    a network of two tasks, and its weights
     bundle/         its bundle, for pages that do not export one themselves
+    two-tasks/      the bundle of the network of two tasks
     old-bundle/     a bundle of an older ocl-edge
     frames/ images/ drive/    the same six small pictures, frame_00.png to frame_05.png
     drive.mp4       the same pictures
@@ -39,6 +40,9 @@ FRAMES = 6
 HEIGHT, WIDTH = 48, 64
 CLASSES = 11
 EXPORT = f"ocl-edge export model.pth --input-size {HEIGHT}x{WIDTH} --out bundle"
+EXPORT_OF_TWO = (
+    "ocl-edge export two_tasks.pth --arch two_tasks.py:twin --output area=0,lanes=1 --out two-tasks"
+)
 ARCH = f"net.py:build:classes={CLASSES},width=32"
 PICTURES = ("frames", "images", "drive")
 

@@ -52,6 +52,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(directory)
         docs_world.furnish(directory)
         export(docs_world.EXPORT.split())
+        export(docs_world.EXPORT_OF_TWO.split())
     return directory
 
 

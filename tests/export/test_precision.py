@@ -24,6 +24,7 @@ from ocl_edge_export.gate_runners import run_onnx
 from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances
 from ocl_edge_export.precision import to_sixteen_bits, write_converted
 from ocl_edge_export.sample_images import noise_images
+from ocl_edge_export.stored_graphs import load_graph
 
 STRICT = PrecisionTolerances(class_disagreement=-1.0, miou_loss=0.0)
 
@@ -53,7 +54,7 @@ def test_fp16_is_close_to_float32_and_not_equal(bundle: Bundle, form: FormName, 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_inputs_outputs_and_every_statistic_stay_float32(bundle: Bundle, form: FormName) -> None:
-    converted = to_sixteen_bits(onnx.load(source_of(bundle, form)), "fp16")
+    converted = to_sixteen_bits(load_graph(source_of(bundle, form)), "fp16")
     types = types_of(converted)
     for value in (*converted.graph.input, *converted.graph.output):
         assert types[value.name] == TensorProto.FLOAT, value.name
@@ -82,13 +83,13 @@ def _constant(model: onnx.ModelProto, name: str) -> TensorProto:
 
 
 def test_norms_of_the_plain_form_are_folded_in_float32(bundle: Bundle) -> None:
-    converted = to_sixteen_bits(onnx.load(source_of(bundle, "plain")), "fp16")
+    converted = to_sixteen_bits(load_graph(source_of(bundle, "plain")), "fp16")
     assert not [node for node in converted.graph.node if node.op_type == "BatchNormalization"]
 
 
 def test_bf16_is_emulated_by_rounding_every_result(bundle: Bundle) -> None:
     source = source_of(bundle, "plain")
-    emulated = to_sixteen_bits(onnx.load(source), "bf16", emulate=True)
+    emulated = to_sixteen_bits(load_graph(source), "bf16", emulate=True)
     inputs = inputs_of_form(bundle, "plain", noise_images(bundle.manifest.input))
     value = run_onnx(source, inputs, emulated.SerializeToString())["features_0"]
     assert torch.equal(value, value.bfloat16().float())
@@ -170,7 +171,7 @@ def test_labels_of_other_classes_are_compared_through_the_map(bundle: Bundle, tm
     space = read_label_space(bundle.manifest, tmp_path / "map.json", tmp_path / "classes.json")
     images, finish = noise_images(bundle.manifest.input), precision_gate.MaskMaker(bundle)
     wrong = tmp_path / "plain.fp16.onnx"
-    model = onnx.load(bundle.file("backbone.plain.onnx"))
+    model = load_graph(bundle.file("backbone.plain.onnx"))
     weight = next(tensor for tensor in model.graph.initializer if tensor.name == "right.weight")
     weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
     onnx.save(model, wrong)
@@ -198,7 +199,7 @@ def bundle(small_bundle: Bundle) -> Bundle:
 
 def overflowing(file: Path) -> onnx.ModelProto:
     """A small network's plain form in which one layer's values leave fp16 and the next brings them back."""
-    model = onnx.load(file)
+    model = load_graph(file)
     for tensor in model.graph.initializer:
         factor = {"join_norm.weight": 1e4, "join_norm.bias": 1e4, "narrow.weight": 1e-4}.get(tensor.name)
         if factor:

@@ -27,6 +27,7 @@ from ocl_edge_export.gate_runners import run_onnx
 from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances
 from ocl_edge_export.precision import LOW_TYPES, largest_values, to_sixteen_bits
 from ocl_edge_export.sample_images import choose_images
+from ocl_edge_export.stored_graphs import load_graph
 
 Inputs = dict[str, Tensor]
 LARGEST_FINITE = {"fp16": 65504.0, "bf16": float(torch.finfo(torch.bfloat16).max)}
@@ -176,7 +177,7 @@ class _Emulation:
 
     def __init__(self, source: Path, precision: Precision) -> None:
         self.source, self.precision = source, precision
-        model = onnx.load(source)
+        model = load_graph(source)
         self._layers = _layers(model)
         emulated = to_sixteen_bits(model, precision, emulate=True)
         self._watched = largest_values(emulated)
