@@ -48,7 +48,7 @@ Examples:
   ocl-edge run --config drive.toml --limit 100
   ocl-edge run bundle --source drive.mp4 --view web --metrics :9464
   ocl-edge run two-tasks --source frames/ --sink 'masks:masks/{output}' --sink 'overlay:out/{output}'
-  ocl-edge run two-tasks#lanes --source frames/ --sink masks:masks
+  ocl-edge run 'two-tasks#lanes' --source frames/ --sink masks:masks
   ocl-edge run bundle --source front=frames/ --source rear=images/ --sink 'masks:masks/{camera}'
 """
 
