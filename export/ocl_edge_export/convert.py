@@ -38,10 +38,10 @@ from ocl_edge.plain_text import first_problem
 from ocl_edge_export.capture import quiet_exporter
 from ocl_edge_export.functional import as_plain_graph
 from ocl_edge_export.onnx_forms import form_file, write_forms
+from ocl_edge_export.outside_weights import load_graph
 from ocl_edge_export.programs import check_programs, write_programs
 from ocl_edge_export.sample_images import noise_images
 from ocl_edge_export.split import SplitNetwork
-from ocl_edge_export.stored_graphs import load_graph
 
 KEPT = ("norms.safetensors", "head.onnx", "head_step.onnx")
 

@@ -24,7 +24,7 @@ from ocl_edge.network.form_names import FormName
 from ocl_edge.tensorrt.key import Precision
 from ocl_edge_export.float32_nodes import constant_values, fold_batch_norms, names_of_float32_nodes
 from ocl_edge_export.form_inputs import inputs_of_form
-from ocl_edge_export.stored_graphs import load_graph
+from ocl_edge_export.outside_weights import load_graph
 
 LOW_TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 LARGEST_INLINE_BYTES = 1 << 30

@@ -21,10 +21,10 @@ from ocl_edge_export.engines import precision_gate
 from ocl_edge_export.engines.precision_gate import check_precision, read_labels
 from ocl_edge_export.form_inputs import inputs_of_form
 from ocl_edge_export.gate_runners import run_onnx
+from ocl_edge_export.outside_weights import load_graph
 from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances
 from ocl_edge_export.precision import to_sixteen_bits, write_converted
 from ocl_edge_export.sample_images import noise_images
-from ocl_edge_export.stored_graphs import load_graph
 
 STRICT = PrecisionTolerances(class_disagreement=-1.0, miou_loss=0.0)
 

@@ -24,10 +24,10 @@ from ocl_edge.tensorrt.key import Precision
 from ocl_edge_export.differences import relative_difference
 from ocl_edge_export.form_inputs import inputs_of_form
 from ocl_edge_export.gate_runners import run_onnx
+from ocl_edge_export.outside_weights import load_graph
 from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances
 from ocl_edge_export.precision import LOW_TYPES, largest_values, to_sixteen_bits
 from ocl_edge_export.sample_images import choose_images
-from ocl_edge_export.stored_graphs import load_graph
 
 Inputs = dict[str, Tensor]
 LARGEST_FINITE = {"fp16": 65504.0, "bf16": float(torch.finfo(torch.bfloat16).max)}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ocl_edge.errors import CheckpointError
 from ocl_edge.given_files import read_given
+from ocl_edge_export.outside_weights import bring_inside
 
 MOST_BYTES = 2**31 - 1
 """The largest message of protocol buffers; larger weights lie in a file of their own."""
@@ -147,29 +148,10 @@ def _check_order(operations: tuple[Operation, ...], known: set[str], path: Path)
 
 
 def _bring_inside(tensor: TensorProto, path: Path) -> None:
-    """Read what lies in another file, which must be one beside this."""
-    if tensor.data_location != TensorProto.EXTERNAL:
-        return
-    place = {entry.key: entry.value for entry in tensor.external_data}
-    name = place.get("location", "")
-    file = path.parent / name
-    if not name or Path(name).name != name or file.is_symlink() or not file.is_file():
-        raise CheckpointError(
-            f"{path}: the tensor {tensor.name} lies in {name!r}, which is no file beside it"
-        )
     try:
-        start, length = int(place.get("offset", "0")), int(place.get("length", str(file.stat().st_size)))
-        if min(start, length) < 0 or start + length > file.stat().st_size:
-            raise ValueError(f"bytes {start} to {start + length} of {file.stat().st_size}")
-        with file.open("rb") as opened:
-            opened.seek(start)
-            tensor.raw_data = opened.read(length)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: the tensor {tensor.name} cannot be read from {name}: {error}"
-        ) from error
-    tensor.data_location = TensorProto.DEFAULT
-    tensor.ClearField("external_data")
+        bring_inside(tensor, path)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _values(tensor: TensorProto, path: Path) -> Tensor:

@@ -14,7 +14,7 @@ from onnx.external_data_helper import set_external_data
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BundleError
 from ocl_edge.network.form_names import WEIGHT_FILE
-from ocl_edge_export.stored_graphs import load_graph
+from ocl_edge_export.outside_weights import load_graph
 
 GRAPH = "backbone.measured.onnx"
 
@@ -40,10 +40,15 @@ def test_a_file_of_several_names_is_read(files: Path, tmp_path: Path) -> None:
 def test_weights_that_end_too_early_are_named(files: Path) -> None:
     with (files / WEIGHT_FILE).open("r+b") as weights:
         weights.truncate(weights.seek(0, 2) // 2)
-    with pytest.raises(BundleError, match=rf"{WEIGHT_FILE} ends at \d+ of \d+ bytes that {GRAPH} needs"):
+    with pytest.raises(
+        BundleError,
+        match=rf"{GRAPH}: the tensor .+ cannot be read from {WEIGHT_FILE}: bytes \d+ to \d+ of \d+$",
+    ):
         load_graph(files / GRAPH)
     (files / WEIGHT_FILE).unlink()
-    with pytest.raises(BundleError, match=rf"{WEIGHT_FILE} cannot be read: No such file"):
+    with pytest.raises(
+        BundleError, match=rf"{GRAPH}: the tensor .+ lies in '{WEIGHT_FILE}', which is no file"
+    ):
         load_graph(files / GRAPH)
 
 
@@ -55,5 +60,7 @@ def test_weights_elsewhere_are_refused(files: Path, place: str) -> None:
     set_external_data(tensor, place, offset=0, length=4)
     tensor.ClearField("raw_data")
     (files / GRAPH).write_bytes(model.SerializeToString())
-    with pytest.raises(BundleError, match=f"{GRAPH} has weights in {place}, expected a file beside it"):
+    with pytest.raises(
+        BundleError, match=f"{GRAPH}: the tensor .+ lies in '{place}', which is no file beside it"
+    ):
         load_graph(files / GRAPH)
