@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Literal
@@ -18,8 +18,8 @@ from ocl_edge_runtime.backends import Choice, open_backend
 from ocl_edge_runtime.backends.base import HeadBackend
 from ocl_edge_runtime.backends.shared import SharedBackend, SharedHeadBackend
 from ocl_edge_runtime.clock import Clock
-from ocl_edge_runtime.lifetime import ClosedAtExit
 from ocl_edge_runtime.session.frames import FrameResult
+from ocl_edge_runtime.session.named_sessions import NamedSessions
 from ocl_edge_runtime.session.opening import forms_soon, open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from ocl_edge_runtime.session.session import Session
@@ -28,7 +28,7 @@ from ocl_edge_runtime.session.shared_head import Shared, SharedHead
 Share = Literal["nothing", "head"]
 
 
-class Cameras(ClosedAtExit, Mapping[str, Session]):
+class Cameras(NamedSessions):
     """Sessions by the name of their camera. `open_cameras` makes them; used from one thread at a time.
 
     Norm statistics, opening, guard and state are each camera's own, and so is the head, unless it is
@@ -40,18 +40,8 @@ class Cameras(ClosedAtExit, Mapping[str, Session]):
     """
 
     def __init__(self, sessions: Mapping[str, Session], resources: ExitStack) -> None:
-        self._sessions = dict(sessions)
-        self._resources = resources
+        super().__init__(sessions, resources)
         self._turn = 0
-
-    def __getitem__(self, name: str) -> Session:
-        return self._sessions[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sessions)
-
-    def __len__(self) -> int:
-        return len(self._sessions)
 
     def step(
         self,
@@ -88,9 +78,6 @@ class Cameras(ClosedAtExit, Mapping[str, Session]):
         """See `Session.warm_up`; the graphs load once."""
         for session in self.values():
             session.warm_up()
-
-    def close(self) -> None:
-        self._resources.close()
 
 
 def open_cameras(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -17,10 +17,10 @@ from ocl_edge.method.verdict import Verdict
 from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.backends.shared import SameInputsOnce
 from ocl_edge_runtime.clock import Clock
-from ocl_edge_runtime.lifetime import ClosedAtExit
 from ocl_edge_runtime.session.decisions import OnceAFrame
 from ocl_edge_runtime.session.following import FollowingSession
 from ocl_edge_runtime.session.frames import FrameResult
+from ocl_edge_runtime.session.named_sessions import NamedSessions
 from ocl_edge_runtime.session.opening import forms_soon, open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from ocl_edge_runtime.session.segmenter import Seen, Segmenter
@@ -29,7 +29,7 @@ from ocl_edge_runtime.session.shared_head import Shared
 from ocl_edge_runtime.session.warming import patches
 
 
-class Outputs(ClosedAtExit, Mapping[str, Session]):
+class Outputs(NamedSessions):
     """Sessions by the name of their output. `open_outputs` makes them; used from one thread at a time.
 
     Norm statistics, opening and the decision whether there is time to learn are those of the first one, which
@@ -42,19 +42,9 @@ class Outputs(ClosedAtExit, Mapping[str, Session]):
     """
 
     def __init__(self, sessions: Mapping[str, Session], resources: ExitStack) -> None:
-        self._sessions = dict(sessions)
-        self._resources = resources
-        self.lead, *others = self._sessions.values()
+        super().__init__(sessions, resources)
+        self.lead, *others = self.values()
         self._following = [each for each in others if isinstance(each, FollowingSession)]
-
-    def __getitem__(self, name: str) -> Session:
-        return self._sessions[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sessions)
-
-    def __len__(self) -> int:
-        return len(self._sessions)
 
     def predict(
         self, image: NDArray[np.uint8], arrived_at: float | None = None, recorded_s: float | None = None
@@ -105,9 +95,6 @@ class Outputs(ClosedAtExit, Mapping[str, Session]):
         for name, (state, moments) in kept.items():
             self[name].import_state(*state)
             self[name].learned.moments = moments
-
-    def close(self) -> None:
-        self._resources.close()
 
     def _learn_once(self, learning: Mapping[str, Session]) -> None:
         spec = self.lead.bundle.manifest.input
