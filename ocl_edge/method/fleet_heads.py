@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ocl_edge.method.guard import compare_heads
+from ocl_edge.method.head import Head
 from ocl_edge.method.norms import statistics_distance
+from ocl_edge.method.verdict import Signals
 from ocl_edge.tensors import Tensor
 
 
@@ -37,3 +40,16 @@ class FleetHeads:
             return self.heads[0].weights
         measured = statistics.cpu()
         return min(self.heads, key=lambda head: statistics_distance(measured, head.statistics)).weights
+
+
+def try_head(head: Head, weights: Mapping[str, Tensor], features: list[Tensor]) -> Signals:
+    """Load weights into a head; what the guard has to judge of them on a frame.
+
+    Args:
+        head: takes the weights, and keeps them.
+        weights: by their names in it.
+        features: of the frame.
+    """
+    trained = head.trained_logits(features)
+    head.load(weights)
+    return compare_heads(head.logits(features), trained, head.distance_from_trained())

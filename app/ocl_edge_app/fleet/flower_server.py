@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ocl_edge.bundle.signature import MOST_KEY_BYTES
 from ocl_edge.errors import FleetError, OutputError, UsageError
 from ocl_edge.given_files import read_given, reason_of
 from ocl_edge_app.fleet.flower_envelopes import (
@@ -190,7 +191,7 @@ class SuperLink:
         names = {}
         for file in sorted(directory.glob("*.pub")):
             try:
-                key = load_pem_public_key(read_given(file, 1 << 16))
+                key = load_pem_public_key(read_given(file, MOST_KEY_BYTES))
                 if not isinstance(key, ec.EllipticCurvePublicKey):
                     raise ValueError("it is of another kind")
                 node = self._state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, public_key_to_bytes(key), 0)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ocl_edge.bundle.signature import MOST_KEY_BYTES
 from ocl_edge.errors import FleetError, UsageError
 from ocl_edge.given_files import read_given, reason_of
 from ocl_edge_app.fleet.flower_envelopes import flower, put_together, record_of, taken_apart
@@ -103,7 +104,7 @@ def _identity(file: Path | None) -> Any:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        key = load_pem_private_key(read_given(file, 1 << 16), None)
+        key = load_pem_private_key(read_given(file, MOST_KEY_BYTES), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ValueError("it is of another kind")
     except (OSError, ValueError, TypeError) as error:

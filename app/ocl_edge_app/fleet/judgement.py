@@ -16,8 +16,8 @@ from ocl_edge.bundle.fleet import load_fleet
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import FleetError
 from ocl_edge.images import read_image
-from ocl_edge.method.fleet_heads import FleetHeads
-from ocl_edge.method.guard import compare_heads, violation_of
+from ocl_edge.method.fleet_heads import FleetHeads, try_head
+from ocl_edge.method.guard import violation_of
 from ocl_edge.method.head import Head
 from ocl_edge.method.verdict import Reason, Signals, Verdict, words_of_guard
 from ocl_edge.tensors import without_gradients
@@ -89,11 +89,8 @@ def _signals(session: Session, head: Head, fleet: FleetHeads, name: str, image: 
         norms.running.average = None  # each frame for itself
     session.predict(image)
     assert session.seen is not None
-    features = session.seen.features
-    head.load(fleet.nearest(norms.running.average if isinstance(norms, NormVectors) else None))
-    signals = compare_heads(
-        head.logits(features), head.trained_logits(features), head.distance_from_trained()
-    )
+    statistics = norms.running.average if isinstance(norms, NormVectors) else None
+    signals = try_head(head, fleet.nearest(statistics), session.seen.features)
     head.reset()
     violation = violation_of(signals, session.setup.guard_limits)
     if violation is not None:

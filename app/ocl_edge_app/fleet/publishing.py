@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ocl_edge.bundle.fleet import Release, new_release
+from ocl_edge.bundle.manifest import MANIFEST, MOST_MANIFEST_BYTES
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.bundle.signature import SIGNATURE, SIGNATURE_BYTES, sign_manifest
 from ocl_edge.errors import FleetError
@@ -114,7 +115,7 @@ def read_release(bundle: Bundle) -> Release | None:
     if spec is None:
         return None
     return Release(
-        read_given(bundle.path / "manifest.json", 1 << 24),
+        read_given(bundle.path / MANIFEST, MOST_MANIFEST_BYTES),
         read_given(bundle.file(spec.file), bundle.manifest.files[spec.file].bytes),
         read_given(bundle.path / SIGNATURE, SIGNATURE_BYTES),
     )

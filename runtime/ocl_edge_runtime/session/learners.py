@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ocl_edge.method.fleet_heads import FleetHeads
+from ocl_edge.method.fleet_heads import FleetHeads, try_head
 from ocl_edge.method.guard import Guard, GuardLimits, compare_heads, violation_of
 from ocl_edge.method.head import Head
 from ocl_edge.method.head_input import moved
@@ -247,9 +247,7 @@ class HeadLearner:
         """Where the head is as trained: the fleet's for such frames, unless the guard finds it wrong here."""
         if self.head.distance_from_trained() > 0:
             return
-        trained = self.head.trained_logits(lesson.features)
-        self.head.load(fleet.nearest(statistics))
-        signals = compare_heads(self.head.logits(lesson.features), trained, self.head.distance_from_trained())
+        signals = try_head(self.head, fleet.nearest(statistics), lesson.features)
         if violation_of(signals, self._rules.limits) is not None:
             self.head.reset()
             self.fleet = None
