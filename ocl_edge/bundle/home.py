@@ -127,16 +127,14 @@ def store_homes(
         raise BundleError(
             f"{path} is made of links, whose files others may use; copy it with its content first: cp -rL"
         )
-    contents, homes = {}, {}
+    contents, specs, homes = {}, {}, {}
     for output, (home, tensors) in found.items():
         known = {name: value.contiguous() for name, value in vars(tensors).items() if value is not None}
         content = serialise_tensors(known, {})
-        name = f"home.{hashlib.sha256(content).hexdigest()[:12]}.safetensors"
-        contents[name], homes[output] = content, home.model_copy(update={"file": name})
-    specs = {
-        name: FileSpec(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-        for name, content in contents.items()
-    }
+        digest = hashlib.sha256(content).hexdigest()
+        name = f"home.{digest[:12]}.safetensors"
+        contents[name], specs[name] = content, FileSpec(sha256=digest, bytes=len(content))
+        homes[output] = home.model_copy(update={"file": name})
     kept = {file: spec for file, spec in first.manifest.files.items() if file not in before}
     files = dict(sorted({**kept, **specs}.items()))
     complete = {

@@ -57,6 +57,11 @@ class Bundle:
         return f"{self.path}#{self.output}" if self.output else str(self.path)
 
     @property
+    def manifest_sha256(self) -> str:
+        """Identity of the whole bundle, whichever output this is."""
+        return self.identity.partition("#")[0]
+
+    @property
     def network(self) -> str:
         """Identity of the bundle that a fleet began with; of every other bundle its own."""
         return self.manifest.fleet.network if self.manifest.fleet else self.identity
@@ -121,7 +126,7 @@ class Bundle:
             The file of the signature.
         """
         raw = read_given(self.path / MANIFEST, MOST_MANIFEST_BYTES)
-        if hashlib.sha256(raw).hexdigest() != self.identity.partition("#")[0]:
+        if hashlib.sha256(raw).hexdigest() != self.manifest_sha256:
             raise BundleError(f"{self.path / MANIFEST} changed while it was being signed")
         return sign_manifest(raw, self.path, key)
 

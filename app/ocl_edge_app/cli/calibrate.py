@@ -74,9 +74,8 @@ def calibrate(
         note("the signature is that of the bundle before: ocl-edge sign makes the new one")
     if json_path:
         told = {name: each.as_dict() for name, each in of_outputs.items()}
-        identity = calibrated.identity.partition("#")[0]
         of_all = {"outputs": told} if len(told) > 1 else found.as_dict()
-        emit_json(json_path, {"bundle": str(bundle), "identity": identity, **of_all})
+        emit_json(json_path, {"bundle": str(bundle), "identity": calibrated.manifest_sha256, **of_all})
     if html_path:
         from ocl_edge_app.report.calibration_report import calibration_page
         from ocl_edge_app.report.page import write_page

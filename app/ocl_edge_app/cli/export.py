@@ -221,7 +221,7 @@ def export(checkpoint: Path, out: Path | None, json_path: str | None, **options:
     for words in notes:
         note(words)
     if json_path:
-        told = {"bundle": str(request.out), "identity": bundle.identity.partition("#")[0]}
+        told = {"bundle": str(request.out), "identity": bundle.manifest_sha256}
         manifests = {name: each.manifest for name, each in bundles.items()}
         emit_json(json_path, {**told, **json.loads(text_of(manifests))})
     if json_path != "-":

@@ -86,10 +86,10 @@ def fleet() -> None:
 @frames_option
 @click.option(
     "--labelled-frames",
-    type=click.Path(path_type=Path),
+    metavar="DIR|GLOB|URL",
     help="Frames with labels: a version whose mIoU falls on them is not published.",
 )
-@click.option("--labels", type=click.Path(path_type=Path), help="Their labels, see `evaluate --labels`.")
+@click.option("--labels", metavar="DIR|URL", help="Their labels, see `evaluate --labels`.")
 @label_map_option
 @label_classes_option
 @click.option("--report", type=file_type, help="Append each round as a line of JSON.")
@@ -107,8 +107,8 @@ def server(
     timeout: float,
     least: int,
     frames: Path | None,
-    labelled_frames: Path | None,
-    labels: Path | None,
+    labelled_frames: str | None,
+    labels: str | None,
     label_map: Path | None,
     label_classes: Path | None,
     report: Path | None,
@@ -139,9 +139,7 @@ def server(
     check_private_key(key)
     labelled = None
     if labelled_frames or labels:
-        named = Named(
-            None, str(labelled_frames or ""), str(labels) if labels else None, label_map, label_classes
-        )
+        named = Named(None, labelled_frames, labels, label_map, label_classes)
         labelled = find_what_is_scored(named, opened.manifest)[:2]
     seen = tuple(recorded_frames(frames, opened.manifest.input.frame_channels)) if frames else ()
     judges = Judges(seen, labelled, Computes(backend, threads))

@@ -38,5 +38,5 @@ def sign(bundle: Path, key: Path, json_path: str | None) -> None:
     opened = next(iter(Bundle.open_outputs(bundle).values()))  # one manifest for all
     signature = opened.sign(key)
     if json_path:
-        emit_json(json_path, {"identity": opened.identity.partition("#")[0], "signature": str(signature)})
+        emit_json(json_path, {"identity": opened.manifest_sha256, "signature": str(signature)})
     note(f"signed: {signature}")

@@ -168,10 +168,7 @@ class Openness:
         tensors = self._opening.export_state()
         if not tensors:
             return {}, {}
-        facts = {
-            "followed_at": self.followed_at,
-            "frames_since": self._frames,
-        }
+        facts = {"followed_at": self.followed_at, "frames_since": self._frames}
         return tensors | self._glance.export_state(), facts
 
     def import_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], now_s: float) -> None:
