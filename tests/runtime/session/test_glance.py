@@ -46,6 +46,16 @@ def test_weather_looks_new(change: Callable[[Pixels], Pixels]) -> None:
     assert not glance.looks_new(PICTURE)
 
 
+@pytest.mark.parametrize("change", [blurred, veiled, lambda i: i // 2])
+def test_weather_looks_new_on_the_frames_of_large_cameras(change: Callable[[Pixels], Pixels]) -> None:
+    large = np.tile(PICTURE, (18, 18, 1))  # 2160 rows, of which fewer are looked at
+    glance = Glance()
+    glance.looks_new(large)
+    glance.keep()
+    assert glance.looks_new(change(large))
+    assert not glance.looks_new(np.roll(large, 90, 1))
+
+
 def test_a_street_that_goes_by_does_not() -> None:
     glance = Glance()
     glance.looks_new(PICTURE)
