@@ -125,7 +125,8 @@ def export_bundle(
             "checkpoint_notes": [plain(note, LONGEST_NOTE) for note in loaded.notes],
             **about_backbone(request.checkpoint, loaded.spec, shared, frame, request.stat_rows),
         }
-        gate = _Gate(request, directory, tolerances, progress)
+        features = features_of(next(iter(taken.values())).references, shared.backbone)
+        gate = _Gate(request, directory, features, tolerances, progress)
         checked = {name: _checked(gate, name, taken[name], split) for name, split in splits.items()}
         unfit = {backend: why for each in checked.values() for backend, why in each["unfit_backends"].items()}
         manifests = {
@@ -151,18 +152,18 @@ def _file_of(classes: Path | Mapping[str, Path] | None, output: str) -> Path | N
 
 @dataclass(frozen=True)
 class _Gate:
-    """What every output of a bundle is checked by."""
+    """What every output of a bundle is checked by; features are those of the one backbone."""
 
     request: ExportRequest
     directory: Path
+    features: list[Features]
     tolerances: Tolerances | None
     progress: Callable[[str], None]
 
 
 def _checked(gate: _Gate, name: str, taken: TakenOutput, split: SplitNetwork) -> dict[str, Any]:
     """Manifest fields of an output: all that computes it agrees with the network, and how far it adapts."""
-    of = f"{name}: " if name else ""
-    features = features_of(taken.references, split.backbone)
+    of, features = f"{name}: " if name else "", gate.features
     try:
         parity = check_parity(
             taken.references,
