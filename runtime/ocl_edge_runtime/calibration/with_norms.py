@@ -224,7 +224,7 @@ class StagesWithNorms:
         if quantiles is None:
             return lambda seen: home.opening_at(self.distance_of(seen))
         of_home = home.HomeDistances(self.trained, self.measurer.channels, quantiles)
-        return lambda seen: min(home.opening_at(self.distance_of(seen)), of_home.opening_at(seen, 0.0))
+        return lambda seen: home.opening_wanted(self.distance_of(seen), of_home.openings_at(seen, 0.0))
 
     def _notes(self, spec: HomeSpec, seen: HomeSeen) -> Iterator[str]:
         if not spec.at_home:
