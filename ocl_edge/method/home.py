@@ -341,7 +341,6 @@ class FollowingOpening:
     def jump(self, wanted: float) -> None:
         self._started, self.value = True, wanted if wanted >= SHUT else 0.0
         self._newest = self._largest = wanted
-        self._asked_s = 0.0
 
     def follow(self, wanted: float, dt_s: float, frames: int = 1) -> None:
         before = self._newest if self._started else wanted

@@ -178,13 +178,16 @@ def test_sensing_and_all_norms_must_agree_up_to_where_all_norms_are_sure(
     assert opening_wanted(distance, of_all, open_already) == expected
 
 
-def test_a_state_from_before_weather_could_stay_is_read() -> None:
-    one, other = FollowingOpening(), FollowingOpening()
+def test_a_state_knows_how_long_weather_has_stayed_and_one_from_before_is_read() -> None:
+    one, resumed, older = FollowingOpening(), FollowingOpening(), FollowingOpening()
     for distance in (HOME, AWAY, AWAY):
         one.follow(opening_at(distance), 0.3)
-    other.import_state({"opening": one.export_state()["opening"][:3]})
-    assert other.value == one.value > 0
-    assert (one.grants(0.7), other.grants(0.7)) == (1.0, one.value)
+    state = one.export_state()["opening"]
+    resumed.import_state({"opening": state})
+    older.import_state({"opening": state[:3]})
+    assert older.value == resumed.value == one.value > 0
+    assert [each.grants(0.7) for each in (one, resumed, older)] == [1.0, 1.0, one.value]
+    assert one.grants(0.6) == one.value
 
 
 def test_a_fixed_opening_stays() -> None:

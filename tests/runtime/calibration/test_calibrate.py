@@ -16,7 +16,7 @@ from ocl_edge.bundle.manifest import HeadRate, HomeSpec
 from ocl_edge.bundle.reading import Bundle, load_norms
 from ocl_edge.errors import BundleError
 from ocl_edge.method.guard import GuardLimits
-from ocl_edge.method.home import HOME_UNTIL, SensingNorms
+from ocl_edge.method.home import HOME_UNTIL, HomeDistances, SensingNorms
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import DEFAULT_PRIOR
 from ocl_edge.method.shares import FULLNESSES
@@ -300,6 +300,16 @@ def test_both_distances_must_say_away(
         for moment in range(3):
             session.predict(frame, float(moment))
         assert (session.norms.openness.value > 0) is opens  # type: ignore[union-attr]
+
+
+def test_a_calibration_shows_the_openings_of_a_session_that_is_shut(
+    small_bundle: Bundle, copy_of: Copier, home_frames: GivenFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        HomeDistances, "openings_at", lambda _self, _statistics, opening: (0.0, 0.7 - opening)
+    )
+    found = calibrate_bundle(copy_of(small_bundle), home_frames, "onnxruntime", 1)[1]
+    assert found.openings == [0.7] * len(home_frames)
 
 
 def stored(bundle: Bundle) -> tuple[HomeSpec, HomeTensors]:

@@ -12,7 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.method.home import HOME_OF_NOISE, FollowingOpening, HomeDistances, NoiseDistances
+from ocl_edge.method.home import (
+    HOME_OF_NOISE,
+    FollowingOpening,
+    HomeDistances,
+    NoiseDistances,
+    SensingNorms,
+)
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.records.tape import Tape, TapeWriter
@@ -85,6 +91,15 @@ def test_weather_that_comes_is_seen_open_from_its_second_second_on(
     assert [r.opening for r in results] == [0, 0, 1, 1]
     assert [r.again for r in results] == [False, False, True, False]
     assert np.array_equal(results[2].mask, wide.predict(picture(2, True), 2.0))
+
+
+def test_noise_opens_a_session_whose_sensing_norms_find_home(
+    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SensingNorms, "distance", lambda _self, _statistics: HOME)
+    (noisy,) = (frame.image for frame in NoiseSource(120, 160, 1, seed=6))
+    result = session_of(small_bundle, MODES[1]).step(noisy, 0.0)
+    assert (result.opening, result.distance, result.again) == (1.0, HOME, True)
 
 
 def test_a_faster_camera_waits_for_the_same_second(small_bundle: Bundle, home_is: dict[str, float]) -> None:
