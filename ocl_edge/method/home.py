@@ -140,17 +140,19 @@ class NoiseDistances:
 
     Args:
         trained: as for `HomeDistances`.
-        distances: of pure noise, unmixed and wide open.
+        distances: of pure noise, unmixed and wide open; None where nobody measured it: they open nothing.
     """
 
     tell_shut = False
 
-    def __init__(self, trained: Tensor, distances: Sequence[float]) -> None:
+    def __init__(self, trained: Tensor, distances: Sequence[float] | None) -> None:
         self._trained = trained
         self._distances = distances
 
     def openings_at(self, statistics: Tensor, opening: float) -> tuple[float, float]:
         """As `HomeDistances.openings_at`."""
+        if self._distances is None:
+            return 1.0, 0.0
         distance = statistics_distance(statistics, self._trained)
         return 1.0, _surely(distance / (HOME_OF_NOISE * between(self._distances, opening)))
 

@@ -113,7 +113,7 @@ class StagesWithNorms:
         }
 
     def _found(self, name: str, spec: HomeSpec) -> Calibration:
-        opens, seen = self._opener(spec.home_distances), self.seen[name]
+        opens, seen = self._opener(spec), self.seen[name]
         return Calibration(
             spec,
             HomeTensors(self.mixing.weights, *statistics_of(self.clean), seen.head_input),
@@ -219,12 +219,14 @@ class StagesWithNorms:
         )
         return unmixed, wide_open
 
-    def _opener(self, quantiles: tuple[float, float, float] | None) -> Callable[[Tensor], float]:
+    def _opener(self, spec: HomeSpec) -> Callable[[Tensor], float]:
         """How far statistics that were measured shut open a session."""
-        if quantiles is None:
-            return lambda seen: home.opening_at(self.distance_of(seen))
-        of_home = home.HomeDistances(self.trained, self.measurer.channels, quantiles)
-        return lambda seen: home.opening_wanted(self.distance_of(seen), of_home.openings_at(seen, 0.0))
+        of_all: home.HomeDistances | home.NoiseDistances
+        if spec.home_distances is not None:
+            of_all = home.HomeDistances(self.trained, self.measurer.channels, spec.home_distances)
+        else:
+            of_all = home.NoiseDistances(self.trained, spec.noise_distance)
+        return lambda seen: home.opening_wanted(self.distance_of(seen), of_all.openings_at(seen, 0.0))
 
     def _notes(self, spec: HomeSpec, seen: HomeSeen) -> Iterator[str]:
         if not spec.at_home:

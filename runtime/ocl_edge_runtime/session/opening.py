@@ -346,11 +346,11 @@ def _openness(setup: Setup, head_input: HeadInput | None = None) -> Openness:
 
 def _all_norms(
     manifest: Manifest, trained: Tensor, limits: StatisticsLimits | None
-) -> HomeDistances | NoiseDistances | None:
+) -> HomeDistances | NoiseDistances:
     home = manifest.home
     if home is not None and home.at_home and home.home_distances:
         return HomeDistances(trained, [norm.channels for norm in manifest.norms], home.home_distances)
-    return NoiseDistances(trained, limits.noise) if limits is not None and limits.noise else None
+    return NoiseDistances(trained, limits.noise if limits else None)
 
 
 def _limits(manifest: Manifest, fitted: bool) -> StatisticsLimits:

@@ -39,7 +39,7 @@ class Openness:
         sensing: tells the distance from home of what frames measure; None where nothing does.
         limits: of statistics; None leaves them as they are.
         rows: of the measured form's ``anchor_weight``: one in a converted bundle, whose form knows no other.
-        all_norms: how far they tell from home; None where they do not.
+        all_norms: how far they let it open at most and at least; None: they do not tell.
 
     Attributes:
         distance: of the last frame that was measured, from home; None before the first.
@@ -66,7 +66,7 @@ class Openness:
         self._sensing = sensing
         self.limits = limits or StatisticsLimits()
         self._rows = rows
-        self._all_norms = all_norms
+        self._all_norms = all_norms or NoiseDistances(trained.statistics, None)
         self._frames = 0
         self._now_s = 0.0
         self._glance = Glance()
@@ -127,7 +127,7 @@ class Openness:
         distance = self._sensing.distance(statistics)
         if not math.isfinite(distance):
             return False
-        of_all = self._of_all_norms(statistics)
+        of_all = self._all_norms.openings_at(statistics.cpu(), self.value)
         wanted = opening_wanted(distance, of_all, self.value)
         if wanted > self.value:
             wanted = min(wanted, self._opening.grants(self._since(self._now_s)))
@@ -135,8 +135,8 @@ class Openness:
             return False
         if abs(wanted - self.value) <= OPENED:
             return False
-        if wanted < self.value and self._all_norms is not None and self._all_norms.tell_shut:
-            wanted = of_all[1]
+        if wanted < self.value and self._all_norms.tell_shut:
+            wanted = of_all[1]  # unmixed, all norms tell as well
         self._opening.jump(wanted)
         return True
 
@@ -157,19 +157,14 @@ class Openness:
         if statistics is None or self._sensing is None:
             return
         self.distance = self._sensing.distance(statistics)
-        wanted = opening_wanted(self.distance, self._of_all_norms(statistics), self.value)
+        of_all = self._all_norms.openings_at(statistics.cpu(), self.value)
+        wanted = opening_wanted(self.distance, of_all, self.value)
         if at_once:
             self._opening.jump(wanted)
         else:
             self._opening.follow(wanted, self._since(arrived_at), self._frames)
         self.followed_at, self._frames = arrived_at, 0
         self._glance.keep()
-
-    def _of_all_norms(self, statistics: Tensor) -> tuple[float, float]:
-        """How far all norms open at most and at least."""
-        if self._all_norms is None:
-            return 1.0, 0.0
-        return self._all_norms.openings_at(statistics.cpu(), self.value)
 
     def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and facts that fit into JSON."""

@@ -159,6 +159,7 @@ def test_without_home_frames_a_share_of_the_distance_of_noise_stands_for_that_qu
     assert [least for _, least in seen] == pytest.approx([0, 0, 0.5, 1], abs=1e-3)
     assert of_noise.openings_at(at(0.3575 * 3.5), 0.75)[1] == pytest.approx(0.5, abs=1e-3)
     assert {most for most, _ in seen} == {1.0}
+    assert NoiseDistances(at(0.0), None).openings_at(at(9.0), 0.0) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize(
