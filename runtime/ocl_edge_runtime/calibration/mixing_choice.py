@@ -122,23 +122,31 @@ class MixingChoice:
 
     def _best(self) -> int:
         """Outputs that are sure of nothing have no say."""
-        gains = []
-        for name, seen in self._seen.items():
-            of_corruptions = [[a.percent() for a in each.agreement[name]] for each in self.tried.values()]
-            means = np.mean(of_corruptions, 0)
-            if seen.sure >= LEAST_SURE:
-                gains.append(means - means[0])
-        return best_for_all(gains)
+        return best_for_all(
+            [
+                np.array([[a.percent() for a in each.agreement[name]] for each in self.tried.values()])
+                for name, seen in self._seen.items()
+                if seen.sure >= LEAST_SURE
+            ]
+        )
 
 
-def best_for_all(gains: Sequence[NDArray[np.float64]]) -> int:
+def best_for_all(agreements: Sequence[NDArray[np.float64]]) -> int:
     """The mixing that gains most on the mean of the outputs, and loses on none; 0 where none gains enough.
 
+    It costs no corruption more than it gains on their mean: those that it is fitted on are stronger than much
+    of what comes.
+
     Args:
-        gains: of each output, [mixings]: over the line, which is the first, in percent of the pixels.
+        agreements: of each output, [corruptions, mixings], in percent; the line is the first.
     """
-    if not gains:
+    if not agreements:
         return 0
-    of_all = np.where(np.min(gains, 0) >= 0, np.mean(gains, 0), -np.inf)
+    of_outputs = []
+    for agreement in agreements:
+        gains = agreement - agreement[:, :1]
+        mean = gains.mean(0)
+        of_outputs.append(np.where(gains.min(0) >= -mean, mean, -np.inf))
+    of_all = np.where(np.min(of_outputs, 0) >= 0, np.mean(of_outputs, 0), -np.inf)
     best = int(np.argmax(of_all))
     return best if of_all[best] >= LEAST_GAIN else 0

@@ -216,6 +216,6 @@ class StagesWithNorms:
         elif seen.sure < LEAST_SURE:
             yield unsure(seen.sure)
         elif not spec.fitted:
-            yield "fitted weights gained too little over those of the default prior, which stay"
+            yield "fitted weights gained too little, or cost more somewhere: those of the default prior stay"
         if spec.head is not None and spec.head.lr == 0:
             yield HEAD_STAYS

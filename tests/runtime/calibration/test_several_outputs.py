@@ -93,24 +93,29 @@ def test_the_norms_are_shared_and_the_heads_are_not(found: Found) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gains", "taken"),
+    ("agreements", "taken"),
     [
-        ([[0, 3, 2], [0, -1, 2]], 2),  # the second loses on one
-        ([[0, 5, 0.9], [0, -6, 0.9]], 0),  # too little
-        ([[0, 2, 4], [0, 9, 2]], 1),
-        ([[0, 1.5, 1.2]], 1),
+        ([[[50, 53, 52]], [[60, 59, 62]]], 2),  # the second loses on one output
+        ([[[50, 55, 50.9]], [[50, 44, 50.9]]], 0),  # too little
+        ([[[50, 52, 54]], [[50, 59, 52]]], 1),
+        ([[[50, 51.5, 51.2]]], 1),
+        (
+            [[[50, 59, 58], [70, 66, 70]]],
+            2,
+        ),  # costs 4 somewhere, gains 2.5 on the mean
+        ([[[50, 59, 58], [70, 67, 70]]], 2),
+        ([[[50, 59, 54], [70, 67, 70]]], 1),
         ([], 0),
     ],
 )
 def test_the_mixing_is_best_on_the_mean_of_the_outputs_and_loses_on_none(
-    gains: list[list[float]], taken: int
+    agreements: list[list[list[float]]], taken: int
 ) -> None:
-    assert best_for_all([np.array(each) for each in gains]) == taken
+    assert best_for_all([np.array(each) for each in agreements]) == taken
 
 
 def test_all_outputs_take_one_mixing(found: Found) -> None:
-    means = np.array([np.mean(list(each.agreement.values()), 0) for each in found[1].values()])
-    expected = best_for_all(list(means - means[:, :1]))
+    expected = best_for_all([np.array(list(each.agreement.values())) for each in found[1].values()])
     assert [each.taken for each in found[1].values()] == [expected, expected]
 
 
