@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,11 @@ class Bundle:
     def manifest_sha256(self) -> str:
         """Identity of the whole bundle, whichever output this is."""
         return self.identity.partition("#")[0]
+
+    @property
+    def whole(self) -> Bundle:
+        """Named as a whole, whichever output this is."""
+        return replace(self, identity=self.manifest_sha256, output="")
 
     @property
     def network(self) -> str:
@@ -198,7 +203,7 @@ class Bundle:
         """
         if self.manifest.head_graphs is None:
             raise BundleError(
-                f"{self.path} has no head graphs ({self.manifest.no_head_graphs}); --head torch needs none"
+                f"{self.named} has no head graphs ({self.manifest.no_head_graphs}); --head torch needs none"
             )
         return self.manifest.head_graphs
 
