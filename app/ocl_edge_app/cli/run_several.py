@@ -103,6 +103,8 @@ def run_several(
     from ocl_edge_app.cli.options import use_threads
     from ocl_edge_runtime.service import Service
 
+    if len(bundles) == 1:  # one output of several is as good as any bundle
+        bundles = {"": next(iter(bundles.values()))}
     if len(named) == 1 and share == "nothing":
         ((only, source),) = named.items()
         kept, named = replace(kept, only=only), {"": source}

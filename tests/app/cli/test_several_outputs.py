@@ -129,7 +129,9 @@ def test_two_cameras_of_two_outputs_are_told_apart_everywhere(
             assert f"{camera}: Output {output}" in page.text
             assert len(list((tmp_path / "masks" / camera / output).iterdir())) == facts["frames"] == 6
             assert (tmp_path / f"{output}-{camera}" / "state.safetensors").exists()
-    assert call("run", tasks, "--source", frames, "--source", frames, "--limit", 1).exit_code == 0
+    one = call("run", f"{tasks}#lanes", "--source", frames, "--source", frames, "--limit", 1, "--json", "-")
+    assert list(json.loads(one.stdout)["cameras"]["camera1"])[:2] != ["outputs"], "one output is a bundle's"
+    assert json.loads(one.stdout)["cameras"]["camera1"]["frames"] == 1
 
 
 def test_updates_in_the_background_reach_every_output(call: Call, tasks: Path, frames: Path) -> None:
@@ -172,7 +174,6 @@ def test_what_cannot_hold_several_outputs_says_so_and_writes_nothing(
     [
         ["inspect"],
         ["profile"],
-        ["evaluate", "--frames", "{frames}", "--labels", "{frames}"],
         ["build", "--backend", "tensorrt-rtx"],
         ["bake", "--state", "{frames}", "--checkpoint", __file__, "--out", "y.pth"],
     ],
@@ -252,6 +253,58 @@ def test_one_output_is_inspected_profiled_and_evaluated(
     assert result.exit_code == 0, result.stderr
     rows = json.loads((tmp_path / "lanes.json").read_text("utf-8"))["rows"]
     assert rows[0]["miou"] == pytest.approx(1.0) or rows[0]["miou"] == pytest.approx(100.0)
+
+
+def test_all_outputs_are_evaluated_each_on_labels_of_its_own(
+    call: Call, tasks: Path, frames: Path, tmp_path: Path
+) -> None:
+    frozen = ("--mode", "frozen", "--threads", 1, "--backend", "onnxruntime")
+    made = call("run", tasks, "--source", frames, *frozen, "--sink", f"masks:{tmp_path}/truth-{{output}}")
+    assert made.exit_code == 0, made.stderr
+    asked = (
+        *("--frames", frames, "--methods", "frozen", "--views", "single", "--threads", 1),
+        *("--backend", "onnxruntime", "--labels", f"{tmp_path}/truth-{{output}}"),
+    )
+    files = ("--json", tmp_path / "{output}.json", "--html", tmp_path / "{output}.html")
+    result = call("evaluate", tasks, *asked, *files)
+    assert result.exit_code == 0, result.stderr
+    assert "[2/2] lanes: frozen on clean" in result.stderr
+    for name in ("area", "lanes"):
+        (row,) = json.loads((tmp_path / f"{name}.json").read_text("utf-8"))["rows"]
+        assert row["miou"] == pytest.approx(100.0), "the labels are this output's own masks"
+        assert (
+            f"Evaluation of two_tasks, {name}" in checked((tmp_path / f"{name}.html").read_text("utf-8")).text
+        )
+    told = json.loads(call("evaluate", tasks, *asked, "--json", "-").stdout)["outputs"]
+    assert list(told) == ["area", "lanes"]
+    alone = call("evaluate", f"{tasks}#lanes", *asked[:-1], tmp_path / "truth-lanes", "--json", "-")
+    one = json.loads(alone.stdout)
+    assert one["rows"][0]["miou"] == told["lanes"]["rows"][0]["miou"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ["--labels", "truth"],
+            "--labels truth: several outputs would share it; put {output} into it",
+        ),
+        (["--labels", "{output}", "--json", "r.json"], "--json r.json: several outputs would share it"),
+        (["--labels", "{output}", "--html", "r.html"], "--html r.html: several outputs would share it"),
+    ],
+)
+def test_outputs_are_not_scored_on_the_labels_of_another(
+    call: Call,
+    tasks: Path,
+    frames: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(call("evaluate", tasks, "--frames", frames, *more), 2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bundle_of_several_is_signed_once(call: Call, tasks: Path, tmp_path: Path) -> None:
