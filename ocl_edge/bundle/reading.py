@@ -10,13 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocl_edge.bundle.links import check_link, without_links
-from ocl_edge.bundle.manifest import (
-    MANIFEST,
-    MOST_MANIFEST_BYTES,
-    HeadGraphs,
-    Manifest,
-    file_sha256,
-)
+from ocl_edge.bundle.manifest import MANIFEST, MOST_MANIFEST_BYTES, Manifest, file_sha256
+from ocl_edge.bundle.manifest_parts import HeadGraphs
 from ocl_edge.bundle.mistaken import instead_of_bundle, is_bundle
 from ocl_edge.bundle.onnx_check import check_graph
 from ocl_edge.bundle.outputs import part_file, read_manifests

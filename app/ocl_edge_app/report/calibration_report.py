@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ocl_edge.bundle.manifest import Quantiles
+from ocl_edge.bundle.manifest_parts import Quantiles
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.method.home import AWAY_FROM, HOME_UNTIL
 from ocl_edge_app.report.page import Block, Figure, Page, Section, Table, Text, Tile

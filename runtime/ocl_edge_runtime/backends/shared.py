@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ocl_edge.bundle.manifest import FormSpec
+from ocl_edge.bundle.manifest_parts import FormSpec
 from ocl_edge.network.form_names import FORMS, HEAD_GRAPHS, FormName, GraphName
 from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.backends.base import Backend, HeadBackend

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.method.verdict import Reason
+from ocl_edge_runtime.backends.base import Backend
+from ocl_edge_runtime.session import opening_outputs
 from ocl_edge_runtime.session.cameras import open_cameras_of_outputs
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.opening_outputs import open_outputs
@@ -128,17 +131,24 @@ def test_a_head_that_the_guard_has_stopped_holds_up_no_other(tasks: dict[str, Bu
             hand.land_all()
 
 
-def test_the_worker_runs_the_flipped_view_once_for_all(tasks: dict[str, Bundle]) -> None:
-    with open_outputs(tasks, options(), BACKGROUND, SimulatedClock(), HandExecutor()) as outputs:
-        of_the_worker = {id(each.updates.learner.backend) for each in outputs.values()}  # type: ignore[attr-defined]
-        (backend,) = {each.updates.learner.backend for each in outputs.values()}  # type: ignore[attr-defined]
-        assert len(of_the_worker) == 1
-        ran = []
-        infer = backend._backend.infer
-        backend._backend.infer = lambda form, inputs: ran.append(form) or infer(form, inputs)
-        outputs.step(frame(0), 0.0)
-        outputs.lead.updates._executor.land_all()
-        assert ran == ["measured"]
+def test_the_worker_runs_the_flipped_view_once_for_all(
+    tasks: dict[str, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran, hand = [], HandExecutor()
+    opened = opening_outputs.open_worker_backend
+
+    def counted(*what: Any) -> Backend:
+        backend = opened(*what)
+        infer = backend.infer
+        backend.infer = lambda form, inputs: ran.append(form) or infer(form, inputs)  # type: ignore[method-assign]
+        return backend
+
+    monkeypatch.setattr(opening_outputs, "open_worker_backend", counted)
+    with open_outputs(tasks, options(), BACKGROUND, SimulatedClock(), hand) as outputs:
+        for index in range(3):
+            outputs.step(frame(index), float(index))
+            hand.land_all()
+    assert ran == ["measured"] * 3
 
 
 @pytest.mark.parametrize("head", ["torch", "engine"])
