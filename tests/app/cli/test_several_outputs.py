@@ -104,6 +104,7 @@ def test_the_report_of_a_run_has_masks_and_time_line_of_each_output(
     assert len(pictures) == 4 * (1 + len(told)), "four frames: the image, and the masks of each output"
     assert "area: class_0" in page.text
     assert "lanes: foreground" in page.text or "lanes: class_1" in page.text
+    assert "Run of two_tasks," not in page.text, "that would be one output"
     identity = Bundle.open_outputs(tasks)["area"].manifest_sha256
     assert f"{identity} " in page.text
     assert f"{identity}#" not in page.text, "the bundle is meant, not an output of it"
