@@ -395,7 +395,7 @@ def test_the_mixing_that_agrees_best_on_copies_of_other_frames_is_taken(
     _, found = calibrated
     gains = [[values[i] - values[0] for values in found.agreement.values()] for i in (1, 2)]
     means = [sum(each) / len(each) for each in gains]
-    fair = [mean if min(each) >= -mean else 0.0 for mean, each in zip(means, gains, strict=True)]
+    fair = [mean if min(each) >= -2 * mean else 0.0 for mean, each in zip(means, gains, strict=True)]
     assert found.home.fullness == (FULLNESSES[fair.index(max(fair))] if max(fair) >= LEAST_GAIN else 0)
     weights = found.tensors.weights
     line = Mixing.of_prior([n.channels for n in calibrated[0].manifest.norms], DEFAULT_PRIOR).weights
