@@ -3,7 +3,7 @@
 A step of gradient descent moves a logit by the learning rate times the squared norm of the
 logit's gradient with respect to the weights (for a 1x1 convolution: of its input). That
 norm differs tenfold between networks, and one rate does not suit them all. It is scaled down alone: where the
-norm is small, larger steps gained nothing on average and lost more where they lost (docs/ablation.md).
+norm is small, larger steps gained hardly more on average and lost more where they lost (docs/ablation.md).
 """
 
 from __future__ import annotations
