@@ -19,7 +19,7 @@ from torch import fx
 from ocl_edge.errors import CaptureError
 from ocl_edge.network.form_names import FormName
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
-from ocl_edge.network.forms import Norm, list_norms, norm_nodes, trained_tensors
+from ocl_edge.network.forms import Norm, batch_norms, list_norms, norm_nodes, trained_tensors
 from ocl_edge_export.onnx_graph import GraphBuilder, declare
 
 PREFIX = "norms/"
@@ -109,20 +109,25 @@ class _Norms:
         self._header = {"ir_version": plain.ir_version, "opset_imports": plain.opset_import}
         self._captured = norm_nodes(backbone)
         self._tensors = {tensor.name: tensor for tensor in plain.graph.initializer}
-        self._nodes = self._found(trained_tensors(backbone)["mean"].numpy())
+        every = batch_norms(backbone)
+        means = trained_tensors(backbone, every)["mean"].numpy()
+        self._nodes = [
+            found
+            for found, captured in zip(self._found(means), every, strict=True)
+            if captured in self._captured
+        ]
 
     def _found(self, means: NDArray[np.float32]) -> list[onnx.NodeProto]:
-        """The node of every norm: both graphs keep one order, and the trained means tell that they do."""
+        """The node of every BatchNorm: both graphs keep one order, and the trained means tell it."""
         nodes = [
             node
             for node in self._plain.node
             if node.op_type == "BatchNormalization" and node.input[3] in self._tensors
         ]
-        expected = np.split(means, np.cumsum(self.channels)[:-1])
         found = [numpy_helper.to_array(self._tensors[node.input[3]]) for node in nodes]
-        if len(found) != len(expected) or not all(map(np.array_equal, found, expected)):
+        if not np.array_equal(np.concatenate(found) if found else means[:0], means):
             raise CaptureError(
-                f"the network has {len(expected)} norms with trained statistics, its ONNX graph "
+                f"the network has {len(self.described)} norms with trained statistics, its ONNX graph "
                 f"{len(found)}, or in another order: PyTorch's exporter changed them"
             )
         return nodes

@@ -13,7 +13,7 @@ from ocl_edge.bundle.reading import load_head
 from ocl_edge.method import home
 from ocl_edge.method.head import TrainableHead
 from ocl_edge.method.mixing import Mixing
-from ocl_edge.method.norms import DEFAULT_PRIOR, statistics_distance
+from ocl_edge.method.norms import statistics_distance
 from ocl_edge.method.shares import FULLNESSES
 from ocl_edge.network.preprocess import noise_view
 from ocl_edge.tensors import Tensor, torch
@@ -76,7 +76,7 @@ class StagesWithNorms:
         self.measurer, self.heads = measurer, heads
         self.frames, self.progress = frames, progress
         self.manifest, self.trained = measurer.bundle.manifest, measurer.norms.statistics
-        self.line = Mixing.of_prior(measurer.channels, DEFAULT_PRIOR)
+        self.line = Mixing.of_prior(measurer.channels, self.manifest.adaptation.prior)
         self.indices = list(range(len(frames)))
         self.fit_on = evenly_spaced(self.indices[0::2], MOST_FITTED)
         self.check_on = evenly_spaced(self.indices[1::2], MOST_CHECKED)
