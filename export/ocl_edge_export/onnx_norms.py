@@ -127,8 +127,8 @@ class _Norms:
         found = [numpy_helper.to_array(self._tensors[node.input[3]]) for node in nodes]
         if not np.array_equal(np.concatenate(found) if found else means[:0], means):
             raise CaptureError(
-                f"the network has {len(self.described)} norms with trained statistics, its ONNX graph "
-                f"{len(found)}, or in another order: PyTorch's exporter changed them"
+                f"the trained statistics of the network's norms ({len(means)} channels) are not those of its "
+                f"ONNX graph ({sum(map(len, found))}), or in another order: PyTorch's exporter changed them"
             )
         return nodes
 
