@@ -64,7 +64,8 @@ def fit_mixing(measurer: Measurer, frames: GivenFrames, clean: dict[int, Tensor]
         clean: index -> statistics, measured unmixed, of the frames to fit on.
         line: that the copies are measured with; again with what that gives, and the weights are worse.
     """
-    fit = ShareFit(measurer.norms.statistics, measurer.channels)
+    prior = measurer.bundle.manifest.adaptation.prior
+    fit = ShareFit(measurer.norms.statistics, measurer.channels, prior)
     for index, _, copy in copies_of(frames, clean, FIT):
         fit.add(clean[index], measurer.measure(copy, line, 1.0).statistics)
     return fit

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from ocl_edge.errors import BundleError
 from ocl_edge.method.mixing import Mixing
-from ocl_edge.method.norms import DEFAULT_PRIOR
 from ocl_edge.method.shares import FULLNESSES
 from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.calibration.copies import Tried, fit_mixing, try_copies
@@ -60,7 +59,7 @@ class MixingChoice:
     ) -> None:
         self._measurer, self._heads, self._frames, self._progress = measurer, heads, frames, progress
         self._seen, self._at_home, self.notes = seen, at_home, list[str]()
-        line = Mixing.of_prior(measurer.channels, DEFAULT_PRIOR)
+        line = Mixing.of_prior(measurer.channels, measurer.bundle.manifest.adaptation.prior)
         self.mixings = {0.0: line}
         if measurer.bundle.manifest.weight_rows > 1:
             self._fit(fit_on)
