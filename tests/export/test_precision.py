@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -25,6 +26,7 @@ from ocl_edge_export.outside_weights import load_graph
 from ocl_edge_export.parity import PRECISION_TOLERANCES, PrecisionTolerances
 from ocl_edge_export.precision import to_sixteen_bits, write_converted
 from ocl_edge_export.sample_images import noise_images
+from tests.doubles.two_tasks import export_tasks
 
 STRICT = PrecisionTolerances(class_disagreement=-1.0, miou_loss=0.0)
 
@@ -223,3 +225,24 @@ def test_hidden_values_beyond_fp16_are_refused_with_their_layer(bundle: Bundle, 
     as_bf16 = write_converted(copied, "plain", "bf16", tmp_path, images)
     with pytest.raises(ParityError, match="too far from float32"):  # it holds them
         check_precision(copied, "plain", as_bf16, "bf16", images, tolerances=STRICT)
+
+
+@pytest.mark.parametrize("tasks", ["twin", "one_feature"])
+def test_a_precision_must_hold_for_every_output_of_the_engine(tasks: str, tmp_path: Path) -> None:
+    """The area's masks are float32's; the lanes' differ, and an engine serves both."""
+    area = export_tasks(tmp_path, tasks)["area"]
+    images = noise_images(area.manifest.input)
+    converted = write_converted(area, "plain", "fp16", tmp_path, images)
+    report = check_precision(area, "plain", converted, "fp16", images)
+    assert report["class_disagreement"] <= PRECISION_TOLERANCES["fp16"].class_disagreement
+
+    def other_lanes(maker: precision_gate.MaskMaker, features: list[torch.Tensor], *size: int) -> np.ndarray:
+        mask = masks(maker, features, *size)
+        wrong = maker.output == "lanes" and next(turn)
+        return 1 - mask if wrong else mask
+
+    masks, turn = precision_gate.MaskMaker.mask, itertools.cycle((False, True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision_gate.MaskMaker, "mask", other_lanes)
+        with pytest.raises(ParityError, match=r"pixels of another class in lanes: (99\.9\d|100\.00) %"):
+            check_precision(area, "plain", converted, "fp16", images)

@@ -43,13 +43,14 @@ def check_precision(
     space: LabelSpace | None = None,
     tolerances: PrecisionTolerances | None = None,
 ) -> dict[str, Any]:
-    """Run a form in float32 and in ``precision`` with ONNX Runtime; compare masks.
+    """Run a form in float32 and in ``precision`` with ONNX Runtime; compare the masks of every output.
 
-    16 bits are emulated, too: computed in float32 with every result rounded. bf16 has no CPU
-    kernels, and those of fp16 keep in float32 what a GPU loses.
+    All outputs of a bundle share the engine: one whose mask does not hold refuses it for all. 16 bits are
+    emulated, too: computed in float32 with every result rounded. bf16 has no CPU kernels, and those of fp16
+    keep in float32 what a GPU loses.
 
     Args:
-        bundle: whose form, head and tail.
+        bundle: whose form; of several outputs the one whose labels are given.
         form: which form.
         converted: its ONNX file in ``precision``.
         precision: of that file.
@@ -66,23 +67,26 @@ def check_precision(
             pixels change class, or too much mIoU is lost.
     """
     tolerances = tolerances or PRECISION_TOLERANCES[precision]
-    compared = _run_both(bundle, form, converted, precision, images, labels)
+    outputs = _run_both(bundle, form, converted, precision, images, labels)
+    compared = outputs[bundle.output]
     space = space or read_label_space(bundle.manifest, None, None)
     change = _miou_change((compared.exact, compared.close), labels, space) if labels else None
+    worst = max(outputs, key=lambda name: outputs[name].disagreement)
+    disagreement = outputs[worst].disagreement
     report = {
         "images": len(images),
         "emulated": precision == "bf16",
-        "features_relative": compared.features_relative,
-        "class_disagreement": compared.disagreement,
+        "features_relative": max(each.features_relative for each in outputs.values()),
+        "class_disagreement": disagreement,
         "miou_change": change,
         "tolerances": asdict(tolerances),
     }
     # written so that NaN fails
-    passes = compared.disagreement <= tolerances.class_disagreement and (
+    passes = disagreement <= tolerances.class_disagreement and (
         change is None or change >= -tolerances.miou_loss
     )
     if not passes:
-        raise ParityError(_explain(form, precision, report, tolerances))
+        raise ParityError(_explain(form, precision, worst, report, tolerances))
     return report
 
 
@@ -108,30 +112,42 @@ def _run_both(
     precision: Precision,
     images: Tensor,
     labels: list[Mask] | None,
-) -> _Compared:
-    source, finish, compared = bundle.graph_file(form), MaskMaker(bundle), _Compared()
+) -> dict[str, _Compared]:
+    """Of every output, by its name."""
+    source = bundle.graph_file(form)
+    makers = {name: MaskMaker(each) for name, each in Bundle.open_outputs(bundle.path, verify=False).items()}
+    outputs = {name: _Compared() for name in makers}
     run = _runner_of(source, converted, precision)
     sizes = [label.shape for label in labels] if labels else [tuple(images.shape[2:])] * len(images)
     for image, (height, width) in zip(images, sizes, strict=True):
         inputs = inputs_of_form(bundle, form, image[None])
-        exact = finish.features(run_onnx(source, inputs))
-        close = finish.features(run(inputs))
-        apart = max(relative_difference(c, e) for c, e in zip(close, exact, strict=True))
-        compared.features_relative = max(compared.features_relative, apart)
-        compared.exact.append(finish.mask(exact, height, width))
-        compared.close.append(finish.mask(close, height, width))
-    return compared
+        exactly, closely = run_onnx(source, inputs), run(inputs)
+        for name, finish in makers.items():
+            exact, close = finish.features(exactly), finish.features(closely)
+            apart = max(relative_difference(c, e) for c, e in zip(close, exact, strict=True))
+            compared = outputs[name]
+            compared.features_relative = max(compared.features_relative, apart)
+            compared.exact.append(finish.mask(exact, height, width))
+            compared.close.append(finish.mask(close, height, width))
+    return outputs
 
 
 class MaskMaker:
-    """Head and tail of a bundle: named features -> mask."""
+    """Head and tail of a bundle: named features -> mask.
+
+    Attributes:
+        output: its name, among several.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
+        self.output = bundle.output
         self._head, self._tail = load_head(bundle), load_tail(bundle)
-        self._frame = bundle.manifest.input
+        self._frame, self._read = bundle.manifest.input, bundle.manifest.read_by_head
 
     def features(self, outputs: dict[str, Tensor]) -> list[Tensor]:
-        return features_among(outputs)
+        """Those that the head reads."""
+        found = features_among(outputs)
+        return [found[index] for index in self._read]
 
     @torch.no_grad()
     def mask(self, features: list[Tensor], height: int, width: int) -> Mask:
@@ -227,11 +243,12 @@ def _miou_change(masks: tuple[list[Mask], list[Mask]], labels: list[Mask], space
 
 
 def _explain(
-    form: FormName, precision: Precision, report: dict[str, Any], limits: PrecisionTolerances
+    form: FormName, precision: Precision, output: str, report: dict[str, Any], limits: PrecisionTolerances
 ) -> str:
+    of = f" in {output}" if output else ""
     lines = [
         f"the {form} form in {precision} is too far from float32; no engine was built.",
-        f"  pixels of another class: {100 * report['class_disagreement']:.2f} % "
+        f"  pixels of another class{of}: {100 * report['class_disagreement']:.2f} % "
         f"(at most {100 * limits.class_disagreement:.1f} %)",
     ]
     if report["miou_change"] is not None:
