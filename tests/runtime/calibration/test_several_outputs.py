@@ -18,7 +18,7 @@ from ocl_edge.method.verdict import Reason
 from ocl_edge_runtime.calibration.calibrate import calibrate_bundle, calibrate_outputs
 from ocl_edge_runtime.calibration.findings import Calibration
 from ocl_edge_runtime.calibration.frames import FEW_FRAMES, GivenFrames, find_frames
-from ocl_edge_runtime.calibration.with_norms import best_for_all
+from ocl_edge_runtime.calibration.mixing_choice import best_for_all
 from ocl_edge_runtime.session.opening_outputs import open_outputs
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from tests.doubles.clock import SimulatedClock
@@ -37,7 +37,8 @@ def few_corruptions_and_a_network_that_is_sure() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ocl_edge_runtime.calibration.measuring.SURE_FROM", 0.4)
-        for module in ("copies", "with_norms"):
+        patch.setattr("ocl_edge_runtime.calibration.learning.STEPS", 8)
+        for module in ("copies", "learning", "with_norms"):
             patch.setattr(CORRUPTIONS.format(module), {name: ALL[name] for name in ("contrast", "haze")})
         yield
 
