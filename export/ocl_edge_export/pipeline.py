@@ -27,7 +27,7 @@ from ocl_edge_export.checkpoint import Checkpoint, LoadedNetwork, load_network
 from ocl_edge_export.cuts import PossibleCut, nearest_cuts, possible_cuts
 from ocl_edge_export.describing import LONGEST_NOTE, about_backbone, classes_of, manifest_of
 from ocl_edge_export.head_graphs import check_head_graphs, remove_head_graphs, write_head_graphs
-from ocl_edge_export.learning_rate import scaled_rate, squared_gradient_norm
+from ocl_edge_export.learning_rate import no_larger, scaled_rate, squared_gradient_norm
 from ocl_edge_export.lowering import lower_adaptive_pooling
 from ocl_edge_export.missing import ask_for_what_is_missing, read_or_ask
 from ocl_edge_export.network_input import describe_input
@@ -189,6 +189,8 @@ def _checked(gate: _Gate, name: str, taken: TakenOutput, split: SplitNetwork) ->
         adaptation = _adaptation(split, [features[0], *features[2:]], PRIORS[gate.request.norms])
         unfit = {backend: plain(of + why, LONGEST_NOTE) for backend, why in parity.pop("unfit").items()}
         graphs = _head_graphs(split, head, gate.directory, features[1], parity, adaptation, name)
+        rate = no_larger(adaptation.lr, AdaptationDefaults().lr)  # the check steps as suits the features
+        adaptation = adaptation.model_copy(update={"lr": rate})
     except ParityError as error:
         raise ParityError(f"output {name}: {error}" if name else str(error)) from error
     return {"output": taken.spec, "unfit_backends": unfit, "adaptation": adaptation, **graphs}

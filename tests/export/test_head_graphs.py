@@ -72,6 +72,7 @@ def test_a_head_whose_steps_are_lost_in_rounding_has_no_graphs(tmp_path: Path) -
     torch.save(network.state_dict(), tmp_path / "net.pth")
     bundle = export_small(tmp_path / "out", tmp_path / "net.pth")
     assert "lost in rounding" in str(bundle.manifest.no_head_graphs)
+    assert bundle.manifest.adaptation.lr == 0.05
     assert not (tmp_path / "out" / "head_step.onnx").exists()
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from ocl_edge.bundle.reading import Bundle, load_backbone, load_head
 from ocl_edge.method.settings import AdaptationDefaults
-from ocl_edge_export.learning_rate import REFERENCE, scaled_rate, squared_gradient_norm
+from ocl_edge_export.learning_rate import REFERENCE, no_larger, scaled_rate, squared_gradient_norm
 from ocl_edge_export.sample_images import noise_images
 
 
@@ -30,12 +30,12 @@ def test_it_averages_over_pixels() -> None:
         (REFERENCE, 0.05),
         (1.3 * REFERENCE, 0.05),
         (8 * REFERENCE, 0.005),
-        (0.1 * REFERENCE, 0.05),
+        (0.1 * REFERENCE, 0.5),
         (math.nan, 0.05),
         (0.0, 0.05),
     ],
 )
-def test_the_rate_falls_as_the_norm_grows_and_never_rises(norm: float, rate: float) -> None:
+def test_the_rate_falls_as_the_norm_grows(norm: float, rate: float) -> None:
     assert scaled_rate(0.05, norm) == rate
 
 
@@ -46,4 +46,9 @@ def test_without_frames_two_images_of_noise_decide(small_bundle: Bundle) -> None
     with torch.no_grad():
         features = load_backbone(small_bundle)(noise_images(small_bundle.manifest.input))
     norm = squared_gradient_norm(load_head(small_bundle), list(features))
-    assert small_bundle.manifest.adaptation.lr == scaled_rate(AdaptationDefaults().lr, norm)
+    default = AdaptationDefaults().lr
+    assert small_bundle.manifest.adaptation.lr == min(default, scaled_rate(default, norm))
+
+
+def test_a_bundle_takes_no_rate_above_the_default() -> None:
+    assert [no_larger(rate, 0.05) for rate in (0.005, 0.05, 0.1)] == [0.005, 0.05, 0.05]
