@@ -34,12 +34,16 @@ def in_listed_operators(program: ExportedProgram, left_alone: Collection[Any] = 
     """
     for _ in range(MOST_ROUNDS):
         unlisted = _unlisted(program, left_alone)
-        if unlisted:
-            _refuse_complex_numbers(program)
+        if not unlisted:
+            break
+        _refuse_complex_numbers(program)
         definitions = _definitions(unlisted)
         if not definitions:
             break
-        program = program.run_decompositions(definitions)
+        try:
+            program = program.run_decompositions(definitions)
+        except Exception:  # a definition that fails on these arguments: the operator is refused by its name
+            break
     return program
 
 

@@ -153,6 +153,19 @@ def test_onnx_gives_the_same(name: str) -> None:
         assert torch.allclose(torch.from_numpy(found), feature, atol=1e-4)
 
 
+class TrainedOnSpectra(Body):
+    """A training head that computes with complex numbers, which the masks do not need."""
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        features = self.stem(image)
+        return {"out": self.head(features), "aux": torch.fft.rfft2(self.head(features * 2)).abs()}
+
+
+def test_only_what_the_output_depends_on_counts() -> None:
+    split, _ = parts_of(TrainedOnSpectra())
+    assert split.module == "head"
+
+
 @pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
 def test_gated_recurrent_layers_stay_whole(kind: type[nn.RNNBase]) -> None:
     split, _ = parts_of(Body(AlongRows(kind(CHANNELS, CHANNELS, batch_first=True))))

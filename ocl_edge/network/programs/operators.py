@@ -17,7 +17,8 @@ CONVOLUTIONS_AND_PRODUCTS = """
     conv1d.default conv2d.default conv2d.padding conv3d.default conv_transpose2d.input
     convolution.default linear.default
     matmul.default mm.default mv.default dot.default vdot.default bmm.default addmm.default
-    baddbmm.default einsum.default scaled_dot_product_attention.default gru.input lstm.input
+    baddbmm.default bilinear.default einsum.default scaled_dot_product_attention.default gru.input
+    lstm.input
 """
 NORMALISATION = """
     batch_norm.default group_norm.default layer_norm.default instance_norm.default rms_norm.default
