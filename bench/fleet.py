@@ -12,16 +12,16 @@ already is not run again, so a killed run goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from fleet_poison import POISONS, Poison, unchanged  # type: ignore[import-not-found]
+from fleet_table import append, read_lines, table  # type: ignore[import-not-found]
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -65,9 +65,6 @@ POISONED = (0, 1, 5, 20)
 Filmed = tuple[float, NDArray[np.uint8], NDArray[np.uint8]]
 """Seconds, image and labels."""
 
-Poison = Callable[[FleetHead, FleetHead], FleetHead]
-"""What a vehicle sends instead: from what it learned, and the trained head."""
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -84,7 +81,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.verb == "table":
-        table(arguments.results)
+        table(arguments.results, WEATHERS)
         return
     arguments.work.mkdir(parents=True, exist_ok=True)
     bundle = demo_bundle(arguments.work)
@@ -167,39 +164,6 @@ def read_all(border: Border, work: Path, vehicles: int) -> dict[str, Contributio
         )
         for file in files
     }
-
-
-def not_a_number(learned: FleetHead, _trained: FleetHead) -> FleetHead:
-    return replace(learned, weights={n: torch.full_like(t, torch.nan) for n, t in learned.weights.items()})
-
-
-def hundredfold(learned: FleetHead, trained: FleetHead) -> FleetHead:
-    """As if every step had been 100 times as long."""
-    return replace(
-        learned, weights={n: t + 100 * (learned.weights[n] - t) for n, t in trained.weights.items()}
-    )
-
-
-def flipped(learned: FleetHead, _trained: FleetHead) -> FleetHead:
-    """Every class has the weights of another one."""
-    return replace(learned, weights={n: t.flip(0) for n, t in learned.weights.items()})
-
-
-def unchanged(learned: FleetHead, _trained: FleetHead) -> FleetHead:
-    return learned
-
-
-def backwards(learned: FleetHead, trained: FleetHead) -> FleetHead:
-    """The opposite of what it learned, as far from the trained head: what no limit of length sees."""
-    return replace(learned, weights={n: 2 * t - learned.weights[n] for n, t in trained.weights.items()})
-
-
-POISONS: dict[str, Poison] = {
-    "NaN": not_a_number,
-    "lr x 100": hundredfold,
-    "flipped labels": flipped,
-    "backwards": backwards,
-}
 
 
 def sent_as(
@@ -300,41 +264,6 @@ def scores(
 def digest(fleet: FleetHeads | None) -> str:
     heads = fleet.heads if fleet else ()
     return digest_of({f"{i}.{n}": t for i, head in enumerate(heads) for n, t in tensors_of(head).items()}, "")
-
-
-def read_lines(results: Path) -> list[dict[str, Any]]:
-    if not results.exists():
-        return []
-    return [json.loads(line) for line in results.read_text("utf-8").splitlines()]
-
-
-def append(results: Path, line: dict[str, Any]) -> None:
-    with results.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-    print(line, flush=True)
-
-
-def table(results: Path) -> None:
-    lines = read_lines(results)
-    by_row = {line["row"]: line for line in lines}
-    print("| mIoU %, first 30 frames | " + " | ".join((*WEATHERS, "all")) + " |")
-    print("|---" * (len(WEATHERS) + 2) + "|")
-    for line in lines:
-        if line["miou"]:
-            print(
-                f"| {line['row']} | "
-                + " | ".join(f"{line['miou'][n]:.1f}" for n in (*WEATHERS, "all"))
-                + " |"
-            )
-    print("\n| vehicles that send poison | of them refused | others refused | what comes out |")
-    print("|---|---|---|---|")
-    for line in lines:
-        if line.get("poisoned"):
-            best = by_row["fleet"]["miou"]["all"]
-            same = "the heads of the others, bit for bit"
-            said = same if line["as_without_them"] else f"{line['miou']['all'] - best:+.1f} points of mIoU"
-            refused = f"{line['poison_refused']} | {line['honest_refused']}"
-            print(f"| {line['poisoned']}, {line['poison']} | {refused} | {said} |")
 
 
 if __name__ == "__main__":

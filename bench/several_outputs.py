@@ -20,8 +20,9 @@ import torch
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.timings import mask_latency_ms
+from ocl_edge_runtime.session.opening_outputs import open_outputs
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
-from ocl_edge_runtime.session.outputs import Outputs, open_outputs
+from ocl_edge_runtime.session.outputs import Outputs
 
 SETTLE = 3
 """Frames that do not count."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from ocl_edge.bundle.manifest import NormSpec
+from ocl_edge.bundle.manifest_parts import NormSpec
 from ocl_edge.bundle.reading import Bundle, load_tail
 from ocl_edge.errors import ParityError, StateError, UsageError
 from ocl_edge.masks import Mask

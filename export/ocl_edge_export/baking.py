@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ocl_edge import durable
-from ocl_edge.bundle.manifest import OutputSpec, file_sha256
+from ocl_edge.bundle.manifest import file_sha256
+from ocl_edge.bundle.manifest_parts import OutputSpec
 from ocl_edge.bundle.reading import Bundle, load_backbone, load_head, load_tail
 from ocl_edge.errors import CheckpointError, UsageError
 from ocl_edge.masks import Mask, mask_dtype

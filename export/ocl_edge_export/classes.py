@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ocl_edge.bundle.manifest import ClassSpec
+from ocl_edge.bundle.manifest_parts import ClassSpec
 from ocl_edge.errors import UsageError
 from ocl_edge.given_files import parse_json, read_given
 

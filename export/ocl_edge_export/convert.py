@@ -24,11 +24,10 @@ from ocl_edge.bundle.manifest import (
     MANIFEST,
     MOST_MANIFEST_BYTES,
     SCHEMA_VERSION,
-    FileSpec,
     Manifest,
-    PlainName,
     file_sha256,
 )
+from ocl_edge.bundle.manifest_parts import FileSpec, PlainName
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
 from ocl_edge.errors import BundleError, UsageError

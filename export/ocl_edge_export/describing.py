@@ -11,7 +11,8 @@ from typing import Any
 from torch import fx
 
 from ocl_edge import __version__
-from ocl_edge.bundle.manifest import ClassSpec, FormSpec, Manifest, NormSpec, TensorSpec, file_sha256
+from ocl_edge.bundle.manifest import Manifest, file_sha256
+from ocl_edge.bundle.manifest_parts import ClassSpec, FormSpec, NormSpec, TensorSpec
 from ocl_edge.bundle.outputs import OutputManifest
 from ocl_edge.errors import UsageError
 from ocl_edge.network.form_names import FORMS, FormName

@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import Tensor, fx
 
-from ocl_edge.bundle.manifest import FormSpec, HeadGraphs, TensorSpec
+from ocl_edge.bundle.manifest_parts import FormSpec, HeadGraphs, TensorSpec
 from ocl_edge.bundle.outputs import part_file
 from ocl_edge.errors import ParityError, SplitError
 from ocl_edge.method.head import TrainableHead

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ocl_edge.bundle.manifest import OutputSpec
+from ocl_edge.bundle.manifest_parts import OutputSpec
 from ocl_edge.errors import CaptureError, UsageError
 from ocl_edge_export.behaviour import refuse_unsteady, run_once
 from ocl_edge_export.capture import capture

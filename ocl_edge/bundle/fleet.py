@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ocl_edge.bundle.manifest import FileSpec, FleetSpec, Manifest
+from ocl_edge.bundle.manifest import Manifest
+from ocl_edge.bundle.manifest_parts import FileSpec, FleetSpec
 from ocl_edge.bundle.reading import Bundle, load_head, load_head_weights
 from ocl_edge.errors import BundleError
 from ocl_edge.method.fleet_heads import FleetHead, FleetHeads

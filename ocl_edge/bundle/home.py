@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ocl_edge import durable
-from ocl_edge.bundle.manifest import MANIFEST, FileSpec, HomeSpec
+from ocl_edge.bundle.manifest import MANIFEST
+from ocl_edge.bundle.manifest_parts import FileSpec, HomeSpec
 from ocl_edge.bundle.outputs import text_of
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BundleError, OutputError

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ocl_edge import durable
-from ocl_edge.bundle.manifest import MANIFEST, FileSpec, file_sha256
+from ocl_edge.bundle.manifest import MANIFEST, file_sha256
+from ocl_edge.bundle.manifest_parts import FileSpec
 from ocl_edge.errors import BundleError, OutputError
 from ocl_edge.given_files import open_given, reason_of
 from ocl_edge.user_cache import user_cache

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from ocl_edge.bundle.manifest import MANIFEST, SCHEMA_OF_SEVERAL, Manifest, PlainName, read_manifest
+from ocl_edge.bundle.manifest import MANIFEST, SCHEMA_OF_SEVERAL, Manifest, read_manifest
+from ocl_edge.bundle.manifest_parts import PlainName
 from ocl_edge.errors import BundleError
 from ocl_edge.given_files import parse_json
 from ocl_edge.plain_text import first_problem

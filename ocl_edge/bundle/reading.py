@@ -5,18 +5,13 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocl_edge.bundle.links import check_link, without_links
-from ocl_edge.bundle.manifest import (
-    MANIFEST,
-    MOST_MANIFEST_BYTES,
-    HeadGraphs,
-    Manifest,
-    file_sha256,
-)
+from ocl_edge.bundle.manifest import MANIFEST, MOST_MANIFEST_BYTES, Manifest, file_sha256
+from ocl_edge.bundle.manifest_parts import HeadGraphs
 from ocl_edge.bundle.mistaken import instead_of_bundle, is_bundle
 from ocl_edge.bundle.onnx_check import check_graph
 from ocl_edge.bundle.outputs import part_file, read_manifests
@@ -60,6 +55,11 @@ class Bundle:
     def manifest_sha256(self) -> str:
         """Identity of the whole bundle, whichever output this is."""
         return self.identity.partition("#")[0]
+
+    @property
+    def whole(self) -> Bundle:
+        """Named as a whole, whichever output this is."""
+        return replace(self, identity=self.manifest_sha256, output="")
 
     @property
     def network(self) -> str:
@@ -198,7 +198,7 @@ class Bundle:
         """
         if self.manifest.head_graphs is None:
             raise BundleError(
-                f"{self.path} has no head graphs ({self.manifest.no_head_graphs}); --head torch needs none"
+                f"{self.named} has no head graphs ({self.manifest.no_head_graphs}); --head torch needs none"
             )
         return self.manifest.head_graphs
 

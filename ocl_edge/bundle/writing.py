@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ocl_edge import durable
-from ocl_edge.bundle.manifest import MANIFEST, FileSpec, Manifest, file_sha256
+from ocl_edge.bundle.manifest import MANIFEST, Manifest, file_sha256
+from ocl_edge.bundle.manifest_parts import FileSpec
 from ocl_edge.bundle.outputs import text_of
 from ocl_edge.errors import BundleError, OutputError, UsageError
 

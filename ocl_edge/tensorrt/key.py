@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ocl_edge.bundle.manifest import Sha256
+from ocl_edge.bundle.manifest_parts import Sha256
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.network.form_names import HEAD_GRAPHS, WEIGHT_FILE, GraphName
 from ocl_edge.tensorrt.driver import CudaDriver

@@ -64,6 +64,11 @@ class RunReport:
     seconds: float = 0.0
 
     @property
+    def ran(self) -> bool:
+        """Whether there was a frame, or a reason why there was none."""
+        return bool(self.frames or self.stopped or self.source_failure)
+
+    @property
     def mean_loss(self) -> float:
         """Over the losses that are finite; NaN where none is."""
         finite = [loss for loss in self.losses if math.isfinite(loss)]
@@ -182,7 +187,7 @@ def run_stream(
             report.source_failure = str(error)
         report.finish(session, source, sinks, stopped, on_settled)
     report.seconds = time.perf_counter() - start
-    if not report.frames and not report.stopped and not report.source_failure:
+    if not report.ran:
         raise FrameError(f"none of the {source.skipped} frames could be used")
     return report
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from ocl_edge.errors import FrameError, SourceError
@@ -12,6 +13,7 @@ from ocl_edge.masks import Mask
 from ocl_edge_runtime.loop import RunReport, stop_signal, tell
 from ocl_edge_runtime.session.cameras import Cameras
 from ocl_edge_runtime.session.frames import Frame, FrameResult, Landed
+from ocl_edge_runtime.session.outputs import Outputs
 from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.sinks import Sink
 from ocl_edge_runtime.sources import Source
@@ -49,17 +51,33 @@ class Stream:
     report: RunReport = field(default_factory=RunReport)
 
 
-def run_cameras(cameras: Cameras, streams: dict[str, Stream]) -> dict[str, RunReport]:
+def run_cameras(cameras: Cameras[Session], streams: Mapping[str, Stream]) -> dict[str, RunReport]:
+    """As `run_cameras_of_outputs`, with one output for each camera.
+
+    Args:
+        cameras: open sessions.
+        streams: what each of them runs, by the same names.
+    """
+    alone = {name: Outputs({"": session}, ExitStack()) for name, session in cameras.items()}
+    reports = run_cameras_of_outputs(
+        Cameras(alone, ExitStack()), {name: {"": stream} for name, stream in streams.items()}
+    )
+    return {name: of_outputs[""] for name, of_outputs in reports.items()}
+
+
+def run_cameras_of_outputs(
+    cameras: Cameras[Outputs], streams: Mapping[str, Mapping[str, Stream]]
+) -> dict[str, dict[str, RunReport]]:
     """Run the frames of several sources, each through the session of its camera.
 
-    Of the frames that are there, every mask is made and emitted before any session updates. An update does
+    Of the frames that are there, every mask is made and emitted before any head updates. An update does
     not begin while the frame of another camera waits that came by itself; frames of files wait. The
     cameras take turns in learning first. A source that fails or ends leaves the others running; its report
     says so. SIGINT and SIGTERM end the run after the masks at hand.
 
     Args:
         cameras: open sessions.
-        streams: what each of them runs, by the same names.
+        streams: what each of them runs, by camera and output; those of a camera have one source.
 
     Raises:
         FrameError: no frame of any source could be used.
@@ -67,10 +85,11 @@ def run_cameras(cameras: Cameras, streams: dict[str, Stream]) -> dict[str, RunRe
     """
     started = time.perf_counter()
     changed = threading.Condition()
-    readers = {name: _Reader(each.source, changed, each.on_failure) for name, each in streams.items()}
+    firsts = {name: next(iter(outputs.values())) for name, outputs in streams.items()}
+    readers = {name: _Reader(each.source, changed, each.on_failure) for name, each in firsts.items()}
 
     def stop() -> None:
-        for stream in streams.values():
+        for stream in firsts.values():
             stream.source.stop()
 
     with stop_signal(stop) as stopped:
@@ -81,54 +100,77 @@ def run_cameras(cameras: Cameras, streams: dict[str, Stream]) -> dict[str, RunRe
             stop()
             for reader in readers.values():
                 reader.end()
-        for name, stream in streams.items():
-            report, failure = stream.report, readers[name].failure
-            report.finish(cameras[name], stream.source, stream.sinks, stopped, stream.on_settled)
-            report.source_failure = str(failure) if failure else None
-            report.seconds = time.perf_counter() - started
-    reports = {name: stream.report for name, stream in streams.items()}
-    if not any(r.frames or r.stopped or r.source_failure for r in reports.values()):
-        raise FrameError(f"none of the {sum(r.skipped for r in reports.values())} frames could be used")
-    return reports
+        for name, outputs in streams.items():
+            finish(cameras[name], outputs, stopped, readers[name].failure, started)
+    if not any(stream.report.ran for stream in firsts.values()):
+        skipped = sum(stream.report.skipped for stream in firsts.values())
+        raise FrameError(f"none of the {skipped} frames could be used")
+    return {name: {n: s.report for n, s in outputs.items()} for name, outputs in streams.items()}
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """A frame whose mask is out."""
+class Shown:
+    """A frame whose masks are out, by output."""
 
     frame: Frame
-    mask: Mask
+    masks: Mapping[str, Mask]
     emitted_at: float
 
 
 def _run_round(
-    cameras: Cameras, streams: dict[str, Stream], readers: dict[str, _Reader], ready: dict[str, Frame]
+    cameras: Cameras[Outputs],
+    streams: Mapping[str, Mapping[str, Stream]],
+    readers: dict[str, _Reader],
+    ready: dict[str, Frame],
 ) -> None:
     shown = {}
     for name in sorted(ready, key=lambda name: ready[name].captured_at):
-        seen = _show(cameras[name], streams[name], ready[name])
+        seen = show(cameras[name], streams[name], ready[name])
         if seen is not None:
             shown[name] = seen
     for name in cameras.in_turn(list(shown)):
-        session, stream, seen = cameras[name], streams[name], shown[name]
         others_wait = any(reader.others_wait for each, reader in readers.items() if each != name)
-        result = session.result(seen.mask, session.adapt(others_wait))
-        result = tell(stream.sinks, seen.frame, result, seen.emitted_at, stream.deadline_s)
-        stream.report.add(result)
-        stream.on_frame(seen.frame, result)
+        learn(cameras[name], streams[name], shown[name], others_wait)
 
 
-def _show(session: Session, stream: Stream, frame: Frame) -> _Shown | None:
+def show(outputs: Outputs, streams: Mapping[str, Stream], frame: Frame) -> Shown | None:
     """Predict and emit; None where the frame cannot be used."""
     try:
-        mask = session.predict(frame.image, frame.captured_at, frame.stream_s)
+        masks = outputs.predict(frame.image, frame.captured_at, frame.stream_s)
     except FrameError as error:
-        stream.source.skip(frame.name, str(error))
+        next(iter(streams.values())).source.skip(frame.name, str(error))
         return None
-    for sink in stream.sinks:
-        sink.emit(frame, mask)
-    session.watch.lap("emit")
-    return _Shown(frame, mask, time.monotonic())
+    for name, mask in masks.items():
+        for sink in streams[name].sinks:
+            sink.emit(frame, mask)
+    outputs.lead.watch.lap("emit")
+    return Shown(frame, masks, time.monotonic())
+
+
+def learn(
+    outputs: Outputs, streams: Mapping[str, Stream], seen: Shown, others_wait: bool = False
+) -> FrameResult:
+    """Update on a frame, and tell whoever listens. What the last output gave."""
+    for name, result in outputs.result(seen.masks, outputs.adapt(others_wait)).items():
+        stream = streams[name]
+        told = tell(stream.sinks, seen.frame, result, seen.emitted_at, stream.deadline_s)
+        stream.report.add(told)
+        stream.on_frame(seen.frame, told)
+    return told
+
+
+def finish(
+    outputs: Outputs,
+    streams: Mapping[str, Stream],
+    stopped: Callable[[], bool],
+    failure: SourceError | None,
+    started: float,
+) -> None:
+    """The frames of a camera are over: complete the reports."""
+    for name, stream in streams.items():
+        stream.report.finish(outputs[name], stream.source, stream.sinks, stopped, stream.on_settled)
+        stream.report.source_failure = str(failure) if failure else None
+        stream.report.seconds = time.perf_counter() - started
 
 
 class _Reader:

@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from ocl_edge.errors import FrameError, SourceError
-from ocl_edge.masks import Mask
 from ocl_edge.timings import mask_latency_ms
-from ocl_edge_runtime.loop import RunReport, stop_signal, tell
-from ocl_edge_runtime.session.frames import Frame
+from ocl_edge_runtime.loop import RunReport, stop_signal
 from ocl_edge_runtime.session.outputs import Outputs
-from ocl_edge_runtime.several import Stream
+from ocl_edge_runtime.several import Stream, finish, learn, show
 from ocl_edge_runtime.sources import Source
 
 
@@ -41,40 +39,14 @@ def run_outputs(
     with stop_signal(source.stop) as stopped:
         try:
             for frame in source:
-                ms = _run_frame(outputs, source, streams, frame)
-                progress(f"{ms:.0f} ms")
+                seen = show(outputs, streams, frame)
+                if seen is not None:
+                    result = learn(outputs, streams, seen)
+                    progress(f"{mask_latency_ms(result.timings_ms):.0f} ms")
         except SourceError as error:
-            failure = str(error)
-        for name, stream in streams.items():
-            stream.report.finish(outputs[name], source, stream.sinks, stopped, stream.on_settled)
-            stream.report.source_failure = failure
-            stream.report.seconds = time.perf_counter() - started
+            failure = error
+        finish(outputs, streams, stopped, failure, started)
     reports = {name: stream.report for name, stream in streams.items()}
-    if not any(report.frames or report.stopped for report in reports.values()) and failure is None:
+    if not any(report.ran for report in reports.values()):
         raise FrameError(f"none of the {source.skipped} frames could be used")
     return reports
-
-
-def _run_frame(outputs: Outputs, source: Source, streams: Mapping[str, Stream], frame: Frame) -> float:
-    """Milliseconds until its masks were there; 0 where it cannot be used."""
-    emitted_at = latency_ms = 0.0
-
-    def emit(masks: Mapping[str, Mask]) -> None:
-        nonlocal emitted_at
-        for name, mask in masks.items():
-            for sink in streams[name].sinks:
-                sink.emit(frame, mask)
-        emitted_at = time.monotonic()
-
-    try:
-        results = outputs.step(frame.image, frame.captured_at, emit, frame.stream_s)
-    except FrameError as error:
-        source.skip(frame.name, str(error))
-        return latency_ms
-    for name, result in results.items():
-        stream = streams[name]
-        told = tell(stream.sinks, frame, result, emitted_at, stream.deadline_s)
-        stream.report.add(told)
-        stream.on_frame(frame, told)
-        latency_ms = mask_latency_ms(told.timings_ms)
-    return latency_ms

@@ -13,6 +13,7 @@ that commands run letter by letter as they are printed:
     drive.mp4       the same pictures
     drive.mcap      the same as images on /camera/image_raw
     labels/         class maps of those names
+    labels-area/ labels-lanes/    those of two tasks
     map.json classes.json     for `evaluate`
     sweep.toml      the sweep of docs/sweeps.md, as printed there
     ocl-edge-demo/  bundle, frames and labels again, where `ocl-edge demo` leaves its own
@@ -76,6 +77,9 @@ def furnish(directory: Path) -> None:
             picture.save(directory / name / f"frame_{index:02d}.png")
         labels = generator.integers(0, CLASSES, (HEIGHT, WIDTH), dtype=np.uint8)
         Image.fromarray(labels).save(directory / "labels" / f"frame_{index:02d}.png")
+        for task, values in (("area", labels % 2), ("lanes", labels // 6)):
+            (directory / f"labels-{task}").mkdir(exist_ok=True)
+            Image.fromarray(values).save(directory / f"labels-{task}" / f"frame_{index:02d}.png")
     _write_video(directory)
     _write_recording(directory)
     names = {"classes": [f"class_{index}" for index in range(CLASSES)], "ignore_index": 255}

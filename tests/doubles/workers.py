@@ -19,8 +19,12 @@ class HandExecutor(Executor):
         return future
 
     def land(self) -> None:
-        future, work = self.waiting.pop()
-        assert not self.waiting
+        """The only one."""
+        assert len(self.waiting) == 1
+        self.land_first()
+
+    def land_first(self) -> None:
+        future, work = self.waiting.pop(0)
         try:
             future.set_result(work())
         except Exception as error:
@@ -28,7 +32,7 @@ class HandExecutor(Executor):
 
     def land_all(self) -> None:
         while self.waiting:
-            self.land()
+            self.land_first()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self.land_all()

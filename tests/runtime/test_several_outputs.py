@@ -14,8 +14,8 @@ from ocl_edge.errors import OutputError
 from ocl_edge_runtime.records.state import StateStore
 from ocl_edge_runtime.session.frames import Frame
 from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.opening_outputs import open_outputs
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
-from ocl_edge_runtime.session.outputs import open_outputs
 from ocl_edge_runtime.several import Stream
 from ocl_edge_runtime.several_outputs import run_outputs
 from ocl_edge_runtime.sinks import Sink

@@ -57,15 +57,12 @@ def calibrate(
     """
     use_threads(threads)
     from ocl_edge.bundle.signature import SIGNATURE
-    from ocl_edge.errors import UsageError
     from ocl_edge_app.cli.output import emit_json, note, stage_progress
     from ocl_edge_app.cli.views import show_calibration
     from ocl_edge_runtime.calibration.calibrate import calibrate_outputs
     from ocl_edge_runtime.calibration.frames import find_frames
 
     opened = open_outputs(bundle)
-    if html_path and len(opened) > 1:
-        raise UsageError(f"--html is for one output; {bundle} has {', '.join(opened)}: --json tells of all")
     frames = find_frames(directory, next(iter(opened.values())).manifest.input.frame_channels)
     with stage_progress("calibrate") as progress:
         stored, of_outputs = calibrate_outputs(opened, frames, backend, threads, progress)
@@ -81,8 +78,9 @@ def calibrate(
         from ocl_edge_app.report.page import write_page
         from ocl_edge_app.report.what_ran import what_ran
 
-        ran = what_ran(command_line(), calibrated, {"frames": str(directory)})
-        write_page(calibration_page(calibrated, found, ran), html_path)
+        whole = calibrated if len(stored) == 1 else calibrated.whole
+        ran = what_ran(command_line(), whole, {"frames": str(directory)})
+        write_page(calibration_page(calibrated, of_outputs, ran), html_path)
     if json_path != "-":
         for name, each in of_outputs.items():
             show_calibration(stored[name], each)

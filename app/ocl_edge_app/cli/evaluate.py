@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocl_edge_app.cli.bundles import bundle_argument, open_bundle
+from ocl_edge_app.cli.bundles import bundle_argument, open_outputs
 from ocl_edge_app.cli.options import (
     FiniteRange,
     backend_option,
@@ -37,6 +37,7 @@ Examples:
       --label-classes classes.json --methods frozen,norm,ocl-head --corruption clean \\
       --corruption fog:3 --seeds 0,1,2 --json results.json
   ocl-edge evaluate bundle --frames images/ --labels labels/ --stream-fps 5 --html report.html
+  ocl-edge evaluate two-tasks --frames images/ --labels 'labels-{output}' --json '{output}.json'
 """
 
 
@@ -58,7 +59,7 @@ Examples:
     "--labels",
     metavar="DIR|URL",
     help="Directory of class maps, NAME.png for each frame. A frame without a map is an error; "
-    "a map without a frame is ignored.",
+    "a map without a frame is ignored. With several outputs {output} in it is their name.",
 )
 @label_map_option
 @label_classes_option
@@ -144,6 +145,7 @@ def evaluate(
 ) -> None:
     """Run methods over labelled frames and compare them. Each mask is scored before its own update."""
     from ocl_edge_app.cli.evaluate_output import announce, once_a_file, show, write_html
+    from ocl_edge_app.cli.evaluate_places import places_of
     from ocl_edge_app.cli.options import use_threads
     from ocl_edge_app.cli.output import emit_json, note
     from ocl_edge_app.evaluation.passes import run_passes
@@ -154,23 +156,32 @@ def evaluate(
     use_threads(threads)
     with opened_runner(engine, address) as runner:
         named, asked = taken_apart({**asked_for, "threads": threads})
-        path = Path(json_path) if json_path and json_path != "-" else None
-        planned = plan(open_bundle(bundle), named, {"": asked}, path)
-        tell_doubts([planned])
-        passes = planned.passes
+        bundles = open_outputs(bundle)
+        if len(bundles) == 1:  # one output of several is as good as any bundle
+            bundles = {"": next(iter(bundles.values()))}
+        places = places_of(bundles, named, json_path, html_path)
+        plans = {
+            output: plan(bundles[output], each.named, {"": asked}, each.results, output)
+            for output, each in places.items()
+        }
+        tell_doubts(plans.values())
+        passes = [each for planned in plans.values() for each in planned.passes]
         if finished := sum(each.done for each in passes):
             note(f"{finished} of {len(passes)} passes are finished in {json_path} already")
-        with announce(len(passes), planned.frames_to_come) as on_pass:
+        with announce(len(passes), sum(each.frames_to_come for each in plans.values())) as on_pass:
             run_passes(passes, runner, on_pass, once_a_file())
-    evaluation, evaluated = planned.evaluation, Evaluated.of(planned)
-    evaluation.facts["rows"] = [asdict(row) for row in evaluated.rows]
-    evaluation.save()
-    if html_path:
-        write_html(html_path, planned, evaluated)
+    told = {}
+    for output, planned in plans.items():
+        evaluation, evaluated = planned.evaluation, Evaluated.of(planned)
+        evaluation.facts["rows"] = [asdict(row) for row in evaluated.rows]
+        evaluation.save()
+        told[output] = evaluation.content()
+        if (html := places[output].html) is not None:
+            write_html(html, planned, evaluated)
+        if json_path != "-":
+            show(evaluated.rows, output)
     if json_path == "-":
-        emit_json("-", evaluation.content())
-    else:
-        show(evaluated.rows)
+        emit_json("-", told.get("", {"outputs": told}))
 
 
 def taken_apart(values: Mapping[str, Any]) -> tuple[Named, Asked]:

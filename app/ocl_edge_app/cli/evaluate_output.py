@@ -70,9 +70,10 @@ def write_html(path: Path, planned: Planned, evaluated: Evaluated) -> None:
     write_page(evaluate_page(evaluated, ran), path)
 
 
-def show(rows: list[Row]) -> None:
+def show(rows: list[Row], output: str = "") -> None:
     from ocl_edge_app.cli.output import print_table
 
+    of = f"{output}, " if output else ""
     late = any(row.answered_late for row in rows)
     several = any(len(row.rounds) > 1 for row in rows)
     header = ["method", "views", "mIoU %", "spread", "gain", "worst class", "ms/frame", "MiB"]
@@ -86,7 +87,7 @@ def show(rows: list[Row]) -> None:
         of_stream = [row for row in rows if row.stream == stream]
         skipped = of_stream[0].skipped
         print_table(
-            f"{stream}, {of_stream[0].frames} frames" + (f", {skipped} left out" if skipped else ""),
+            f"{of}{stream}, {of_stream[0].frames} frames" + (f", {skipped} left out" if skipped else ""),
             header,
             [
                 [

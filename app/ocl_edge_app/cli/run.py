@@ -177,6 +177,7 @@ def run(
     from ocl_edge_app.cli.engines import ensure_engines, graphs_of
     from ocl_edge_app.cli.options import use_threads
     from ocl_edge_app.cli.output import emit_json, frame_progress
+    from ocl_edge_app.cli.run_kept import Kept
     from ocl_edge_app.cli.run_several import Chosen
     from ocl_edge_app.cli.run_views import Watched, open_views
     from ocl_edge_runtime.loop import run_stream
@@ -189,7 +190,6 @@ def run(
 
     _check(mode, method, state, resume, update, record_schedule, replay_schedule, fps)
     named = several.name_cameras(sources)
-    recorder = hooks.recorder(html_path)
     tape = Tape.read(replay_schedule) if replay_schedule else None
     bundles = open_outputs(bundle)
     opened = next(iter(bundles.values()))
@@ -221,21 +221,19 @@ def run(
         return Chosen(options, realtime if mode == "realtime" else None, deadline_s)
 
     with ExitStack() as everything:
-        kept = several.Kept(sinks, journal, state, save_every, resume, viewers, metrics, json_path)
         if len(bundles) > 1 or len(named) > 1 or share != "nothing":
             alone = {"--record-schedule": record_schedule, "--replay-schedule": replay_schedule}
-            several.refuse_with_several(bundles, named, share, {**alone, "--html": html_path})
-        if len(named) > 1 or share != "nothing":
-            ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
-            several.run_several(opened, named, how, choose, share, kept, everything)
+            kept = Kept(sinks, journal, state, save_every, resume, viewers, metrics, json_path, html_path)
+            several.refuse_with_several(bundles, named, name, kept, alone)
+            for output in bundles.values():
+                ensure_engines(output, backend, graphs_of(mode, name, head), precision, no_build)
+            several.run_several(bundles, named, how, choose, share, kept, everything)
             return
         ((camera, source),) = named.items()
+        recorder = hooks.recorder(html_path)
         frames = everything.enter_context(hooks.open_frames(source, how, tape, recorder))
         chosen = choose(frames)
         ensure_engines(opened, backend, graphs_of(mode, name, head), precision, no_build)
-        if len(bundles) > 1:
-            several.run_several_outputs(bundles, frames, chosen, kept, everything)
-            return
         session = everything.enter_context(open_session(opened, chosen.options, chosen.realtime))
         use_threads(threads)  # of PyTorch, which comes with the session, while graphs load
         session.warm_up()
@@ -243,14 +241,14 @@ def run(
         wanted = open_sinks(sinks, opened.manifest, frames.files, frames.frame_s)
         with ExitStack() as running:
             outlets = [running.enter_context(sink) for sink in wanted]
-            watched = Watched(session, frames, dict(zip(sinks, outlets, strict=True)))
+            watched = Watched(session, frames, dict(zip(sinks, outlets, strict=True)), camera, recorder)
             open_views(viewers, metrics, {camera: watched}, running)
             records = running.enter_context(hooks.records(session, journal, state, save_every, resume))
             watched.keep_in(records)
             taped = running.enter_context(hooks.taped(session, record_schedule, tape))
             progress = running.enter_context(frame_progress(frames.total))
             service = running.enter_context(Service())
-            each = hooks.each_frame(records, taped, progress, recorder, service, watched.after_frame)
+            each = hooks.each_frame(records, taped, progress, service, watched.after_frame)
             service.ready()
             to = list(watched.sinks.values())
             report = run_stream(session, frames, to, each, chosen.deadline_s, records.settled)
@@ -259,7 +257,10 @@ def run(
         if json_path:
             emit_json(json_path, {**session.facts(), **report.as_dict()})
         if html_path and recorder:
-            summary.write_html(html_path, session, report, recorder, chosen.deadline_s)
+            from ocl_edge_app.report.run_report import Ran
+
+            of_each_frame = chosen.deadline_s and 1000 * chosen.deadline_s
+            summary.write_html(html_path, {"": {"": Ran(session, report, recorder, of_each_frame)}})
         if json_path != "-":
             summary.show(session, report)
     if report.source_failure:

@@ -133,7 +133,6 @@ def each_frame(
     records: RunRecords,
     taped: Callable[[Frame, FrameResult], None],
     progress: Callable[[str], None],
-    recorder: RunRecorder | None,
     service: Service,
     watched: Callable[[Frame, FrameResult], None],
 ) -> Callable[[Frame, FrameResult], None]:
@@ -146,8 +145,6 @@ def each_frame(
         records.after_frame(frame, result)
         taped(frame, result)
         watched(frame, result)
-        if recorder:
-            recorder.frame(frame, result)
         frames += 1
         service.alive(frames)
         progress(f"{mask_latency_ms(result.timings_ms):.0f} ms")

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ocl_edge_app.report.recorder import RunRecorder
+    from ocl_edge_app.report.run_report import Outputs
     from ocl_edge_runtime.loop import RunReport
     from ocl_edge_runtime.session.session import Session
     from ocl_edge_runtime.session.setup import Setup
 
 
-def write_html(
-    path: Path, session: Session, report: RunReport, recorder: RunRecorder, deadline_s: float | None
-) -> None:
+def write_html(path: Path, cameras: Mapping[str, Outputs]) -> None:
     from ocl_edge_app.cli.options import command_line
     from ocl_edge_app.report import write_page
     from ocl_edge_app.report.run_report import run_page
-    from ocl_edge_app.report.what_ran import settings_of, what_ran
+    from ocl_edge_app.report.what_ran import settings_of_several, what_ran
 
-    ran = what_ran(command_line(), session.bundle, settings_of(session))
-    write_page(run_page(session, report, recorder, ran, deadline_s and 1000 * deadline_s), path)
+    outputs = next(iter(cameras.values()))
+    bundle = next(iter(outputs.values())).session.bundle
+    settings = settings_of_several({name: each.session for name, each in outputs.items()})
+    ran = what_ran(command_line(), bundle if len(outputs) == 1 else bundle.whole, settings)
+    write_page(run_page(cameras, ran), path)
 
 
 def show(session: Session, report: RunReport, title: str = "run") -> None:

@@ -15,6 +15,7 @@ from ocl_edge_app.cli.options import together
 if TYPE_CHECKING:
     from ocl_edge.bundle.manifest import Manifest
     from ocl_edge.images import Colour
+    from ocl_edge_app.report.recorder import RunRecorder
     from ocl_edge_runtime.records.run_records import RunRecords
     from ocl_edge_runtime.session.frames import Frame, FrameResult
     from ocl_edge_runtime.session.session import Session
@@ -47,25 +48,31 @@ view_options = together(
 
 @dataclass
 class Watched:
-    """A camera of a run, and who looks at it.
+    """One output of a camera of a run, and who looks at it.
 
     Attributes:
-        session: of the camera.
-        source: likewise.
+        session: that gives its masks.
+        source: of the camera.
         sinks: by what the user calls them; viewers among them.
+        camera: its name.
+        recorder: for the report; None where nobody wants one.
     """
 
     session: Session
     source: Source
     sinks: dict[str, Sink]
+    camera: str
+    recorder: RunRecorder | None = None
     state: StreamState = field(init=False)
     controls: Controls | None = None
     records: RunRecords | None = None
     _told: dict[str, tuple[int, float]] = field(default_factory=dict)
 
-    def after_frame(self, _frame: Frame, result: FrameResult) -> None:
+    def after_frame(self, frame: Frame, result: FrameResult) -> None:
         """Count the frame, do what the page asks for, journal what a sink has missed."""
         self.state.add(result)
+        if self.recorder is not None:
+            self.recorder.frame(frame, result)
         if self.controls is not None:
             self.controls.carry_out()
         for name, sink in self.sinks.items():
@@ -106,6 +113,12 @@ def open_views(
 ) -> None:
     """Open what was asked for; viewers that want masks are added to the cameras' sinks.
 
+    Args:
+        views: as on the command line.
+        metrics: likewise.
+        cameras: by the name that viewers show; each output of a camera by itself.
+        everything: closes what is opened.
+
     Raises:
         UsageError: no such view, or one of them twice.
         MissingExtraError: a library is not installed.
@@ -123,7 +136,8 @@ def open_views(
             camera.sinks["view web"] = pictures[name]
         if rerun:
             camera.sinks["view rerun"] = everything.enter_context(_rerun_view(name, manifest, rerun[0]))
-        camera.state = StreamState(name, camera.source, list(camera.sinks.values()))
+        output = camera.session.bundle.output
+        camera.state = StreamState(camera.camera, camera.source, list(camera.sinks.values()), output)
     if metrics is not None:
         _open_metrics(metrics, cameras, everything)
     if pages:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ocl_edge.bundle.manifest import Manifest, OutputSpec
+from ocl_edge.bundle.manifest import Manifest
+from ocl_edge.bundle.manifest_parts import OutputSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli.output import print_rows, print_table
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ocl_edge.bundle.manifest import MOST_FLEET_HEADS
+from ocl_edge.bundle.manifest_parts import MOST_FLEET_HEADS
 from ocl_edge.method.fleet_heads import FleetHead, FleetHeads
 from ocl_edge.method.guard import GuardLimits
 from ocl_edge.method.norms import JUMP, statistics_distance

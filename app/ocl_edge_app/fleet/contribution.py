@@ -14,7 +14,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ocl_edge.bundle.fleet import HEAD, STATISTICS, checked, version_of
-from ocl_edge.bundle.manifest import Manifest, Sha256
+from ocl_edge.bundle.manifest import Manifest
+from ocl_edge.bundle.manifest_parts import Sha256
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import FleetError
 from ocl_edge.given_files import parse_json

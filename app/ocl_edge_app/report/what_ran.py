@@ -26,7 +26,7 @@ def what_ran(command: str, bundle: Bundle, settings: Mapping[str, Any]) -> Secti
     manifest = bundle.manifest
     rows: dict[str, object] = {
         "command": command,
-        "bundle": str(bundle.path),
+        "bundle": bundle.named,
         "identity": bundle.identity,
         "network": f"{manifest.architecture} from {manifest.checkpoint}, "
         f"input {manifest.input.height}x{manifest.input.width}",
@@ -38,8 +38,9 @@ def what_ran(command: str, bundle: Bundle, settings: Mapping[str, Any]) -> Secti
 
 
 def network_name(bundle: Bundle) -> str:
-    """Of the architecture, without its options or the path of its file."""
-    return Path(bundle.manifest.architecture.partition(":")[0]).stem
+    """Of the architecture, without its options or the path of its file; and the output, of several."""
+    name = Path(bundle.manifest.architecture.partition(":")[0]).stem
+    return f"{name}, {bundle.output}" if bundle.output else name
 
 
 def settings_of(session: Session) -> dict[str, str]:
@@ -52,6 +53,19 @@ def settings_of(session: Session) -> dict[str, str]:
         "head": "PyTorch" if setup.options.head == "torch" else "in the backend",
         "settings": ", ".join(f"{name} {value}" for name, value in numbers),
     }
+
+
+def settings_of_several(sessions: Mapping[str, Session]) -> dict[str, str]:
+    """`settings_of` the outputs of a camera: once what all of them have, the rest by output."""
+    told = {output: settings_of(session) for output, session in sessions.items()}
+    first = next(iter(told.values()))
+    rows = {}
+    for name, value in first.items():
+        if all(each[name] == value for each in told.values()):
+            rows[name] = value
+        else:
+            rows |= {f"{name} of {output}": each[name] for output, each in told.items()}
+    return rows
 
 
 def machine_facts() -> dict[str, str]:

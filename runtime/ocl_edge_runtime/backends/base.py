@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
-from ocl_edge.bundle.manifest import FormSpec, TensorSpec
+from ocl_edge.bundle.manifest_parts import FormSpec, TensorSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError
 from ocl_edge.network.form_names import FORMS, HEAD_GRAPHS, FormName, GraphName

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from ocl_edge.bundle.manifest import FormSpec
+from ocl_edge.bundle.manifest_parts import FormSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, MissingExtraError
 from ocl_edge.network.form_names import FormName, GraphName

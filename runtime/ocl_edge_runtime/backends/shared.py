@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ocl_edge.bundle.manifest import FormSpec
-from ocl_edge.network.form_names import FormName, GraphName
+from ocl_edge.bundle.manifest_parts import FormSpec
+from ocl_edge.network.form_names import FORMS, HEAD_GRAPHS, FormName, GraphName
 from ocl_edge.tensors import Tensor
-from ocl_edge_runtime.backends.base import Backend
+from ocl_edge_runtime.backends.base import Backend, HeadBackend
 from ocl_edge_runtime.lifetime import ClosedAtExit
 
 
@@ -47,6 +47,28 @@ class SharedHeadBackend(SharedBackend):
         self, graph: GraphName, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
     ) -> None:
         self._backend.infer_into(graph, inputs, outputs)  # type: ignore[attr-defined]
+
+
+class WithAnotherHead(SharedBackend):
+    """The backbone of one backend, and the head graphs of another: several heads on one backbone.
+
+    Args:
+        backbone: runs the forms; whoever opened it closes it.
+        head: of another output of the same bundle; likewise. Nothing but its head graphs is ever loaded.
+    """
+
+    def __init__(self, backbone: Backend, head: HeadBackend) -> None:
+        super().__init__(backbone)
+        self.head_device = head.head_device
+        self.infer_into = head.infer_into
+        self._head = head
+
+    def describe(self) -> Mapping[GraphName, FormSpec]:
+        heads = {name: spec for name, spec in self._head.describe().items() if name in HEAD_GRAPHS}
+        return {name: spec for name, spec in super().describe().items() if name in FORMS} | heads
+
+    def infer(self, form: FormName, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self._backend.infer(form, inputs)
 
 
 class SameInputsOnce(SharedBackend):

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from functools import partial
 
-from ocl_edge.bundle.manifest import FormSpec
+from ocl_edge.bundle.manifest_parts import FormSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BackendError, NoValidEngineError
 from ocl_edge.network.form_names import FORMS, FormName, GraphName

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ocl_edge.bundle.manifest import FormSpec
+from ocl_edge.bundle.manifest_parts import FormSpec
 from ocl_edge.errors import BackendError
 from ocl_edge.network.form_names import GraphName
 from ocl_edge.tensorrt.store import StoredEngine

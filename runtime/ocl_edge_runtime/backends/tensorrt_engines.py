@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ocl_edge.bundle.manifest import FormSpec, TensorSpec
+from ocl_edge.bundle.manifest_parts import FormSpec, TensorSpec
 from ocl_edge.errors import BackendError, NoValidEngineError
 from ocl_edge.tensorrt.driver import probe_cuda
 from ocl_edge.tensorrt.flavours import FlavourName, import_flavour, make_logger

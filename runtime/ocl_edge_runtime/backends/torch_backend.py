@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ocl_edge.bundle.manifest import FormSpec
+from ocl_edge.bundle.manifest_parts import FormSpec
 from ocl_edge.bundle.reading import Bundle, load_backbone
 from ocl_edge.errors import BackendError
 from ocl_edge.network.form_names import FORMS, FormName, GraphName

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ocl_edge.bundle.home import HomeTensors
-from ocl_edge.bundle.manifest import HomeSpec, Quantiles
+from ocl_edge.bundle.manifest_parts import HomeSpec, Quantiles
 
 LEAST_GAIN = 1.0
 """Points of mIoU on copies that fitted weights must gain over those of the default prior."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ocl_edge.bundle.manifest import HeadRate
+from ocl_edge.bundle.manifest_parts import HeadRate
 from ocl_edge.bundle.reading import Bundle, load_head
 from ocl_edge.method.guard import compare_heads
 from ocl_edge.method.head import TrainableHead

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.bundle.home import HomeTensors, statistics_of
-from ocl_edge.bundle.manifest import HeadRate, HomeSpec
+from ocl_edge.bundle.manifest_parts import HeadRate, HomeSpec
 from ocl_edge.bundle.reading import load_head
 from ocl_edge.method import home
 from ocl_edge.method.head import TrainableHead

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ocl_edge.bundle.home import HomeTensors
-from ocl_edge.bundle.manifest import HeadRate, HomeSpec
+from ocl_edge.bundle.manifest_parts import HeadRate, HomeSpec
 from ocl_edge.bundle.reading import load_head
 from ocl_edge.method.head import TrainableHead
 from ocl_edge.method.head_input import HeadInput, means_of, moved

@@ -5,41 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import UsageError
-from ocl_edge.masks import Mask
-from ocl_edge.method.methods import find_method
-from ocl_edge_runtime.backends import Choice, open_backend
+from ocl_edge_runtime.backends import Choice
 from ocl_edge_runtime.backends.base import HeadBackend
 from ocl_edge_runtime.backends.shared import SharedBackend, SharedHeadBackend
 from ocl_edge_runtime.clock import Clock
-from ocl_edge_runtime.session.frames import FrameResult
 from ocl_edge_runtime.session.named_sessions import NamedSessions
-from ocl_edge_runtime.session.opening import forms_soon, open_session
+from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.opening_outputs import Engines, check_for_outputs, open_engines, open_outputs
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
+from ocl_edge_runtime.session.outputs import Outputs
 from ocl_edge_runtime.session.session import Session
 from ocl_edge_runtime.session.shared_head import Shared, SharedHead
 
 Share = Literal["nothing", "head"]
+Each = TypeVar("Each", bound=Session | Outputs)
 
 
-class Cameras(NamedSessions):
-    """Sessions by the name of their camera. `open_cameras` makes them; used from one thread at a time.
+class Cameras(NamedSessions[Each]):
+    """Sessions by the name of their camera; of several outputs, `Outputs`. Used from one thread at a time.
 
-    Norm statistics, opening, guard and state are each camera's own, and so is the head, unless it is
-    shared. Each camera's masks are those of a session of its own.
+    `open_cameras` makes them. Norm statistics, opening, guard and state are each camera's own, and so is the
+    head, unless it is shared. Each camera's masks are those of a session of its own.
 
     Args:
         sessions: by name.
         resources: closed with them.
     """
 
-    def __init__(self, sessions: Mapping[str, Session], resources: ExitStack) -> None:
+    def __init__(self, sessions: Mapping[str, Each], resources: ExitStack) -> None:
         super().__init__(sessions, resources)
         self._turn = 0
 
@@ -47,26 +47,30 @@ class Cameras(NamedSessions):
         self,
         images: Mapping[str, NDArray[np.uint8]],
         arrived_at: float | None = None,
-        emit: Callable[[str, Mask], None] | None = None,
-    ) -> dict[str, FrameResult]:
+        emit: Callable[[str, Any], None] | None = None,
+    ) -> dict[str, Any]:
         """Frames of some or all cameras: first every mask, then the updates.
 
         Args:
             images: by camera, uint8 [H, W, 3] RGB; sizes may differ.
             arrived_at: as for `Session.predict`.
-            emit: given each mask with its camera, before any update.
+            emit: given each mask with its camera, before any update; of several outputs all masks by name.
+
+        Returns:
+            A `FrameResult` for each camera; of several outputs one for each, by name.
 
         Raises:
             KeyError: no such camera.
             FrameError: an image is of another dtype or shape; those before it had their masks.
         """
+        of: Mapping[str, Any] = self
         masks = {}
         for name, image in images.items():
-            masks[name] = self[name].predict(image, arrived_at)
+            masks[name] = of[name].predict(image, arrived_at)
             if emit is not None:
                 emit(name, masks[name])
-        verdicts = {name: self[name].adapt() for name in self.in_turn(list(images))}
-        return {name: self[name].result(mask, verdicts[name]) for name, mask in masks.items()}
+        verdicts = {name: of[name].adapt() for name in self.in_turn(list(images))}
+        return {name: of[name].result(mask, verdicts[name]) for name, mask in masks.items()}
 
     def in_turn(self, names: Sequence[str]) -> list[str]:
         """The same names; each call another one comes first, so that no camera always learns last."""
@@ -87,7 +91,7 @@ def open_cameras(
     realtime: RealtimeOptions | Mapping[str, RealtimeOptions] | None = None,
     clock: Clock | None = None,
     share: Share = "nothing",
-) -> Cameras:
+) -> Cameras[Session]:
     """A session for each camera over one backend: graphs and engines are loaded once.
 
     Args:
@@ -103,44 +107,66 @@ def open_cameras(
         BundleError: a file of the bundle cannot be loaded.
         BackendError: the backend cannot run here.
     """
-    if not names or len(set(names)) != len(names):
-        raise UsageError(f"every camera needs a name of its own, got {', '.join(names) or 'none'}")
-    chosen = options if isinstance(options, Mapping) else dict.fromkeys(names, options or SessionOptions())
-    rules = realtime if isinstance(realtime, Mapping) else dict.fromkeys(names, realtime)
+    chosen, rules = _of_each(names, options, realtime, share)
     head = SharedHead() if share == "head" else None
-    if head and any(each is None or each.update == "background" for each in rules.values()):
-        raise UsageError("a shared head learns in realtime mode with inline updates")
     with ExitStack() as opened:
-        engine = _open_engine(bundle, chosen[names[0]], rules[names[0]], opened)
+        engines = open_engines({bundle.output: bundle}, chosen[names[0]], rules[names[0]], opened)
+        engine = engines.get(bundle.output)
         sessions = {}
         for name in names:
-            ours = bundle, chosen[name], rules[name], clock
-            shared = Shared(_for_one_camera(engine), head or SharedHead())
-            own = open_session(*ours, shared=shared)
+            shared = Shared(engine and _for_one_camera(engine), head or SharedHead())
+            own = open_session(bundle, chosen[name], rules[name], clock, shared=shared)
             sessions[name] = opened.enter_context(own)
         return Cameras(sessions, opened.pop_all())
 
 
-def _open_engine(
-    bundle: Bundle, options: SessionOptions, realtime: RealtimeOptions | None, opened: ExitStack
-) -> Choice | None:
-    """None where each session trains a backbone of its own."""
-    if realtime is None and find_method(options.method).needs_pytorch_backbone:
-        return None
-    choice = open_backend(
-        bundle,
-        options.backend,
-        options.threads,
-        options.precision,
-        on_device=options.head == "engine",
-        soon=forms_soon(options, realtime),
-    )
-    opened.callback(choice.backend.close)
-    return choice
+def open_cameras_of_outputs(
+    bundles: Mapping[str, Bundle],
+    names: Sequence[str],
+    options: SessionOptions | Mapping[str, SessionOptions] | None = None,
+    realtime: RealtimeOptions | Mapping[str, RealtimeOptions] | None = None,
+    clock: Clock | None = None,
+    share: Share = "nothing",
+) -> Cameras[Outputs]:
+    """As `open_cameras`, with all outputs of a bundle for each camera.
+
+    Args:
+        bundles: from `Bundle.open_outputs`.
+        names: of the cameras.
+        options: likewise, as for `open_outputs`.
+        realtime: likewise.
+        clock: likewise.
+        share: ``head``: all cameras teach one head of each output.
+    """
+    chosen, rules = _of_each(names, options, realtime, share)
+    check_for_outputs(bundles, chosen[names[0]].method)
+    heads = {output: SharedHead() for output in bundles} if share == "head" else None
+    with ExitStack() as opened:
+        engines = open_engines(bundles, chosen[names[0]], rules[names[0]], opened)
+        cameras = {}
+        for name in names:
+            own: Engines = {output: _for_one_camera(engine) for output, engine in engines.items()}
+            outputs = open_outputs(bundles, chosen[name], rules[name], clock, engines=own, heads=heads)
+            cameras[name] = opened.enter_context(outputs)
+        return Cameras(cameras, opened.pop_all())
 
 
-def _for_one_camera(engine: Choice | None) -> Choice | None:
-    if engine is None:
-        return None
+def _of_each(
+    names: Sequence[str],
+    options: SessionOptions | Mapping[str, SessionOptions] | None,
+    realtime: RealtimeOptions | Mapping[str, RealtimeOptions] | None,
+    share: Share,
+) -> tuple[Mapping[str, SessionOptions], Mapping[str, RealtimeOptions | None]]:
+    if not names or len(set(names)) != len(names):
+        raise UsageError(f"every camera needs a name of its own, got {', '.join(names) or 'none'}")
+    chosen = options if isinstance(options, Mapping) else dict.fromkeys(names, options or SessionOptions())
+    rules: Mapping[str, RealtimeOptions | None]
+    rules = realtime if isinstance(realtime, Mapping) else dict.fromkeys(names, realtime)
+    if share == "head" and any(each is None or each.update == "background" for each in rules.values()):
+        raise UsageError("a shared head learns in realtime mode with inline updates")
+    return chosen, rules
+
+
+def _for_one_camera(engine: Choice) -> Choice:
     shared = SharedHeadBackend if isinstance(engine.backend, HeadBackend) else SharedBackend
     return replace(engine, backend=shared(engine.backend))

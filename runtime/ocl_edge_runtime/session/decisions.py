@@ -12,7 +12,7 @@ from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.frames import Decided
 from ocl_edge_runtime.session.norm_policy import NormPolicy
 from ocl_edge_runtime.session.update_policy import UpdatePolicy
-from ocl_edge_runtime.session.updates import Updates
+from ocl_edge_runtime.session.updates import InFlight, Updates
 
 STRAYED = "the replay has gone another way than the recorded run: other frames, libraries or processor?"
 
@@ -39,7 +39,7 @@ class Decisions(Protocol):
 class ByTheClock:
     """What is due happens when there is time for it."""
 
-    def __init__(self, clock: Clock, norms: NormPolicy, policy: UpdatePolicy, updates: Updates) -> None:
+    def __init__(self, clock: Clock, norms: NormPolicy, policy: UpdatePolicy, updates: InFlight) -> None:
         self._clock = clock
         self._norms = norms
         self._policy = policy
@@ -62,18 +62,21 @@ class ByTheClock:
 
 
 class OnceAFrame:
-    """What another decides, asked once a frame: several outputs of it start their updates together."""
+    """What another decides, asked once a frame: the updates of its outputs start and land together."""
 
     def __init__(self, decisions: Decisions) -> None:
         self._decisions = decisions
         self._answer: tuple[Verdict | None] | None = None
+        self._takes_in: bool | None = None
 
     def arrival(self, arrived_at: float | None) -> float:
-        self._answer = None
+        self._answer = self._takes_in = None
         return self._decisions.arrival(arrived_at)
 
     def takes_in(self) -> bool:
-        return self._decisions.takes_in()
+        if self._takes_in is None:
+            self._takes_in = self._decisions.takes_in()
+        return self._takes_in
 
     def measures(self, index: int, arrived_at: float, rests: bool) -> bool:
         return self._decisions.measures(index, arrived_at, rests)

@@ -39,6 +39,7 @@ class FollowingSession(Session):
         assert lead.segmenter.looked is not None
         assert lead.seen is not None
         self.index = lead.index
+        self._landed = self.updates.take_in(self.index) if self.decisions.takes_in() else None
         seen = self._own.segment(lead.segmenter.looked)
         self.seen = replace(seen, unfit=lead.seen.unfit)
         self._opened, self._decided = lead._opened, lead._decided

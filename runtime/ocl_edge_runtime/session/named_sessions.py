@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from typing import TypeVar
 
 from ocl_edge_runtime.lifetime import ClosedAtExit
-from ocl_edge_runtime.session.session import Session
+
+Each = TypeVar("Each")
 
 
-class NamedSessions(ClosedAtExit, Mapping[str, Session]):
+class NamedSessions(ClosedAtExit, Mapping[str, Each]):
     """Sessions by name, closed together.
 
     Args:
@@ -17,11 +19,11 @@ class NamedSessions(ClosedAtExit, Mapping[str, Session]):
         resources: closed with them.
     """
 
-    def __init__(self, sessions: Mapping[str, Session], resources: ExitStack) -> None:
+    def __init__(self, sessions: Mapping[str, Each], resources: ExitStack) -> None:
         self._sessions = dict(sessions)
         self._resources = resources
 
-    def __getitem__(self, name: str) -> Session:
+    def __getitem__(self, name: str) -> Each:
         return self._sessions[name]
 
     def __iter__(self) -> Iterator[str]:

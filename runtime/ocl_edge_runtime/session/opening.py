@@ -245,10 +245,7 @@ def _realtime(
     updates: Updates
     policy: UpdatePolicy
     if setup.updates_in_background:
-        # a backend and a head of its own: the mask would wait for the update
-        own = _open_backend(bundle, options, opened, name=setup.backend_name, for_updates=True).backend
-        learner = HeadLearner(_open_head(setup, own), own, rules, Stopwatch())
-        updates = WorkerUpdates(learner, head, own.update_stream, executor)
+        updates = _on_a_worker(setup, head, rules, executor, opened, shared)
         policy = WhenTheWorkerIsFree(realtime.adapt_every)
     else:
         flipped = shared.flipped or choice.backend
@@ -258,6 +255,30 @@ def _realtime(
     if shared.lead is not None:
         return FollowingSession(shared.lead, setup, segmenter, updates, opened.pop_all())
     return Session(setup, segmenter, updates, policy, Screening(), clock, opened.pop_all())
+
+
+def _on_a_worker(
+    setup: Setup,
+    head: Head,
+    rules: UpdateRules,
+    executor: Executor | None,
+    opened: ExitStack,
+    shared: Shared,
+) -> WorkerUpdates:
+    """With a backend and a head of its own: the mask would wait for the update."""
+    worker = shared.worker
+    if worker is None or setup.options.head == "engine":
+        own = open_worker_backend(setup.bundle, setup.options, setup.backend_name, opened)
+    else:
+        own = worker.backend
+    backend, executor = (worker.backend, worker.executor) if worker else (own, executor)
+    learner = HeadLearner(_open_head(setup, own), backend, rules, Stopwatch())
+    return WorkerUpdates(learner, head, backend.update_stream, executor)
+
+
+def open_worker_backend(bundle: Bundle, options: SessionOptions, name: str, opened: ExitStack) -> Backend:
+    """A backend for updates in the background, of the same kind as that of the masks."""
+    return _open_backend(bundle, options, opened, name=name, for_updates=True).backend
 
 
 def _norms_along_the_stream(

@@ -139,7 +139,7 @@ class Session(ClosedAtExit):
             return due
         self.watch.resume()
         started = self.clock.now()
-        verdict = self.updates.start(self.index, due)
+        verdict = self.updates.start(self.index, self.updates.learner.prepare(due))
         self.policy.took(self.clock.now() - started)
         return verdict
 

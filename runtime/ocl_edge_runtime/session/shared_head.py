@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from ocl_edge.method.head import Head
@@ -59,6 +60,19 @@ class _LearnerOfSeveral(HeadLearner):
 
 
 @dataclass(frozen=True)
+class Worker:
+    """Where updates run in the background.
+
+    Attributes:
+        backend: of the worker's, whose update stream orders what the threads hand to each other.
+        executor: one thread.
+    """
+
+    backend: Backend
+    executor: Executor
+
+
+@dataclass(frozen=True)
 class Shared:
     """What a session does not open for itself.
 
@@ -67,9 +81,11 @@ class Shared:
         head: that learns, perhaps from other sessions, too; inline updates only.
         lead: that sees the frames, of which this session gives another output; None: it sees its own.
         flipped: runs the flipped views of updates; None: the engine does.
+        worker: of updates in the background; None: it has one of its own.
     """
 
     engine: Choice | None = None
     head: SharedHead = field(default_factory=SharedHead)
     lead: Session | None = None
     flipped: Backend | None = None
+    worker: Worker | None = None

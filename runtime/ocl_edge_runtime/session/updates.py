@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -21,12 +21,8 @@ WORKER_NICENESS = 10
 """Of the worker's thread, where the system has that for threads: the mask goes first."""
 
 
-class Updates(Protocol):
-    """Where a learner works. The frame loop calls everything here."""
-
-    learner: Learner
-    weights: AdaptedWeights
-    """As the updates that were taken in have left them."""
+class InFlight(Protocol):
+    """Whether updates are going on."""
 
     @property
     def busy(self) -> bool:
@@ -36,8 +32,21 @@ class Updates(Protocol):
     def landed(self) -> bool:
         """Whether an update can be taken in without waiting."""
 
-    def start(self, frame: int, seen: Seen) -> Verdict:
-        """Begin an update on a frame; none may be in flight. What became of it so far."""
+
+class Updates(InFlight, Protocol):
+    """Where a learner works. The frame loop calls everything here."""
+
+    learner: Learner
+    weights: AdaptedWeights
+    """As the updates that were taken in have left them."""
+
+    def start(self, frame: int, lesson: Lesson) -> Verdict:
+        """Begin an update on a frame; none may be in flight. What became of it so far.
+
+        Args:
+            frame: its index.
+            lesson: what the learner has prepared of it.
+        """
 
     def take_in(self, frame: int) -> Landed | None:
         """Wait for the update in flight; None where there is none. Its errors are raised here.
@@ -79,8 +88,8 @@ class InlineUpdates:
         self.learner = learner
         self.weights = learner.weights
 
-    def start(self, frame: int, seen: Seen) -> Verdict:  # noqa: ARG002
-        return self.learner.learn(self.learner.prepare(seen))
+    def start(self, frame: int, lesson: Lesson) -> Verdict:  # noqa: ARG002
+        return self.learner.learn(lesson)
 
     def take_in(self, frame: int) -> Landed | None:  # noqa: ARG002
         return None
@@ -102,6 +111,23 @@ class InlineUpdates:
 
     def close(self) -> None:
         """Nothing goes on."""
+
+
+class AllUpdates:
+    """Those of several outputs, which begin and are taken in together."""
+
+    def __init__(self, updates: Sequence[Updates]) -> None:
+        self._updates = updates
+
+    @property
+    def busy(self) -> bool:
+        """See `Updates`."""
+        return any(each.busy for each in self._updates)
+
+    @property
+    def landed(self) -> bool:
+        """See `Updates`; of those in flight every one."""
+        return self.busy and all(each.landed for each in self._updates if each.busy)
 
 
 class InlineExecutor(Executor):
@@ -135,7 +161,7 @@ class WorkerUpdates:
         self.learner = learner
         self.weights: AdaptedWeights = mask_head
         self._stream = update_stream
-        self._executor = executor or ThreadPoolExecutor(1, "update the head", initializer=give_way)
+        self._executor = executor or one_worker()
         self._flight: Future[Landed] | None = None
         self._done: Any = None
         self._frame = 0
@@ -150,9 +176,8 @@ class WorkerUpdates:
     def landed(self) -> bool:
         return self._flight is not None and self._flight.done()
 
-    def start(self, frame: int, seen: Seen) -> Verdict:
+    def start(self, frame: int, lesson: Lesson) -> Verdict:
         assert self._flight is None
-        lesson = self.learner.prepare(seen)
         self._frame, self._before = frame, self.learner.export_state()
         # the point is also after the frame loop's reading of the weights that the update will change
         self._flight = self._executor.submit(self._run, lesson, self._stream.mark())
@@ -207,6 +232,11 @@ class WorkerUpdates:
             verdict = self.learner.learn(lesson, trusted)
             self._done = self._stream.mark()
         return Landed(verdict, watch.timings_ms())
+
+
+def one_worker() -> Executor:
+    """A thread for updates, which gives way to the masks."""
+    return ThreadPoolExecutor(1, "update the head", initializer=give_way)
 
 
 def give_way() -> None:

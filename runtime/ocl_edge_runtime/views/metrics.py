@@ -48,40 +48,45 @@ class RunCollector:
     """What prometheus_client asks for the numbers of a run.
 
     Args:
-        streams: a state for each camera.
+        streams: a state for each camera, and for each output of its network.
         machine: temperatures and clocks.
     """
 
     def __init__(self, streams: Sequence[StreamState], machine: MachineState) -> None:
         self._streams = streams
         self._machine = machine
+        outputs = any(stream.output for stream in streams)
+        self._labels = ["camera", "output"] if outputs else ["camera"]
 
     def collect(self) -> Iterator[Metric]:
         """Every metric, as it is now."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         for name, (told, value) in COUNTERS.items():
-            counter = CounterMetricFamily(f"{PREFIX}_{name}", told, labels=["camera"])
+            counter = CounterMetricFamily(f"{PREFIX}_{name}", told, labels=self._labels)
             for stream in self._streams:
-                counter.add_metric([stream.camera], value(stream))
+                counter.add_metric(self._of(stream), value(stream))
             yield counter
         for name, (told, value) in GAUGES.items():
-            gauge = GaugeMetricFamily(f"{PREFIX}_{name}", told, labels=["camera"])
+            gauge = GaugeMetricFamily(f"{PREFIX}_{name}", told, labels=self._labels)
             for stream in self._streams:
-                gauge.add_metric([stream.camera], value(stream))
+                gauge.add_metric(self._of(stream), value(stream))
             yield gauge
         reasons = CounterMetricFamily(
-            f"{PREFIX}_update_outcomes", "What became of the updates.", labels=["camera", "outcome"]
+            f"{PREFIX}_update_outcomes", "What became of the updates.", labels=[*self._labels, "outcome"]
         )
         latency = HistogramMetricFamily(
-            f"{PREFIX}_mask_latency_seconds", "From the decoded frame to its mask.", labels=["camera"]
+            f"{PREFIX}_mask_latency_seconds", "From the decoded frame to its mask.", labels=self._labels
         )
         for stream in self._streams:
             for reason, count in sorted(dict(stream.reasons).items()):
-                reasons.add_metric([stream.camera, reason], count)
-            latency.add_metric([stream.camera], _buckets(stream), sum_value=stream.latency_s)
+                reasons.add_metric([*self._of(stream), reason], count)
+            latency.add_metric(self._of(stream), _buckets(stream), sum_value=stream.latency_s)
         yield from (reasons, latency)
         yield from self._of_the_machine(GaugeMetricFamily)
+
+    def _of(self, stream: StreamState) -> list[str]:
+        return [stream.camera, stream.output][: len(self._labels)]
 
     def _of_the_machine(self, gauge: type[Any]) -> Iterator[Metric]:
         celsius = gauge(f"{PREFIX}_temperature_celsius", "Of a part of the machine.", labels=["part"])

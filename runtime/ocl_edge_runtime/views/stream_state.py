@@ -25,6 +25,7 @@ class StreamState:
         camera: name of the stream.
         source: whose frames they are.
         sinks: that get its masks.
+        output: of the network that gives them; empty where it has one.
 
     Attributes:
         frames: masks that were emitted.
@@ -42,8 +43,8 @@ class StreamState:
         loss: before the last update; NaN before.
     """
 
-    def __init__(self, camera: str, source: Source, sinks: Sequence[Sink] = ()) -> None:
-        self.camera = camera
+    def __init__(self, camera: str, source: Source, sinks: Sequence[Sink] = (), output: str = "") -> None:
+        self.camera, self.output = camera, output
         self.frames = self.late = self.updates = self.rollbacks = 0
         self.reasons: dict[str, int] = {}
         self.latencies = [0] * (len(LATENCY_BOUNDS_S) + 1)

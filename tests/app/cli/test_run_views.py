@@ -21,6 +21,7 @@ from ocl_edge_app.cli import run
 from ocl_edge_app.cli.run_several import name_cameras
 from ocl_edge_runtime.sinks import queued
 from ocl_edge_runtime.sinks.video import VideoSink
+from tests.app.html_rules import checked
 from tests.doubles.images import random_image
 
 LEARNS = ("--opening", "1", "--statistics-limit", "9e9", "--threads", "1")
@@ -75,7 +76,6 @@ def test_each_camera_keeps_its_own_masks_journal_and_state(
         (("--journal", "run.jsonl"), r"put {camera} into it"),
         (("--state", "state"), r"put {camera} into it"),
         (("--record-schedule", "tape"), "is for one camera"),
-        (("--html", "report.html"), "is for one camera"),
         (("--share", "head", "--update", "background"), "inline updates"),
     ],
 )
@@ -92,6 +92,16 @@ def test_what_several_cameras_cannot_share_is_refused(
     assert run(["run", str(small_bundle.path), "--source", str(frames), "--source", str(frames), *more]) == 2
     assert words in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_report_has_sections_for_each_camera(small_bundle: Bundle, frames: Path, tmp_path: Path) -> None:
+    html = tmp_path / "report.html"
+    cameras = ["--source", f"front={frames}", "--source", f"rear={frames}"]
+    assert run(["run", str(small_bundle.path), *cameras, "--limit", "2", "--html", str(html)]) == 0
+    page = checked(html.read_text("utf-8"))
+    for name in ("front", "rear"):
+        assert all(f"{name}: {part}" in page.text for part in ("Time", "Home", "Updates", "Frames"))
+    assert len([1 for tag, _ in page.tags if tag == "img"]) == 2 * 2 * 2, "image and overlay of two frames"
 
 
 def test_cameras_are_named_or_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli import run
+from tests.app.html_rules import checked
 from tests.doubles import two_tasks
 from tests.doubles.two_tasks import export_tasks
 
@@ -86,19 +87,73 @@ def test_every_output_goes_to_sinks_of_its_own(call: Call, tasks: Path, frames: 
         assert (tmp_path / f"state-{name}" / "state.safetensors").exists()
 
 
+LEARNING = ("--opening", 1, "--threads", 1, "--backend", "onnxruntime", *LEARNS)
+
+
+def test_the_report_of_a_run_has_masks_and_time_line_of_each_output(
+    call: Call, tasks: Path, frames: Path, tmp_path: Path
+) -> None:
+    html = tmp_path / "run.html"
+    result = call("run", tasks, "--source", frames, *LEARNING, "--html", html, "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    told, page = json.loads(result.stdout)["outputs"], checked(html.read_text("utf-8"))
+    for name, each in told.items():
+        assert f"Output {name} Every frame in order" in page.text
+        assert f"{name} {each['frames']} " in page.text
+    pictures = [given for tag, given in page.tags if tag == "img"]
+    assert len(pictures) == 4 * (1 + len(told)), "four frames: the image, and the masks of each output"
+    assert "area: class_0" in page.text
+    assert "lanes: foreground" in page.text or "lanes: class_1" in page.text
+    assert "Run of two_tasks," not in page.text, "that would be one output"
+    identity = Bundle.open_outputs(tasks)["area"].manifest_sha256
+    assert f"{identity} " in page.text
+    assert f"{identity}#" not in page.text, "the bundle is meant, not an output of it"
+
+
+def test_two_cameras_of_two_outputs_are_told_apart_everywhere(
+    call: Call, tasks: Path, frames: Path, tmp_path: Path
+) -> None:
+    html = tmp_path / "run.html"
+    result = call(
+        *("run", tasks, "--source", f"front={frames}", "--source", f"rear={frames}", *LEARNING),
+        *("--sink", f"masks:{tmp_path}/masks/{{camera}}/{{output}}", "--html", html, "--json", "-"),
+        *("--state", tmp_path / "{output}-{camera}"),
+    )
+    assert result.exit_code == 0, result.stderr
+    told, page = json.loads(result.stdout)["cameras"], checked(html.read_text("utf-8"))
+    assert {name: list(each["outputs"]) for name, each in told.items()} == {
+        camera: ["area", "lanes"] for camera in ("front", "rear")
+    }
+    for camera, each in told.items():
+        for output, facts in each["outputs"].items():
+            assert facts["updates"] > 0
+            assert f"{camera}: Output {output}" in page.text
+            assert len(list((tmp_path / "masks" / camera / output).iterdir())) == facts["frames"] == 6
+            assert (tmp_path / f"{output}-{camera}" / "state.safetensors").exists()
+    one = call("run", f"{tasks}#lanes", "--source", frames, "--source", frames, "--limit", 1, "--json", "-")
+    assert list(json.loads(one.stdout)["cameras"]["camera1"])[:2] != ["outputs"], "one output is a bundle's"
+    assert json.loads(one.stdout)["cameras"]["camera1"]["frames"] == 1
+
+
+def test_updates_in_the_background_reach_every_output(call: Call, tasks: Path, frames: Path) -> None:
+    result = call("run", tasks, "--source", frames, *LEARNING, "--update", "background", "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    for each in json.loads(result.stdout)["outputs"].values():
+        assert each["realtime"]["update"] == "background"
+        assert each["updates"] >= 1
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--sink", "masks:out"], "--sink masks:out: several outputs would share it; put {output} into it"),
         (["--journal", "run.jsonl"], "--journal run.jsonl: several outputs would share it"),
         (["--state", "state"], "--state state: several outputs would share it"),
-        (["--html", "report.html"], "--html is for one output; this run has area, lanes;"),
-        (["--record-schedule", "run.tape"], "--record-schedule is for one output"),
-        (["--share", "head"], "several cameras go with one output; this run has area, lanes"),
-        (["--source", "images"], "several cameras go with one output"),
-        (["--head", "engine"], "--head engine goes with one output"),
-        (["--update", "background"], "--update background goes with one output"),
-        (["--mode", "paper", "--method", "ocl-full"], "--method ocl-full, which trains the backbone,"),
+        (["--record-schedule", "run.tape"], "--record-schedule is for one output; this run has area, lanes;"),
+        (["--source", "images", "--sink", "masks:{output}"], "several cameras would share it; put {camera}"),
+        (["--source", "images", "--sink", "masks:{camera}"], "several outputs would share it; put {output}"),
+        (["--mode", "paper", "--method", "ocl-full"], "--method ocl-full trains the backbone, which all"),
+        (["--mode", "paper", "--method", "cotta"], "--method cotta trains the backbone, which all outputs"),
     ],
 )
 def test_what_cannot_hold_several_outputs_says_so_and_writes_nothing(
@@ -120,7 +175,6 @@ def test_what_cannot_hold_several_outputs_says_so_and_writes_nothing(
     [
         ["inspect"],
         ["profile"],
-        ["evaluate", "--frames", "{frames}", "--labels", "{frames}"],
         ["build", "--backend", "tensorrt-rtx"],
         ["bake", "--state", "{frames}", "--checkpoint", __file__, "--out", "y.pth"],
     ],
@@ -131,15 +185,10 @@ def test_verbs_for_one_output_ask_which(call: Call, tasks: Path, frames: Path, v
     assert f"hastheoutputsarea,lanes,andonlyonecanbetakenhere:{tasks}#areaor{tasks}#lanes" in words
 
 
-def test_home_is_not_measured_for_one_output_of_several(
-    call: Call, tasks: Path, frames: Path, tmp_path: Path
-) -> None:
+def test_home_is_not_measured_for_one_output_of_several(call: Call, tasks: Path, frames: Path) -> None:
     before = {file.name: file.read_bytes() for file in tasks.iterdir() if file.is_file()}
     words = refused(call("calibrate", f"{tasks}#lanes", "--frames", frames)).replace(" ", "")
     assert f"homeismeasuredforalltogether:ocl-edgecalibrate{tasks}" in words
-    page = tmp_path / "home.html"
-    words = refused(call("calibrate", tasks, "--frames", frames, "--html", page), 2)
-    assert "--html is for one output" in words
     assert before == {file.name: file.read_bytes() for file in tasks.iterdir() if file.is_file()}
 
 
@@ -147,8 +196,15 @@ def test_home_is_measured_for_all_outputs_and_told_of_each(
     call: Call, tasks: Path, frames: Path, tmp_path: Path
 ) -> None:
     bundle = shutil.copytree(tasks, tmp_path / "bundle")
-    result = call("calibrate", bundle, "--frames", frames, "--threads", 1, "--json", "-")
+    html = tmp_path / "home.html"
+    result = call("calibrate", bundle, "--frames", frames, "--threads", 1, "--json", "-", "--html", html)
     assert result.exit_code == 0, result.stderr
+    page = checked(html.read_text("utf-8"))
+    for name in ("area", "lanes"):
+        assert f"the head of {name}" in page.text
+        assert f"mIoU of {name} wide open, against what the frozen network is sure of" in page.text
+        assert f"{name}: confidence, mean probability of the strongest class" in page.text
+    assert page.text.count("distance from home") == 1, "home is that of all outputs"
     told, outputs = json.loads(result.stdout), Bundle.open_outputs(bundle)
     assert {each.identity.partition("#")[0] for each in outputs.values()} == {told["identity"]}
     for name, each in outputs.items():
@@ -198,6 +254,58 @@ def test_one_output_is_inspected_profiled_and_evaluated(
     assert result.exit_code == 0, result.stderr
     rows = json.loads((tmp_path / "lanes.json").read_text("utf-8"))["rows"]
     assert rows[0]["miou"] == pytest.approx(1.0) or rows[0]["miou"] == pytest.approx(100.0)
+
+
+def test_all_outputs_are_evaluated_each_on_labels_of_its_own(
+    call: Call, tasks: Path, frames: Path, tmp_path: Path
+) -> None:
+    frozen = ("--mode", "frozen", "--threads", 1, "--backend", "onnxruntime")
+    made = call("run", tasks, "--source", frames, *frozen, "--sink", f"masks:{tmp_path}/truth-{{output}}")
+    assert made.exit_code == 0, made.stderr
+    asked = (
+        *("--frames", frames, "--methods", "frozen", "--views", "single", "--threads", 1),
+        *("--backend", "onnxruntime", "--labels", f"{tmp_path}/truth-{{output}}"),
+    )
+    files = ("--json", tmp_path / "{output}.json", "--html", tmp_path / "{output}.html")
+    result = call("evaluate", tasks, *asked, *files)
+    assert result.exit_code == 0, result.stderr
+    assert "[2/2] lanes: frozen on clean" in result.stderr
+    for name in ("area", "lanes"):
+        (row,) = json.loads((tmp_path / f"{name}.json").read_text("utf-8"))["rows"]
+        assert row["miou"] == pytest.approx(100.0), "the labels are this output's own masks"
+        assert (
+            f"Evaluation of two_tasks, {name}" in checked((tmp_path / f"{name}.html").read_text("utf-8")).text
+        )
+    told = json.loads(call("evaluate", tasks, *asked, "--json", "-").stdout)["outputs"]
+    assert list(told) == ["area", "lanes"]
+    alone = call("evaluate", f"{tasks}#lanes", *asked[:-1], tmp_path / "truth-lanes", "--json", "-")
+    one = json.loads(alone.stdout)
+    assert one["rows"][0]["miou"] == told["lanes"]["rows"][0]["miou"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ["--labels", "truth"],
+            "--labels truth: several outputs would share it; put {output} into it",
+        ),
+        (["--labels", "{output}", "--json", "r.json"], "--json r.json: several outputs would share it"),
+        (["--labels", "{output}", "--html", "r.html"], "--html r.html: several outputs would share it"),
+    ],
+)
+def test_outputs_are_not_scored_on_the_labels_of_another(
+    call: Call,
+    tasks: Path,
+    frames: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(call("evaluate", tasks, "--frames", frames, *more), 2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bundle_of_several_is_signed_once(call: Call, tasks: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli import run
+from tests.doubles.two_tasks import export_tasks
 
 BLOCKED = """
 import sys
@@ -102,3 +103,15 @@ def test_what_only_pytorch_can_do_says_so(small_bundle: Bundle, frames: Path) ->
         assert "fault of ocl-edge" not in done.stderr
     assert without_torch("inspect", bundle).returncode == 0
     assert without_torch("doctor").returncode == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_several_outputs_run_without_it(frames: Path, tmp_path: Path, mode: str) -> None:
+    tasks = export_tasks(tmp_path, "one_feature")["area"].path
+    options = ("--backend", "onnxruntime", "--threads", "1", "--quiet", *MODES[mode])
+    words = ("run", str(tasks), "--source", str(frames), *options)
+    done = without_torch(*words, "--head", "engine", "--sink", f"masks:{tmp_path}/without/{{output}}")
+    assert done.returncode == 0, done.stderr
+    assert run([*words, "--sink", f"masks:{tmp_path}/torch/{{output}}"]) == 0
+    for name in ("area", "lanes"):
+        assert_same(tmp_path / "without" / name, tmp_path / "torch" / name)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ocl_edge.bundle.manifest import ClassSpec, Manifest
+from ocl_edge.bundle.manifest import Manifest
+from ocl_edge.bundle.manifest_parts import ClassSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import UsageError
 from ocl_edge_app.cli import run

@@ -8,7 +8,7 @@ from ocl_edge.bundle.reading import Bundle
 from ocl_edge.method.verdict import Reason, Signals, Verdict, Violation
 from ocl_edge_app.report import Section, render_page
 from ocl_edge_app.report.recorder import RunRecorder
-from ocl_edge_app.report.run_report import run_page
+from ocl_edge_app.report.run_report import Ran, run_page
 from ocl_edge_runtime.loop import RunReport
 from ocl_edge_runtime.session.frames import Frame, FrameResult
 from ocl_edge_runtime.session.opening import open_session
@@ -28,7 +28,8 @@ def test_every_undone_update_has_its_reason(small_bundle: Bundle) -> None:
         result = FrameResult(mask, verdict, timings, late=index == 5)
         report.add(result)
         recorder.frame(Frame(random_image(index), index, f"frame_{index}", 0.0), result)
-    page = checked(render_page(run_page(open_session(small_bundle), report, recorder, Section("", []), 50.0)))
+    ran = Ran(open_session(small_bundle), report, recorder, 50.0)
+    page = checked(render_page(run_page({"": {"": ran}}, Section("", []))))
     assert "roll back 10 10.0 %" in page.text
     assert "no time 90 90.0 %" in page.text
     for index in range(3, 100, 10):
@@ -41,5 +42,6 @@ def test_every_undone_update_has_its_reason(small_bundle: Bundle) -> None:
 
 
 def test_a_run_that_was_stopped_at_once_has_a_page(small_bundle: Bundle) -> None:
-    page = run_page(open_session(small_bundle), RunReport(stopped=True), RunRecorder(), Section("", []))
+    ran = Ran(open_session(small_bundle), RunReport(stopped=True), RunRecorder())
+    page = run_page({"": {"": ran}}, Section("", []))
     assert "stopped by a signal before the end" in checked(render_page(page)).text

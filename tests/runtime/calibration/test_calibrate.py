@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ocl_edge.bundle.home import HomeTensors, load_home, load_mixing, store_home
-from ocl_edge.bundle.manifest import HeadRate, HomeSpec
+from ocl_edge.bundle.manifest_parts import HeadRate, HomeSpec
 from ocl_edge.bundle.reading import Bundle, load_norms
 from ocl_edge.errors import BundleError
 from ocl_edge.method.guard import GuardLimits

@@ -19,8 +19,8 @@ from ocl_edge_runtime.calibration.calibrate import calibrate_bundle, calibrate_o
 from ocl_edge_runtime.calibration.findings import Calibration
 from ocl_edge_runtime.calibration.frames import FEW_FRAMES, GivenFrames, find_frames
 from ocl_edge_runtime.calibration.with_norms import best_for_all
+from ocl_edge_runtime.session.opening_outputs import open_outputs
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
-from ocl_edge_runtime.session.outputs import open_outputs
 from tests.doubles.clock import SimulatedClock
 from tests.doubles.home_frames import home_frame, write_frames
 from tests.doubles.images import random_image

@@ -72,7 +72,7 @@ def test_the_backend_is_opened_once(small_bundle: Bundle, monkeypatch: pytest.Mo
         opened.append(str(arguments[1]))
         return open_backend(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("ocl_edge_runtime.session.cameras.open_backend", counted)
+    monkeypatch.setattr("ocl_edge_runtime.session.opening_outputs.open_backend", counted)
     monkeypatch.setattr("ocl_edge_runtime.session.opening.open_backend", counted)
     with open_cameras(small_bundle, list(SIZES), options(), LEARNS) as cameras:
         cameras.warm_up()

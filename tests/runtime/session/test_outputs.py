@@ -18,8 +18,9 @@ from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.backends import usable_backends
 from ocl_edge_runtime.records.state import StateStore
 from ocl_edge_runtime.session.opening import open_session
+from ocl_edge_runtime.session.opening_outputs import open_outputs
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
-from ocl_edge_runtime.session.outputs import Outputs, open_outputs
+from ocl_edge_runtime.session.outputs import Outputs
 from tests.doubles import two_tasks
 from tests.doubles.clock import SimulatedClock
 from tests.doubles.images import random_image
@@ -224,10 +225,12 @@ def test_a_state_belongs_to_its_output(tasks: dict[str, dict[str, Bundle]], tmp_
 @pytest.mark.parametrize(
     ("chosen", "rules", "message"),
     [
-        (options(head="engine"), LEARNS, "--head engine goes with one output: .*#area or .*#lanes"),
-        (options(), replace(LEARNS, update="background"), "--update background goes with one output"),
-        (options(method="ocl-full"), None, "--method ocl-full, which trains the backbone, goes with one"),
-        (options(method="cotta"), None, "--method cotta, which trains the backbone, goes with one"),
+        (options(method="ocl-full"), None, "--method ocl-full trains the backbone, .*#area or .*#lanes"),
+        (
+            options(method="cotta"),
+            None,
+            "--method cotta trains the backbone, .* one loss: .*#area",
+        ),
     ],
 )
 def test_what_one_output_can_have_alone_is_refused(
@@ -249,9 +252,3 @@ def test_one_output_of_several_runs_by_itself_like_any_bundle(
     with open_session(ours, chosen) as one, open_session(alone["detecting"]["lanes"], chosen) as single:
         for index in range(3):
             assert (one.step(frame(index)).mask != single.step(frame(index)).mask).mean() <= 1e-3
-
-
-def test_a_compiled_head_runs_for_one_output(tasks: dict[str, dict[str, Bundle]]) -> None:
-    for name, bundle in tasks["one_feature"].items():
-        with open_session(bundle, options(head="engine"), LEARNS, SimulatedClock()) as session:
-            assert session.step(frame(0), 0.0).verdict.applied, name

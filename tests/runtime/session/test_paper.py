@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ocl_edge.bundle.manifest import ClassSpec
+from ocl_edge.bundle.manifest_parts import ClassSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.errors import BundleError, FrameError, UsageError
 from ocl_edge.method.verdict import Reason

@@ -89,6 +89,20 @@ def test_every_number_is_what_the_frames_told(tmp_path: Path) -> None:
     assert not [name for name in found if "thermal_zone1" in name]
 
 
+def test_outputs_of_a_camera_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    source = SilentSource()
+    area, lanes = (StreamState("front", source, output=name) for name in ("area", "lanes"))
+    area.add(result(LEARNED, 12.0))
+    lanes.add(result(UNDONE, 12.0))
+    with MetricsServer(ANY_PORT, [area, lanes], machine(tmp_path)) as server:
+        found = values(scrape(server))
+    assert found["ocl_edge_frames_total", "front", "area"] == 1
+    assert found["ocl_edge_updates_total", "front", "area"] == 1
+    assert found["ocl_edge_updates_total", "front", "lanes"] == 0
+    assert found["ocl_edge_rollbacks_total", "front", "lanes"] == 1
+    assert found["ocl_edge_mask_latency_seconds_count", "front", "lanes"] == 1
+
+
 def test_the_dashboard_asks_for_nothing_that_is_not_there(tmp_path: Path) -> None:
     front = StreamState("front", SilentSource())
     front.add(result())
