@@ -1,13 +1,14 @@
-"""Which norms must be measured: folded late ones, left-out groups, and predictions from the first few.
+"""Which norms must be measured: late ones folded, groups left out, every second one, or predictions.
 
     python bench/stem.py list    BUNDLE
     python bench/stem.py fold    BUNDLE --network NAME [--every N] [--backend NAME]
+    python bench/stem.py alternate BUNDLE --network NAME [--every N] [--backend NAME]
     python bench/stem.py predict BUNDLE --network NAME --home DIR [--every N]
 
 *list*: place, size and prior of every norm. *fold*: norms from a place on keep the trained statistics, and
-groups of norms do. *predict*: the statistics of all norms from those of the first few, by a ridge
-regression on frames and their corrupted copies, beside what costs less than measuring already: statistics
-of every n-th frame.
+groups of norms do. *alternate*: every second norm does, and the others move farther. *predict*: the
+statistics of all norms from those of the first few, by a ridge regression on frames and their corrupted
+copies, beside what costs less than measuring already: statistics of every n-th frame.
 
 One view, wide open, norms alone, labelled frames one second apart; the mIoU of each stream is a line of
 --results. ``--every 1`` takes 24 frames in a row from the middle, as what reuses statistics needs.
@@ -42,6 +43,8 @@ RESULTS = Path(__file__).parent / "results" / "stem.jsonl"
 FOLDED_FROM = (0.97, 0.95, 0.925, 0.9, 0.875, 0.85, 0.825, 0.8, 0.75)
 STEMS = (1, 3, 5, 9)
 FITTED_FRAMES = 20
+ALTERNATE_PRIORS = ((0.7, 1.0), (0.5, 1.0), (0.4, 1.0), (0.3, 1.0))
+"""Of the norms that move, where every second one stays."""
 RIDGES = (1.0, 30.0, 1000.0)
 AS_TUNING_STREAMS = ("shot noise", "blur")
 """Corruptions that the map must not have seen, for it is tried on their like."""
@@ -127,6 +130,19 @@ def foldings(measurer: Measurer, norms: Norms) -> Iterator[tuple[str, Way]]:
         )
     for name, group in norms.groups().items():
         yield f"without {name}, {norms.values(group):.2f} of values", under(measurer, norms.folded(group))
+
+
+def alternates(measurer: Measurer, norms: Norms) -> Iterator[tuple[str, Way]]:
+    yield "frozen", frozen(measurer)
+    yield "measured", under(measurer, norms.line)
+    stay = range(1, len(norms.listed), 2)
+    move = [norm.channels for norm in norms.listed[::2]]
+    for first, last in ALTERNATE_PRIORS:
+        weight = norms.folded(stay)
+        pieces = torch.split(Mixing.of_prior(move, (first, last)).at(1.0), move, 1)
+        for own, piece in zip(norms.slices()[::2], pieces, strict=True):
+            weight[:, own] = piece
+        yield f"every second from {first:g} to {last:g}", under(measurer, weight)
 
 
 class Predictor:
@@ -254,7 +270,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["list", "fold", "predict"])
+    parser.add_argument("what", choices=["list", "fold", "alternate", "predict"])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--network", default="cgnet")
     parser.add_argument("--home", type=Path, default=Path("../shared/data/camvid/home"))
@@ -279,11 +295,10 @@ def main() -> None:
                     f"{norms.prior(index):.3f}",
                 )
             return
-        ways = dict(
-            foldings(measurer, norms)
-            if arguments.what == "fold"
-            else predictions(measurer, norms, arguments.home)
-        )
+        if arguments.what == "predict":
+            ways = dict(predictions(measurer, norms, arguments.home))
+        else:
+            ways = dict((foldings if arguments.what == "fold" else alternates)(measurer, norms))
         tail = load_tail(bundle)
         for stream in arguments.streams.split(","):
             key = {"what": arguments.what, "network": arguments.network, "stream": stream}

@@ -16,10 +16,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ocl_edge.bundle.manifest_parts import NormSpec
-from ocl_edge.bundle.reading import Bundle, load_tail
+from ocl_edge.bundle.reading import Bundle, load_backbone, load_tail
 from ocl_edge.errors import ParityError, StateError, UsageError
 from ocl_edge.masks import Mask
 from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.network.forms import some_stay
 from ocl_edge.network.preprocess import Preprocessor
 from ocl_edge.network.tail import Tail
 from ocl_edge_export.baking import (
@@ -254,6 +255,7 @@ def _write(
                 input_size=(spec.height, spec.width),
                 classes=classes,
                 split="auto" if " + " in manifest.head_module else manifest.head_module,
+                norms="alternate" if some_stay(load_backbone(bundle)) else "all",
                 stat_rows=manifest.stat_rows,
                 mean=spec.mean,
                 std=spec.std,

@@ -15,6 +15,7 @@ from ocl_edge.bundle.manifest import Manifest, file_sha256
 from ocl_edge.bundle.manifest_parts import ClassSpec, FormSpec, NormSpec, TensorSpec
 from ocl_edge.bundle.outputs import OutputManifest
 from ocl_edge.errors import UsageError
+from ocl_edge.method.norms import Prior
 from ocl_edge.network.form_names import FORMS, FormName
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
 from ocl_edge.network.forms import distinct_form, list_norms
@@ -62,7 +63,7 @@ def classes_of(
 
 
 def about_backbone(
-    checkpoint: Path, spec: Spec, split: SplitNetwork, frame: InputSpec, stat_rows: int
+    checkpoint: Path, spec: Spec, split: SplitNetwork, frame: InputSpec, stat_rows: int, prior: Prior
 ) -> dict[str, Any]:
     """Manifest fields that all outputs share."""
     return {
@@ -82,7 +83,7 @@ def about_backbone(
             NormSpec(name=n.name, channels=n.channels, pinned=n.pinned, sensing=senses)
             for n, senses in zip(list_norms(split.backbone), which_norms_sense(split.backbone), strict=True)
         ),
-        "noise_distance": noise_distances(split.backbone, frame, stat_rows, split.norm_places),
+        "noise_distance": noise_distances(split.backbone, frame, stat_rows, split.norm_places, prior),
         "forms": {form: _form_spec(form, split.backbone, frame, split.features) for form in FORMS},
     }
 

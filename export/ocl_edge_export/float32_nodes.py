@@ -16,6 +16,7 @@ SENSITIVE |= {"LayerNormalization", "InstanceNormalization", "GroupNormalization
 # The type of their result is an attribute, or they make it from integers.
 OWN_TYPE = {"Cast", "ConstantOfShape", "EyeLike", "Range"}
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div"}
+APPLIES_VECTORS = ELEMENTWISE | {"BatchNormalization"}
 BATCH_AXIS = 0
 
 
@@ -56,7 +57,7 @@ def names_of_float32_nodes(model: onnx.ModelProto) -> set[str]:
         elif node.op_type in OWN_TYPE or all(name in vectors for name in changing):
             vectors.update(node.output)
         elif node.op_type in SENSITIVE or (
-            node.op_type in ELEMENTWISE and any(name in vectors for name in changing)
+            node.op_type in APPLIES_VECTORS and any(name in vectors for name in changing)
         ):
             pass
         else:
@@ -90,7 +91,7 @@ def _feeding_only(model: onnx.ModelProto, reductions: set[str]) -> set[str]:
 
 
 def fold_batch_norms(model: onnx.ModelProto) -> None:
-    """Fold every BatchNormalization, in float32, into its convolution or into one Mul and one Add."""
+    """Fold every BatchNormalization of constants, in float32, into its convolution or one Mul and one Add."""
     graph = model.graph
     constants = constant_values(model)
     producers = {output: node for node in graph.node for output in node.output}
@@ -98,7 +99,7 @@ def fold_batch_norms(model: onnx.ModelProto) -> None:
     changed: dict[str, np.ndarray[Any, Any]] = {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.op_type != "BatchNormalization":
+        if node.op_type != "BatchNormalization" or not all(name in constants for name in node.input[1:]):
             nodes.append(node)
             continue
         source, (scale, shift) = node.input[0], _scale_and_shift(node, constants)

@@ -2,7 +2,8 @@
 
 A step of gradient descent moves a logit by the learning rate times the squared norm of the
 logit's gradient with respect to the weights (for a 1x1 convolution: of its input). That
-norm differs tenfold between networks, and one rate does not suit them all.
+norm differs tenfold between networks, and one rate does not suit them all. It is scaled down alone: where the
+norm is small, larger steps gained hardly more on average and lost more where they lost (docs/ablation.md).
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ def squared_gradient_norm(head: nn.Module, features: Sequence[Tensor]) -> float:
 def scaled_rate(default: float, squared_norm: float) -> float:
     """The rate for a head of that squared gradient norm: the nearest 1 or 5 times a power of ten.
 
-    The default itself where the norm is 0 or not finite.
+    The default itself where the norm is no larger than `REFERENCE`, or not finite.
     """
-    if not (squared_norm > 0 and math.isfinite(squared_norm)):
+    if not (squared_norm > REFERENCE and math.isfinite(squared_norm)):
         return default
     rate = default * REFERENCE / squared_norm
     power = 10.0 ** math.floor(math.log10(rate))

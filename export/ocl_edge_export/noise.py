@@ -6,14 +6,18 @@ import torch
 from torch import fx
 
 from ocl_edge.method.mixing import Mixing
-from ocl_edge.method.norms import DEFAULT_PRIOR, statistics_distance
+from ocl_edge.method.norms import DEFAULT_PRIOR, Prior, statistics_distance
 from ocl_edge.network.forms import build_form, list_norms, trained_tensors
 from ocl_edge.network.preprocess import InputSpec, noise_view
 
 
 @torch.no_grad()
 def noise_distances(
-    backbone: fx.GraphModule, frame: InputSpec, stat_rows: int, places: tuple[float, ...] | None = None
+    backbone: fx.GraphModule,
+    frame: InputSpec,
+    stat_rows: int,
+    places: tuple[float, ...] | None = None,
+    prior: Prior = DEFAULT_PRIOR,
 ) -> tuple[float, float] | None:
     """`statistics_distance` of pixels that are random and independent, with norms unmixed and wide open.
 
@@ -24,6 +28,7 @@ def noise_distances(
         frame: size and normalisation of the input.
         stat_rows: as for `build_form`.
         places: of the norms, see `prior_of_channels`.
+        prior: wide open.
     """
     norms = list_norms(backbone)
     if not norms:
@@ -32,7 +37,7 @@ def noise_distances(
     trained = trained_tensors(backbone)
     statistics = torch.stack((trained["mean"], trained["var"]))
     measured = build_form(backbone, "measured", stat_rows)
-    mixing = Mixing.of_prior([norm.channels for norm in norms], DEFAULT_PRIOR, places)
+    mixing = Mixing.of_prior([norm.channels for norm in norms], prior, places)
     unmixed, wide_open = (
         statistics_distance(measured(view, statistics, weight)[-1], statistics)
         for weight in (mixing.at(0.0), mixing.at(1.0))

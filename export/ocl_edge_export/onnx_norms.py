@@ -19,13 +19,15 @@ from torch import fx
 from ocl_edge.errors import CaptureError
 from ocl_edge.network.form_names import FormName
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
-from ocl_edge.network.forms import Norm, list_norms, norm_nodes, trained_tensors
+from ocl_edge.network.forms import Norm, batch_norms, list_norms, norm_nodes, trained_tensors
 from ocl_edge_export.onnx_graph import GraphBuilder, declare
 
 PREFIX = "norms/"
 """Begins the names of new values; no name that PyTorch gives holds a slash."""
 IMAGE_AXES = [0, 2, 3]
 ROWS = 2
+COUNTLESS = 1e30
+"""Positions of a norm whose variance is taken as it is: one more or less is none in float32."""
 TO_THE_END = int(np.iinfo(np.int64).max)
 
 
@@ -43,11 +45,18 @@ def modulated_graph(plain: onnx.ModelProto, backbone: fx.GraphModule) -> onnx.Mo
         CaptureError: the norms of the two differ.
     """
     graph, norms = GraphBuilder(PREFIX), _Norms(plain, backbone)
-    pieces = graph.pieces("norm_vectors", norms.channels * 2)
+    pieces = graph.pieces("norm_vectors", norms.channels * 2, [-1])
+    unscaled = {
+        channels: (
+            graph.constant(np.zeros(channels, np.float32)),
+            graph.constant(np.ones(channels, np.float32)),
+        )
+        for channels in sorted(set(norms.channels))
+    }
 
     def write(index: int, _: onnx.NodeProto) -> None:
-        vectors, shape = (pieces[index], pieces[len(norms.channels) + index]), norms.shape(index)
-        norms.modulate(graph, index, *vectors if len(shape) == 4 else norms.reshaped(graph, index, *vectors))
+        scale, shift = pieces[index], pieces[len(norms.channels) + index]
+        norms.normalise(graph, index, (scale, shift), unscaled[norms.channels[index]], eps=0.0)
 
     norms.rewrite(graph, write)
     return norms.model(graph, "modulated")
@@ -72,22 +81,21 @@ def measured_graph(plain: onnx.ModelProto, backbone: fx.GraphModule, stat_rows: 
     means, variances = [], []
 
     def write(index: int, node: onnx.NodeProto) -> None:
-        norm, anchor = norms.described[index], packed.of("anchor", index)
+        norm = norms.described[index]
         if norm.pinned:
-            current = mixed = anchor
+            current = mixed = packed.of("anchor", index)
         else:
-            mean, var = _measure(graph, node.input[0], norm.row_stride(stat_rows))
-            current = mean, graph.add("Mul", [var, packed.unbiasing[index]])
+            current = _measure(graph, node.input[0], norm.row_stride(stat_rows))
             mixed = _mix(graph, packed, index, current)
         means.append(current[0])
         variances.append(current[1])
-        vectors = _vectors(graph, *mixed, *norms.affine(index), norm.eps)
-        # Apart by a reshape: OpenVINO else computes the vectors anew for every position that they scale.
-        norms.modulate(graph, index, *norms.reshaped(graph, index, *vectors))
+        norms.normalise(graph, index, (node.input[1], node.input[2]), mixed, norm.eps)
 
     norms.rewrite(graph, write)
-    statistics = graph.add("Concat", [*means, *variances], axis=0)
-    graph.add("Reshape", [statistics, graph.integers([2, -1])], "statistics")
+    biased = graph.add("Concat", variances, axis=0)
+    rows = graph.add("Concat", means, axis=0), graph.add("Mul", [biased, packed.unbiasing])
+    both = graph.add("Concat", list(rows), axis=0)
+    graph.add("Reshape", [both, graph.integers([2, -1])], "statistics")
     return norms.model(graph, "measured")
 
 
@@ -101,21 +109,26 @@ class _Norms:
         self._header = {"ir_version": plain.ir_version, "opset_imports": plain.opset_import}
         self._captured = norm_nodes(backbone)
         self._tensors = {tensor.name: tensor for tensor in plain.graph.initializer}
-        self._nodes = self._found(trained_tensors(backbone)["mean"].numpy())
+        every = batch_norms(backbone)
+        means = trained_tensors(backbone, every)["mean"].numpy()
+        self._nodes = [
+            found
+            for found, captured in zip(self._found(means), every, strict=True)
+            if captured in self._captured
+        ]
 
     def _found(self, means: NDArray[np.float32]) -> list[onnx.NodeProto]:
-        """The node of every norm: both graphs keep one order, and the trained means tell that they do."""
+        """The node of every BatchNorm: both graphs keep one order, and the trained means tell it."""
         nodes = [
             node
             for node in self._plain.node
             if node.op_type == "BatchNormalization" and node.input[3] in self._tensors
         ]
-        expected = np.split(means, np.cumsum(self.channels)[:-1])
         found = [numpy_helper.to_array(self._tensors[node.input[3]]) for node in nodes]
-        if len(found) != len(expected) or not all(map(np.array_equal, found, expected)):
+        if not np.array_equal(np.concatenate(found) if found else means[:0], means):
             raise CaptureError(
-                f"the network has {len(expected)} norms with trained statistics, its ONNX graph "
-                f"{len(found)}, or in another order: PyTorch's exporter changed them"
+                f"the trained statistics of the network's norms ({len(means)} channels) are not those of its "
+                f"ONNX graph ({sum(map(len, found))}), or in another order: PyTorch's exporter changed them"
             )
         return nodes
 
@@ -128,28 +141,25 @@ class _Norms:
             else:
                 write(index, node)
 
-    def affine(self, index: int) -> tuple[str | None, str | None]:
-        """Weight and bias of a norm, [C]; None where it has none."""
-        weight, bias = (
-            None if self._captured[index].args[place] is None else self._nodes[index].input[place]
-            for place in (1, 2)
-        )
-        return weight, bias
+    def normalise(
+        self,
+        graph: GraphBuilder,
+        index: int,
+        affine: tuple[str, str],
+        statistics: tuple[str, str],
+        eps: float,
+    ) -> None:
+        """In place of a norm the same with other vectors, [C] each; its output keeps its name.
 
-    def shape(self, index: int) -> list[int]:
-        """Of vectors that a norm's input can be multiplied by; -1 are the channels."""
-        x = self._captured[index].args[0]
-        assert isinstance(x, fx.Node)
-        return [1, -1, *[1] * (x.meta["val"].dim() - 2)]
-
-    def reshaped(self, graph: GraphBuilder, index: int, *vectors: str) -> list[str]:
-        """Vectors in the `shape`."""
-        return [graph.add("Reshape", [vector, graph.integers(self.shape(index))]) for vector in vectors]
-
-    def modulate(self, graph: GraphBuilder, index: int, scale: str, shift: str) -> None:
-        """``x * scale + shift`` in place of a norm; its output keeps its name."""
+        One operator, in one pass over the values: a product and a sum are two in ONNX Runtime.
+        """
         node = self._nodes[index]
-        graph.add("Add", [graph.add("Mul", [node.input[0], scale]), shift], node.output[0])
+        graph.add(
+            "BatchNormalization",
+            [node.input[0], *affine, *statistics],
+            node.output[0],
+            epsilon=eps,
+        )
 
     def model(self, graph: GraphBuilder, form: FormName) -> onnx.ModelProto:
         """The plain model with other nodes, inputs and outputs."""
@@ -172,37 +182,44 @@ class _Norms:
 
 
 class _PackedInputs:
-    """What the measured form mixes with, one vector [C] for each row and norm."""
+    """What the measured form mixes with, one vector [C] for each row and norm.
+
+    Attributes:
+        unbiasing: what makes measured variances unbiased, [S].
+    """
 
     def __init__(self, graph: GraphBuilder, norms: list[Norm], stat_rows: int) -> None:
         channels = [norm.channels for norm in norms]
         both = [graph.integers(bounds) for bounds in ([0], [2], [0])]
         weight = graph.add("Slice", ["anchor_weight", *both])
+        of_current = graph.add("Sub", [graph.floats(1.0), weight])
+        self.unbiasing = _unbiasing(graph, norms, stat_rows)
+        mean_as_it_is = graph.constant(np.ones(sum(channels), np.float32))
+        factors = graph.add("Concat", [mean_as_it_is, self.unbiasing], axis=0)
+        factors = graph.add("Reshape", [factors, graph.integers([2, -1])])
         rows = {
             "anchor": "anchor_statistics",
             "anchor_part": graph.add("Mul", [weight, "anchor_statistics"]),
-            "of_current": graph.add("Sub", [graph.floats(1.0), weight]),
+            "of_current": graph.add("Mul", [of_current, factors]),
         }
         self._count = len(norms)
         self._rows = {name: graph.pieces(row, channels * 2, [-1]) for name, row in rows.items()}
         self.of_difference = graph.pieces("anchor_weight", channels * 3, [-1])[2 * self._count :]
-        self.unbiasing = graph.pieces(_unbiasing(graph, norms, stat_rows), channels, [-1])
 
     def of(self, what: str, index: int) -> tuple[str, str]:
-        """For a norm's mean and for its variance."""
+        """For a norm's mean and for its variance, as it is measured."""
         pieces = self._rows[what]
         return pieces[index], pieces[self._count + index]
 
 
 def _unbiasing(graph: GraphBuilder, norms: list[Norm], stat_rows: int) -> str:
-    """n / (n - 1) for every channel, n = batch * positions: [1, S]."""
-    positions = np.concatenate(
-        [np.full((1, norm.channels), norm.sampled_positions(stat_rows), np.float32) for norm in norms], 1
-    )
+    """1 + 1 / (n - 1) for every channel, n = batch * positions: [S]. 1 for norms that are not measured."""
+    counts = [COUNTLESS if norm.pinned else norm.sampled_positions(stat_rows) for norm in norms]
+    positions = np.repeat(np.array(counts, np.float32), [norm.channels for norm in norms])
     batch = graph.add("Cast", [graph.add("Shape", ["image"], start=0, end=1)], to=TensorProto.FLOAT)
-    count = graph.add("Mul", [graph.constant(positions), batch])
-    fewer = graph.add("Max", [graph.add("Sub", [count, graph.floats(1.0)]), graph.floats(1.0)])
-    return graph.add("Div", [count, fewer])
+    fewer = graph.add("Sub", [graph.add("Mul", [graph.constant(positions), batch]), graph.floats(1.0)])
+    part = graph.add("Reciprocal", [graph.add("Max", [fewer, graph.floats(1.0)])])
+    return graph.add("Add", [part, graph.floats(1.0)])
 
 
 def _measure(graph: GraphBuilder, x: str, stride: int) -> tuple[str, str]:
@@ -219,22 +236,14 @@ def _measure(graph: GraphBuilder, x: str, stride: int) -> tuple[str, str]:
 
 def _mix(graph: GraphBuilder, packed: _PackedInputs, index: int, current: tuple[str, str]) -> tuple[str, str]:
     """Mean and variance that a norm uses."""
-    mean, var = (
-        graph.add("Add", [part, graph.add("Mul", [share, measured])])
-        for part, share, measured in zip(
-            packed.of("anchor_part", index), packed.of("of_current", index), current, strict=True
-        )
+    anchor_mean, _ = packed.of("anchor", index)
+    of_anchor_mean, of_anchor_var = packed.of("anchor_part", index)
+    of_mean, of_var = (
+        graph.add("Mul", [share, measured])
+        for share, measured in zip(packed.of("of_current", index), current, strict=True)
     )
-    difference = graph.add("Sub", [current[0], packed.of("anchor", index)[0]])
+    difference = graph.add("Sub", [current[0], anchor_mean])
     square = graph.add("Mul", [difference, difference])
-    return mean, graph.add("Add", [var, graph.add("Mul", [packed.of_difference[index], square])])
-
-
-def _vectors(
-    graph: GraphBuilder, mean: str, var: str, weight: str | None, bias: str | None, eps: float
-) -> tuple[str, str]:
-    """Scale and shift that normalise with a mean and a variance."""
-    deviation = graph.add("Sqrt", [graph.add("Add", [var, graph.floats(eps)])])
-    scale = graph.add("Div", [weight, deviation]) if weight else graph.add("Reciprocal", [deviation])
-    moved = graph.add("Mul", [mean, scale])
-    return scale, graph.add("Sub", [bias, moved]) if bias else graph.add("Neg", [moved])
+    between = graph.add("Mul", [packed.of_difference[index], square])
+    mean = graph.add("Add", [of_anchor_mean, of_mean])
+    return mean, graph.add("Sum", [of_anchor_var, of_var, between])

@@ -16,6 +16,7 @@ from ocl_edge.bundle.reading import Bundle
 from ocl_edge.bundle.writing import new_bundle_directory, write_manifest
 from ocl_edge.errors import CaptureError, CheckpointError, ParityError, SplitError, UsageError
 from ocl_edge.masks import MOST_CLASSES
+from ocl_edge.method.norms import Prior
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.network.form_names import FORMS, FormName
 from ocl_edge.network.forms import list_norms, trained_tensors
@@ -37,6 +38,7 @@ from ocl_edge_export.parity_cases import Features, features_of
 from ocl_edge_export.programs import check_programs, write_programs
 from ocl_edge_export.sample_images import choose_images, noise_images, read_image_as, read_images
 from ocl_edge_export.split import SplitNetwork, over_one_backbone, split_network
+from ocl_edge_export.staying_norms import PRIORS, NormsThatMove, let_alternate_stay
 from ocl_edge_export.taken_output import TakenOutput, take_outputs
 from ocl_edge_export.virtual_norms import MOST_FRAMES, give_virtual_norms
 
@@ -55,6 +57,7 @@ class ExportRequest:
         classes: file of class names, see `read_classes`; of several outputs one for each name.
         split: module where the head starts, or ``auto``.
         calibration: directory of images for the parity gate.
+        norms: that move with the frame; ``alternate``: every second one, the others stay as trained.
         stat_rows: `measured` takes its statistics from every n-th row.
         mean: of each channel, in the network's order and scale.
         std: likewise.
@@ -76,6 +79,7 @@ class ExportRequest:
     classes: Path | Mapping[str, Path] | None = None
     split: str = "auto"
     calibration: Path | None = None
+    norms: NormsThatMove = "all"
     stat_rows: int = DEFAULT_STAT_ROWS
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -115,6 +119,9 @@ def export_bundle(
         splits = _splits(captured, taken, request)
         shared = next(iter(splits.values()))
         _remember_home(shared, frame, request, progress)
+        if request.norms == "alternate":
+            splits = let_alternate_stay(splits)
+            shared = next(iter(splits.values()))
         _require_outputs(request.classes, splits)
         named = {
             name: classes_of(_file_of(request.classes, name), checkpoint, loaded, split.logits[0], bool(name))
@@ -123,7 +130,9 @@ def export_bundle(
         _write_graphs(splits, frame, request.stat_rows, directory, progress)
         about = {
             "checkpoint_notes": [plain(note, LONGEST_NOTE) for note in loaded.notes],
-            **about_backbone(request.checkpoint, loaded.spec, shared, frame, request.stat_rows),
+            **about_backbone(
+                request.checkpoint, loaded.spec, shared, frame, request.stat_rows, PRIORS[request.norms]
+            ),
         }
         features = features_of(next(iter(taken.values())).references, shared.backbone)
         gate = _Gate(request, directory, features, tolerances, progress)
@@ -177,7 +186,7 @@ def _checked(gate: _Gate, name: str, taken: TakenOutput, split: SplitNetwork) ->
         parity["images_from"] = "calibration" if gate.request.calibration else "noise"
         gate.progress(f"parity: {of}programs")
         head = check_programs(split, gate.directory, taken.references[1].images, features[1], name)
-        adaptation = _adaptation(split, [features[0], *features[2:]])
+        adaptation = _adaptation(split, [features[0], *features[2:]], PRIORS[gate.request.norms])
         unfit = {backend: plain(of + why, LONGEST_NOTE) for backend, why in parity.pop("unfit").items()}
         graphs = _head_graphs(split, head, gate.directory, features[1], parity, adaptation, name)
     except ParityError as error:
@@ -317,10 +326,10 @@ def _head_graphs(
     return {"head_graphs": graphs, "parity": {**parity, "head": report}}
 
 
-def _adaptation(split: SplitNetwork, views: list[Features]) -> AdaptationDefaults:
+def _adaptation(split: SplitNetwork, views: list[Features], prior: Prior) -> AdaptationDefaults:
     """The defaults, with the learning rate that suits this head: for the features of some views."""
     seen = [torch.cat(tensors) for tensors in zip(*map(split.of_head, views), strict=True)]
-    defaults = AdaptationDefaults()
+    defaults = AdaptationDefaults(prior=prior)
     return defaults.model_copy(
         update={"lr": scaled_rate(defaults.lr, squared_gradient_norm(split.head, seen))}
     )

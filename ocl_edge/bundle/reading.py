@@ -210,9 +210,14 @@ def load_backbone(bundle: Bundle) -> fx.GraphModule:
         BundleError: the program is damaged or does not fit; see `read_program`.
     """
     frame = bundle.manifest.input
-    return _program(
+    backbone = _program(
         bundle, "backbone.json", [(frame.channels, frame.height, frame.width)], bundle.manifest.features
     )
+    from ocl_edge.network.forms import batch_norms, keep_as_norms
+
+    if len(batch_norms(backbone)) > len(bundle.manifest.norms):
+        keep_as_norms(backbone, {norm.name for norm in bundle.manifest.norms})
+    return backbone
 
 
 def load_head(bundle: Bundle) -> fx.GraphModule:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ocl_edge.method.norms import JUMP, TINY_VARIANCE
+from ocl_edge.method.norms import JUMP, TINY_VARIANCE, statistics_distance
 from ocl_edge.method.settings import AdaptationDefaults
 from ocl_edge.tensors import Tensor, torch
 
@@ -29,12 +29,21 @@ LEAST_CLOSING = 0.36
 """It closes by at least this share a frame: nine lead from 1 to `SHUT`, the tenth is the frozen network's."""
 SHUT = 0.02
 """An opening below this is 0."""
+OPENED = 0.25
+"""A difference of openings that does not wait: statistics are measured anew, a frame is looked at again."""
+STAYED_S = 1.0
+"""Weather that has stayed so long, seconds of stream time, is no dazzled frame."""
 LONGEST_STEP_S = 1.0
 """An update stands for this much stream time at most."""
 
 HOME_QUANTILE = 0.9
 QUANTILE_HOME_UNTIL, QUANTILE_AWAY_FROM = 1.1, 1.5
 """With home frames: multiples of that quantile of home's distances between which the opening rises."""
+QUANTILE_SURE_FROM, QUANTILE_SURE = 1.5, 1.75
+"""Multiples of it between which all norms open alone, whatever the sensing norms see."""
+HOME_OF_NOISE = 0.22
+"""Without home frames that quantile is taken as this share of the distance of pure noise at the same opening:
+it is 0.13 to 0.27 of it in four networks (docs/ablation.md)."""
 OPENINGS = (0.0, 0.5, 1.0)
 """Where home's distances are measured."""
 
@@ -109,18 +118,63 @@ class HomeDistances:
         distances: `HOME_QUANTILE` of home's distances at each of `OPENINGS`.
     """
 
+    tell_shut = True
+    """Whether a frame that may be home is best looked at shut, where nothing is hidden."""
+
     def __init__(self, trained: Tensor, channels: Sequence[int], distances: Sequence[float]) -> None:
         self._of_norms = DistanceOfNorms(trained, channels)
         self._distances = distances
 
-    def opening_at(self, statistics: Tensor, opening: float) -> float:
-        """How far adaptation opens at statistics that were measured at an opening.
+    def openings_at(self, statistics: Tensor, opening: float) -> tuple[float, float]:
+        """How far adaptation opens at most and at least, at statistics that were measured at an opening.
 
-        0 up to `QUANTILE_HOME_UNTIL` times home's quantile, 1 from `QUANTILE_AWAY_FROM` times, a line
-        between.
+        At most 0 up to `QUANTILE_HOME_UNTIL` times home's quantile, 1 from `QUANTILE_AWAY_FROM` times, a line
+        between; at least likewise from `QUANTILE_SURE_FROM` to `QUANTILE_SURE`.
         """
         distance = self._of_norms(statistics) / between(self._distances, opening)
-        return ramp(distance, QUANTILE_HOME_UNTIL, QUANTILE_AWAY_FROM)
+        return ramp(distance, QUANTILE_HOME_UNTIL, QUANTILE_AWAY_FROM), _surely(distance)
+
+
+class NoiseDistances:
+    """The same without home frames, by the distance of pure noise: all norms then limit nothing.
+
+    Args:
+        trained: as for `HomeDistances`.
+        distances: of pure noise, unmixed and wide open; None where nobody measured it: they open nothing.
+    """
+
+    tell_shut = False
+
+    def __init__(self, trained: Tensor, distances: Sequence[float] | None) -> None:
+        self._trained = trained
+        self._distances = distances
+
+    def openings_at(self, statistics: Tensor, opening: float) -> tuple[float, float]:
+        """As `HomeDistances.openings_at`."""
+        if self._distances is None:
+            return 1.0, 0.0
+        distance = statistics_distance(statistics, self._trained)
+        return 1.0, _surely(distance / (HOME_OF_NOISE * between(self._distances, opening)))
+
+
+def _surely(distance: float) -> float:
+    return ramp(distance, QUANTILE_SURE_FROM, QUANTILE_SURE)
+
+
+def opening_wanted(distance: float, of_all: tuple[float, float], open_already: float = 0.0) -> float:
+    """How far open a frame is best seen.
+
+    The sensing norms and all norms must agree, for each are wrong somewhere (docs/ablation.md). But mixing
+    hides a part of all norms' distance, so that they do not close what is open; and where they see more than
+    home ever has, they open alone.
+
+    Args:
+        distance: that the sensing norms tell.
+        of_all: how far all norms open at most and at least.
+        open_already: opening of the stream.
+    """
+    most, least = of_all
+    return max(least, min(opening_at(distance), max(open_already, most)))
 
 
 class DistanceOfNorms:
@@ -201,6 +255,9 @@ class Opening(Protocol):
     def rests(self) -> bool:
         """Whether it is shut, and frames like the last ones would leave it so."""
 
+    def grants(self, dt_s: float) -> float:
+        """How far a frame may open at once, that is there so long after the last one, seconds."""
+
     def jump(self, wanted: float) -> None:
         """Go where a frame is best seen, 0 to 1, at once: the stream is somewhere else."""
 
@@ -236,6 +293,9 @@ class FixedOpening:
     def rests(self) -> bool:
         return self.value == 0
 
+    def grants(self, dt_s: float) -> float:  # noqa: ARG002
+        return self.value
+
     def jump(self, wanted: float) -> None:
         """It does not."""
 
@@ -254,7 +314,7 @@ class FollowingOpening:
 
     It goes by the lesser of the last two frames: one dazzled frame opens nothing. It opens with a time
     constant of `TAU_S`, and closes as fast or faster, see `LEAST_CLOSING`. The first frame of a stream is
-    followed at once.
+    followed at once, and so is weather that has stayed for `STAYED_S`.
     """
 
     follows = True
@@ -264,6 +324,7 @@ class FollowingOpening:
         self._started = False
         self._newest = 0.0
         self._largest = 0.0
+        self._asked_s = 0.0  # from the first to the last of the newest frames that all asked for more
 
     @property
     def at_home(self) -> bool:
@@ -273,6 +334,11 @@ class FollowingOpening:
     @property
     def rests(self) -> bool:
         return self._started and self.value == 0 and self._largest == 0
+
+    def grants(self, dt_s: float) -> float:
+        if not self._started:
+            return 1.0
+        return self._newest if self._asked_s + dt_s >= STAYED_S else self.value
 
     def jump(self, wanted: float) -> None:
         self._started, self.value = True, wanted if wanted >= SHUT else 0.0
@@ -284,22 +350,25 @@ class FollowingOpening:
         step = 1 - math.exp(-max(0.0, dt_s) / TAU_S) if self._started else 1.0
         if target < self.value:
             step = max(1 - (1 - LEAST_CLOSING) ** frames, step)
+        asks = [each - self.value > OPENED for each in (before, wanted)]
+        self._asked_s = min(STAYED_S, self._asked_s + max(0.0, dt_s)) if all(asks) else 0.0
         self._started = True
         self.value += step * (target - self.value)
         if self.value < SHUT:
             self.value = 0.0
 
     def export_state(self) -> dict[str, Tensor]:
-        """One tensor, float64 [3]; none before the first frame."""
+        """One tensor, float64 [4]; none before the first frame."""
         if not self._started:
             return {}
-        held = [self.value, self._newest, self._largest]
+        held = [self.value, self._newest, self._largest, self._asked_s]
         return {"opening": torch.tensor(held, dtype=torch.float64)}
 
     def import_state(self, tensors: dict[str, Any]) -> None:
         held = tensors.get("opening")
         self._started = held is not None
-        self.value, self._newest, self._largest = (0.0, 0.0, 0.0) if held is None else held.tolist()
+        values = (0.0, 0.0, 0.0) if held is None else held.tolist()
+        self.value, self._newest, self._largest, self._asked_s = (*values, 0.0)[:4]
 
 
 def paced(settings: AdaptationDefaults, opening: float, dt_s: float) -> AdaptationDefaults:

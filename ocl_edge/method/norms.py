@@ -17,6 +17,8 @@ Prior = tuple[float, float]
 """Weight of the trained statistics at the first and at the last norm, linear in between."""
 
 DEFAULT_PRIOR: Prior = (0.7, 1.0)
+ALTERNATE_PRIOR: Prior = (0.4, 1.0)
+"""Where every second norm stays as trained, the others go twice as far (docs/ablation.md)."""
 TINY_VARIANCE = 1e-5
 JUMP = 0.2
 """Distance of statistics from their running average that is another scene or weather. On CamVid a frame is

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ocl_edge.method.mixing import Mixing
-from ocl_edge.method.norms import DEFAULT_PRIOR, TINY_VARIANCE
+from ocl_edge.method.norms import DEFAULT_PRIOR, TINY_VARIANCE, Prior
 from ocl_edge.tensors import Tensor, torch
 
 RIDGE = 0.5
@@ -30,12 +30,13 @@ class ShareFit:
     Args:
         trained: statistics, float32 [2, S].
         channels: of every norm, in order of execution.
+        prior: the line.
     """
 
-    def __init__(self, trained: Tensor, channels: Sequence[int]) -> None:
+    def __init__(self, trained: Tensor, channels: Sequence[int], prior: Prior = DEFAULT_PRIOR) -> None:
         self._trained = trained.double()
         self._channels = list(channels)
-        self._line = Mixing.of_prior(channels, DEFAULT_PRIOR)
+        self._line = Mixing.of_prior(channels, prior)
         self._numerator = torch.zeros_like(self._trained)
         self._denominator = torch.zeros_like(self._trained)
 

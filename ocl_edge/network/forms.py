@@ -11,7 +11,7 @@ sees inputs that the norms before it have already modulated.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -23,6 +23,8 @@ from ocl_edge.network.form_names import FormName
 FEWEST_SAMPLED_ROWS = 12
 
 BATCH_NORM = torch.ops.aten.batch_norm.default
+STAYS = "stays as trained"
+"""In the ``meta`` of the node of a BatchNorm that is no norm: every form has it as ``plain`` has it."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,20 @@ def list_norms(backbone: fx.GraphModule) -> list[Norm]:
     """The norms of a captured backbone in the order of execution.
 
     Layers without running statistics use the current image's own in every form already
-    and are not listed.
+    and are not listed, nor are those that stay as trained (`keep_as_norms`).
     """
     return [_describe(backbone, node) for node in norm_nodes(backbone)]
 
 
-def trained_tensors(backbone: fx.GraphModule) -> dict[str, Tensor]:
-    """``mean``, ``var``, ``weight``, ``bias``, ``eps`` of every norm, packed float32 [sum of channels]."""
+def trained_tensors(backbone: fx.GraphModule, nodes: Sequence[fx.Node] | None = None) -> dict[str, Tensor]:
+    """``mean``, ``var``, ``weight``, ``bias``, ``eps`` of every norm, packed float32 [sum of channels].
+
+    Args:
+        backbone: captured.
+        nodes: of the BatchNorms that are asked for; None: its norms.
+    """
     packed: dict[str, list[Tensor]] = {"mean": [], "var": [], "weight": [], "bias": [], "eps": []}
-    for node in norm_nodes(backbone):
+    for node in norm_nodes(backbone) if nodes is None else nodes:
         weight, bias, mean, var = (_attribute(backbone, argument) for argument in node.args[1:5])
         assert mean is not None
         assert var is not None
@@ -296,11 +303,40 @@ def _item(values: tuple[Tensor, ...], index: int) -> Tensor:
 
 
 def norm_nodes(module: fx.GraphModule) -> list[fx.Node]:
+    """The norms of a captured network, in the order of execution."""
+    return [node for node in batch_norms(module) if STAYS not in node.meta]
+
+
+def batch_norms(module: fx.GraphModule) -> list[fx.Node]:
     """Where a captured network normalises with running statistics, in the order of execution."""
     # args: input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn
     return [
         n for n in module.graph.nodes if n.target is BATCH_NORM and n.args[3] is not None and not n.args[5]
     ]
+
+
+def keep_as_norms(backbone: fx.GraphModule, names: Collection[str]) -> None:
+    """Let every BatchNorm of another name stay as trained: no form treats it, engines fold it.
+
+    Args:
+        backbone: captured; its nodes are marked, and copies of them are, too.
+        names: as `Norm` has them.
+    """
+    for node in batch_norms(backbone):
+        if name_of_norm(node) not in names:
+            node.meta[STAYS] = True
+
+
+def some_stay(backbone: fx.GraphModule) -> bool:
+    """Whether there are BatchNorms that are no norms, see `keep_as_norms`."""
+    return len(norm_nodes(backbone)) < len(batch_norms(backbone))
+
+
+def name_of_norm(node: fx.Node) -> str:
+    """Qualified name of the module of a BatchNorm."""
+    mean = node.args[3]
+    assert isinstance(mean, fx.Node)
+    return str(mean.target).removesuffix(".running_mean")
 
 
 def _describe(module: fx.GraphModule, node: fx.Node) -> Norm:
@@ -310,8 +346,7 @@ def _describe(module: fx.GraphModule, node: fx.Node) -> Norm:
     assert mean is not None
     shape = node.meta["val"].shape
     rows, columns = (int(shape[2]), int(shape[3])) if len(shape) == 4 else (1, 1)
-    name = str(mean_node.target).removesuffix(".running_mean")
-    return Norm(name, mean.numel(), float(node.args[7]), rows, columns)  # type: ignore[arg-type]
+    return Norm(name_of_norm(node), mean.numel(), float(node.args[7]), rows, columns)  # type: ignore[arg-type]
 
 
 def _attribute(module: nn.Module, node: object) -> Tensor | None:

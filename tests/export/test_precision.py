@@ -73,9 +73,10 @@ def test_inputs_outputs_and_every_statistic_stay_float32(bundle: Bundle, form: F
     squares = [makers[node.input[0]] for node in over_batch if makers[node.input[0]].op_type == "Mul"]
     assert len(squares) == len(over_batch) // 2  # not computed in 16 bits and cast
     assert all(types[name] == TensorProto.FLOAT for node in squares for name in node.input)
-    for node in converted.graph.node:
-        if "Sqrt" in node.op_type or node.op_type == "Split":
-            assert types[node.input[0]] == TensorProto.FLOAT
+    norms = [node for node in converted.graph.node if node.op_type == "BatchNormalization"]
+    assert len(norms) == (0 if form == "plain" else 4)
+    assert all(types[name] == TensorProto.FLOAT for node in norms for name in (*node.input, *node.output))
+    assert all(types[n.input[0]] == TensorProto.FLOAT for n in converted.graph.node if n.op_type == "Split")
 
 
 def _constant(model: onnx.ModelProto, name: str) -> TensorProto:

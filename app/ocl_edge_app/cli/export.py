@@ -121,6 +121,14 @@ def parse_stat_rows(_ctx: click.Context, _param: click.Parameter, value: str) ->
     "calibrate does with them. Default: noise, and no calibration.",
 )
 @click.option(
+    "--norms",
+    type=click.Choice(["all", "alternate"]),
+    default="all",
+    show_default=True,
+    help="Norms that move with the frame: all, or every second one, twice as far. The others then stay as "
+    "trained, and cost nothing.",
+)
+@click.option(
     "--stat-rows",
     callback=parse_stat_rows,
     metavar="all|N",

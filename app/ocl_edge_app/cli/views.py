@@ -54,8 +54,8 @@ def describe_home(manifest: Manifest) -> str:
         return "not measured: ocl-edge calibrate tells what is home (--frames DIR, unlabelled)"
     words = [f"{home.frames} frames" if home.at_home else f"{home.frames} frames, which are not home"]
     if manifest.norms:
-        fitted = f"weights of the norms fitted, {home.fullness:g} of them"
-        words.append(fitted if home.fitted else "weights of the default prior")
+        fitted = "learned" if home.fullness == 1 else f"fitted, {home.fullness:g} of them"
+        words.append(f"weights of the norms {fitted}" if home.fitted else "weights of the default prior")
     else:
         words.append(f"the head's input moved home, {home.fullness:g} of the way")
     if home.head is not None:

@@ -33,6 +33,12 @@ class Tried:
     wide_open: list[list[Tensor]]
     agreement: dict[str, list[Agreement]]
 
+    def also(self, other: Tried) -> None:
+        """Takes in what else was tried on the same copies."""
+        self.wide_open += other.wide_open
+        for output, found in other.agreement.items():
+            self.agreement[output] += found
+
 
 def copies_of(frames: GivenFrames, indices: Iterable[int], seed: int) -> Iterator[tuple[int, str, Pixels]]:
     """Index, corruption and copy, for every frame and corruption; the same for the same seed."""
@@ -58,7 +64,8 @@ def fit_mixing(measurer: Measurer, frames: GivenFrames, clean: dict[int, Tensor]
         clean: index -> statistics, measured unmixed, of the frames to fit on.
         line: that the copies are measured with; again with what that gives, and the weights are worse.
     """
-    fit = ShareFit(measurer.norms.statistics, measurer.channels)
+    prior = measurer.bundle.manifest.adaptation.prior
+    fit = ShareFit(measurer.norms.statistics, measurer.channels, prior)
     for index, _, copy in copies_of(frames, clean, FIT):
         fit.add(clean[index], measurer.measure(copy, line, 1.0).statistics)
     return fit
@@ -70,6 +77,7 @@ def try_copies(
     frames: GivenFrames,
     truths: Mapping[str, Mapping[int, Tensor]],
     mixings: Sequence[Mixing],
+    shut: bool = True,
 ) -> dict[str, Tried]:
     """Corruption -> what became of its copies.
 
@@ -79,6 +87,7 @@ def try_copies(
         frames: all of them.
         truths: of each output, index -> truth of the frames to try (`HeadAsTrained.truth`).
         mixings: to try.
+        shut: measure the copies unmixed, too.
     """
     tried = {name: Tried([], [[] for _ in mixings], {}) for name in CORRUPTIONS}
     for each in tried.values():
@@ -87,7 +96,8 @@ def try_copies(
             each.agreement[output] = [Agreement(classes) for _ in mixings]
     for index, name, copy in copies_of(frames, next(iter(truths.values())), CHECK):
         found = tried[name]
-        found.shut.append(measurer.measure(copy, mixings[0], 0.0).statistics)
+        if shut:
+            found.shut.append(measurer.measure(copy, mixings[0], 0.0).statistics)
         for place, mixing in enumerate(mixings):
             seen = measurer.measure(copy, mixing, 1.0)
             found.wide_open[place].append(seen.statistics)

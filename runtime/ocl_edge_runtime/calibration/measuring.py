@@ -94,6 +94,10 @@ class HeadAsTrained:
     @without_gradients
     def logits(self, features: Sequence[Tensor]) -> Tensor:
         """[N, C, h, w]."""
+        return self.logits_with_gradients(features)
+
+    def logits_with_gradients(self, features: Sequence[Tensor]) -> Tensor:
+        """As `logits`; a gradient reaches the features."""
         return only_output(self._head(*self.input_among(features)))
 
     def mask(self, features: Sequence[Tensor]) -> Tensor:

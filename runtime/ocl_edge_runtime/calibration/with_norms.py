@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ocl_edge.bundle.home import HomeTensors, statistics_of
 from ocl_edge.bundle.manifest_parts import HeadRate, HomeSpec
 from ocl_edge.bundle.reading import load_head
 from ocl_edge.method import home
 from ocl_edge.method.head import TrainableHead
-from ocl_edge.method.mixing import Mixing
-from ocl_edge.method.norms import DEFAULT_PRIOR, statistics_distance
-from ocl_edge.method.shares import FULLNESSES
+from ocl_edge.method.norms import statistics_distance
 from ocl_edge.network.preprocess import noise_view
 from ocl_edge.tensors import Tensor, torch
-from ocl_edge_runtime.calibration.copies import corrupted, fit_mixing, try_copies
+from ocl_edge_runtime.calibration.copies import corrupted
 from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS, Pixels
 from ocl_edge_runtime.calibration.findings import (
     HEAD_STAYS,
-    LEAST_GAIN,
     LEAST_SURE,
     TOO_FEW,
     Calibration,
@@ -33,6 +29,7 @@ from ocl_edge_runtime.calibration.frames import FEW_FRAMES, GivenFrames, evenly_
 from ocl_edge_runtime.calibration.head_rate import Corrupted, choose_rate, loss_grid
 from ocl_edge_runtime.calibration.home_frames import HomeSeen, see_home
 from ocl_edge_runtime.calibration.measuring import HeadAsTrained, Measurer
+from ocl_edge_runtime.calibration.mixing_choice import MixingChoice
 
 MOST_FITTED, MOST_CHECKED, MOST_LESSONS, MOST_OPENED, MOST_LOSSES = 9, 4, 4, 40, 20
 """Frames to fit the weights on, to check on, for the head to learn on, at every opening, for the loss."""
@@ -41,19 +38,6 @@ NEARLY_ALL = 0.95
 MARGIN = 1.1
 SMALLEST = 1e-3
 """A distance that is divided by, or that is a limit, is no smaller."""
-
-
-def best_for_all(gains: Sequence[NDArray[np.float64]]) -> int:
-    """The mixing that gains most on the mean of the outputs, and loses on none; 0 where none gains enough.
-
-    Args:
-        gains: of each output, [mixings]: over the line, which is the first, in percent of the pixels.
-    """
-    if not gains:
-        return 0
-    of_all = np.where(np.min(gains, 0) >= 0, np.mean(gains, 0), -np.inf)
-    best = int(np.argmax(of_all))
-    return best if of_all[best] >= LEAST_GAIN else 0
 
 
 class StagesWithNorms:
@@ -76,7 +60,6 @@ class StagesWithNorms:
         self.measurer, self.heads = measurer, heads
         self.frames, self.progress = frames, progress
         self.manifest, self.trained = measurer.bundle.manifest, measurer.norms.statistics
-        self.line = Mixing.of_prior(measurer.channels, DEFAULT_PRIOR)
         self.indices = list(range(len(frames)))
         self.fit_on = evenly_spaced(self.indices[0::2], MOST_FITTED)
         self.check_on = evenly_spaced(self.indices[1::2], MOST_CHECKED)
@@ -86,7 +69,7 @@ class StagesWithNorms:
 
     def run(self) -> dict[str, Calibration]:
         self._see_the_frames()
-        self._fit_and_check()
+        self._choose_the_weights()
         enough = self.at_home and len(self.frames) >= FEW_FRAMES
         quantiles, jump = self._measure_home() if enough else (None, None)
         copies = self._distances_of_copies() if self.at_home else None
@@ -100,7 +83,7 @@ class StagesWithNorms:
                     distance=quantiles_of(self.distances),
                     confidence=quantiles_of(seen.confidences),
                     loss=quantiles_of(seen.losses),
-                    fullness=self.fullness,
+                    fullness=self.choice.fullness,
                     home_distances=quantiles,
                     copies_distances=copies,
                     noise_distance=noise,
@@ -113,17 +96,17 @@ class StagesWithNorms:
         }
 
     def _found(self, name: str, spec: HomeSpec) -> Calibration:
-        opens, seen = self._opener(spec.home_distances), self.seen[name]
+        opens, seen = self._opener(spec), self.seen[name]
         return Calibration(
             spec,
             HomeTensors(self.mixing.weights, *statistics_of(self.clean), seen.head_input),
-            [*self.frames.notes, *self._notes(spec, seen)],
+            [*self.frames.notes, *self.choice.notes, *self._notes(spec, seen)],
             self.distances,
             [opens(each) for each in self.clean],
             {name: [(self.distance_of(s), opens(s)) for s in each.shut] for name, each in self.tried.items()},
-            ("default prior", *(f"fitted, {fullness:g}" for fullness in self.fullnesses[1:])),
+            self.choice.names,
             {of: tuple(a.percent() for a in each.agreement[name]) for of, each in self.tried.items()},
-            self.taken,
+            self.choice.taken,
             self.measurer.passes,
         )
 
@@ -134,31 +117,18 @@ class StagesWithNorms:
         self.distances = [self.distance_of(each) for each in self.clean]
         self.at_home = float(np.median(self.distances)) < home.HOME_UNTIL
 
-    def _fit_and_check(self) -> None:
-        """Weights from some frames; kept if they beat the line on others."""
-        measurer, mixings = self.measurer, {0.0: self.line}
-        if self.manifest.weight_rows > 1:
-            self.progress(f"weights of the norms, on {len(self.fit_on)} frames and their corrupted copies")
-            clean = {index: self.clean[index] for index in self.fit_on}
-            fit = fit_mixing(measurer, self.frames, clean, self.line)
-            mixings |= {fullness: fit.mixing(fullness) for fullness in FULLNESSES}
-        self.progress(f"check on {len(self.check_on)} others")
-        truths = {name: seen.truths for name, seen in self.seen.items()}
-        self.tried = try_copies(measurer, self.heads, self.frames, truths, list(mixings.values()))
-        self.taken = self._best_for_all()
-        self.fullnesses = list(mixings)
-        self.fullness = self.fullnesses[self.taken]
-        self.mixing = mixings[self.fullness]
-
-    def _best_for_all(self) -> int:
-        """The mixing that is taken; outputs that are sure of nothing have no say."""
-        gains = []
-        for name, seen in self.seen.items():
-            of_corruptions = [[a.percent() for a in each.agreement[name]] for each in self.tried.values()]
-            means = np.mean(of_corruptions, 0)
-            if seen.sure >= LEAST_SURE:
-                gains.append(means - means[0])
-        return best_for_all(gains)
+    def _choose_the_weights(self) -> None:
+        self.choice = MixingChoice(
+            self.measurer,
+            self.heads,
+            self.frames,
+            self.seen,
+            self.at_home,
+            self.fit_on,
+            self.check_on,
+            self.progress,
+        )
+        self.tried, self.mixing = self.choice.tried, self.choice.mixing
 
     def _measure_home(self) -> tuple[tuple[float, float, float], float]:
         """Home's distances at every opening, and what is a jump there."""
@@ -204,7 +174,7 @@ class StagesWithNorms:
 
     def _distances_of_copies(self) -> tuple[float, float]:
         shut = [s for each in self.tried.values() for s in each.shut]
-        wide = [s for each in self.tried.values() for s in each.wide_open[self.taken]]
+        wide = [s for each in self.tried.values() for s in each.wide_open[self.choice.taken]]
         unmixed, wide_open = (
             MARGIN * float(np.quantile([statistics_distance(s, self.trained) for s in seen], NEARLY_ALL))
             for seen in (shut, wide)
@@ -219,12 +189,14 @@ class StagesWithNorms:
         )
         return unmixed, wide_open
 
-    def _opener(self, quantiles: tuple[float, float, float] | None) -> Callable[[Tensor], float]:
+    def _opener(self, spec: HomeSpec) -> Callable[[Tensor], float]:
         """How far statistics that were measured shut open a session."""
-        if quantiles is None:
-            return lambda seen: home.opening_at(self.distance_of(seen))
-        of_home = home.HomeDistances(self.trained, self.measurer.channels, quantiles)
-        return lambda seen: min(home.opening_at(self.distance_of(seen)), of_home.opening_at(seen, 0.0))
+        of_all: home.HomeDistances | home.NoiseDistances
+        if spec.home_distances is not None:
+            of_all = home.HomeDistances(self.trained, self.measurer.channels, spec.home_distances)
+        else:
+            of_all = home.NoiseDistances(self.trained, spec.noise_distance)
+        return lambda seen: home.opening_wanted(self.distance_of(seen), of_all.openings_at(seen, 0.0))
 
     def _notes(self, spec: HomeSpec, seen: HomeSeen) -> Iterator[str]:
         if not spec.at_home:
@@ -244,6 +216,6 @@ class StagesWithNorms:
         elif seen.sure < LEAST_SURE:
             yield unsure(seen.sure)
         elif not spec.fitted:
-            yield "fitted weights gained too little over those of the default prior, which stay"
+            yield "fitted weights gained too little, or cost more somewhere: those of the default prior stay"
         if spec.head is not None and spec.head.lr == 0:
             yield HEAD_STAYS

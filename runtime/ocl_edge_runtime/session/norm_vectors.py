@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ocl_edge.method.home import OPENED
 from ocl_edge.method.norms import RunningStatistics, why_refused
 from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge.network.form_names import FormName
@@ -21,7 +22,7 @@ from ocl_edge.network.form_tensors import features_among
 from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.clock import Clock
 from ocl_edge_runtime.session.durations import Durations
-from ocl_edge_runtime.session.openness import OPENED, Openness, moved
+from ocl_edge_runtime.session.openness import Openness, moved
 from ocl_edge_runtime.session.options import RealtimeOptions
 
 

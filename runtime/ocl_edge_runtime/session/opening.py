@@ -19,6 +19,7 @@ from ocl_edge.method.home import (
     FixedOpening,
     FollowingOpening,
     HomeDistances,
+    NoiseDistances,
     SensingNorms,
     StatisticsLimits,
 )
@@ -31,7 +32,7 @@ from ocl_edge.method.verdict import Verdict
 from ocl_edge.method.weights import TrainableWeights
 from ocl_edge.network.form_names import FormName
 from ocl_edge.network.preprocess import Preprocessor
-from ocl_edge.tensors import require_torch
+from ocl_edge.tensors import Tensor, require_torch
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import Choice, open_backend
 from ocl_edge_runtime.backends.base import Backend
@@ -351,18 +352,26 @@ def _openness(setup: Setup, head_input: HeadInput | None = None) -> Openness:
     """Fixed, or following what the sensing norms of the bundle see, or the head's input where it has none."""
     manifest, trained = setup.bundle.manifest, load_norms(setup.bundle)
     channels, sensing = [norm.channels for norm in manifest.norms], manifest.sensing_norms
-    home, statistics = manifest.home, trained.statistics
-    distances = home.home_distances if home is not None and home.at_home else None
     fitted = load_mixing(setup.bundle) if setup.options.prior is None else None
+    limits = _limits(manifest, fitted is not None) if setup.follows_home else None
     return Openness(
         trained,
         fitted or Mixing.of_prior(channels, setup.settings.prior, manifest.places_of_norms),
         FollowingOpening() if setup.options.opening == "auto" else FixedOpening(setup.options.opening),
-        SensingNorms(statistics, channels, sensing) if sensing else head_input,
-        _limits(manifest, fitted is not None) if setup.follows_home else None,
+        SensingNorms(trained.statistics, channels, sensing) if sensing else head_input,
+        limits,
         manifest.weight_rows,
-        HomeDistances(statistics, channels, distances) if distances else None,
+        _all_norms(manifest, trained.statistics, limits),
     )
+
+
+def _all_norms(
+    manifest: Manifest, trained: Tensor, limits: StatisticsLimits | None
+) -> HomeDistances | NoiseDistances:
+    home = manifest.home
+    if home is not None and home.at_home and home.home_distances:
+        return HomeDistances(trained, [norm.channels for norm in manifest.norms], home.home_distances)
+    return NoiseDistances(trained, limits.noise if limits else None)
 
 
 def _limits(manifest: Manifest, fitted: bool) -> StatisticsLimits:

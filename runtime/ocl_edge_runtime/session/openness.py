@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.method.head_input import HeadInput
-from ocl_edge.method.home import HomeDistances, Opening, SensingNorms, StatisticsLimits, opening_at
+from ocl_edge.method.home import (
+    OPENED,
+    HomeDistances,
+    NoiseDistances,
+    Opening,
+    SensingNorms,
+    StatisticsLimits,
+    opening_wanted,
+)
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import NormsAsTrained
 from ocl_edge.network.form_tensors import WEIGHTS
@@ -19,8 +27,6 @@ from ocl_edge_runtime.session.glance import Glance
 
 REST_S = 1.0
 """At home, norms are measured so often, seconds of stream time, where no frame looks new (`Glance`)."""
-OPENED = 0.25
-"""A difference of openings that does not wait: statistics are measured anew, a frame is looked at again."""
 
 
 class Openness:
@@ -33,7 +39,7 @@ class Openness:
         sensing: tells the distance from home of what frames measure; None where nothing does.
         limits: of statistics; None leaves them as they are.
         rows: of the measured form's ``anchor_weight``: one in a converted bundle, whose form knows no other.
-        home: frames of it; None where there were none.
+        all_norms: how far they let it open at most and at least; None: they do not tell.
 
     Attributes:
         distance: of the last frame that was measured, from home; None before the first.
@@ -49,7 +55,7 @@ class Openness:
         sensing: SensingNorms | HeadInput | None,
         limits: StatisticsLimits | None = None,
         rows: int = WEIGHTS,
-        home: HomeDistances | None = None,
+        all_norms: HomeDistances | NoiseDistances | None = None,
     ) -> None:
         self.trained = trained
         self.distance: float | None = None
@@ -60,8 +66,9 @@ class Openness:
         self._sensing = sensing
         self.limits = limits or StatisticsLimits()
         self._rows = rows
-        self._home = home
+        self._all_norms = all_norms or NoiseDistances(trained.statistics, None)
         self._frames = 0
+        self._now_s = 0.0
         self._glance = Glance()
 
     @property
@@ -83,6 +90,7 @@ class Openness:
             image: uint8 [H, W, 3].
             stream_s: when it was there, seconds of stream time.
         """
+        self._now_s = stream_s
         self.looks_new = self._opening.follows and self._glance.looks_new(image)
         if not self._opening.rests or self.followed_at is None:
             return False
@@ -108,27 +116,33 @@ class Openness:
     def jumps(self, statistics: Tensor | None) -> bool:
         """Whether a frame is somewhere else than the stream was; `value` then is where, for this very frame.
 
-        So it is where its picture looks new and its distance wants another opening. Towards home any frame
-        may be, away from it a stream's first alone: in between, it may be one dazzled frame.
+        So it is where its distance wants another opening: towards home any frame whose picture looks new,
+        away from it one that `Opening.grants` as much.
 
         Args:
             statistics: as for `follow`.
         """
-        if statistics is None or self._sensing is None or not self.looks_new:
+        if statistics is None or self._sensing is None or not self._opening.follows:
             return False
         distance = self._sensing.distance(statistics)
         if not math.isfinite(distance):
             return False
-        wanted = self._wanted(distance, statistics, self.value)
+        of_all = self._all_norms.openings_at(statistics.cpu(), self.value)
+        wanted = opening_wanted(distance, of_all, self.value)
+        if wanted > self.value:
+            wanted = min(wanted, self._opening.grants(self._since(self._now_s)))
+        elif not self.looks_new:
+            return False
         if abs(wanted - self.value) <= OPENED:
             return False
-        if wanted > self.value:
-            if self.followed_at is not None:
-                return False
-        elif self._home is not None:
-            wanted = 0.0  # unmixed, all norms tell as well
+        if wanted < self.value and self._all_norms.tell_shut:
+            wanted = of_all[1]  # unmixed, all norms tell as well
         self._opening.jump(wanted)
         return True
+
+    def _since(self, moment: float) -> float:
+        """Seconds of stream time since the last frame that was measured; 0 before the first."""
+        return 0.0 if self.followed_at is None else moment - self.followed_at
 
     def follow(self, statistics: Tensor | None, arrived_at: float, at_once: bool = False) -> None:
         """Take in a frame.
@@ -143,25 +157,14 @@ class Openness:
         if statistics is None or self._sensing is None:
             return
         self.distance = self._sensing.distance(statistics)
-        wanted = self._wanted(self.distance, statistics, self.value)
-        since = 0.0 if self.followed_at is None else arrived_at - self.followed_at
+        of_all = self._all_norms.openings_at(statistics.cpu(), self.value)
+        wanted = opening_wanted(self.distance, of_all, self.value)
         if at_once:
             self._opening.jump(wanted)
         else:
-            self._opening.follow(wanted, since, self._frames)
+            self._opening.follow(wanted, self._since(arrived_at), self._frames)
         self.followed_at, self._frames = arrived_at, 0
         self._glance.keep()
-
-    def _wanted(self, distance: float, statistics: Tensor, open_already: float) -> float:
-        """How far open a frame is best seen.
-
-        With home frames all norms must agree with the sensing ones, for each alone is wrong somewhere
-        (docs/ablation.md). But mixing hides a part of their distance, so that they do not close what is open.
-        """
-        wanted = opening_at(distance)
-        if self._home is None:
-            return wanted
-        return min(wanted, max(open_already, self._home.opening_at(statistics.cpu(), self.value)))
 
     def export_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and facts that fit into JSON."""

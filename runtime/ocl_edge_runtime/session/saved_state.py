@@ -100,10 +100,10 @@ def _tensor_problems(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor]
         elif name == "opening":
             if (
                 tensor.dtype != torch.float64
-                or tensor.shape != (3,)
+                or tensor.shape not in ((3,), (4,))  # before weather could stay, three
                 or not bool(((tensor >= 0) & (tensor <= 1)).all())
             ):
-                yield f"{name}: expected three numbers from 0 to 1, got {_said(tensor)}"
+                yield f"{name}: expected four numbers from 0 to 1, got {_said(tensor)}"
         elif name == "glance":
             if tensor.dtype != torch.float64 or tensor.ndim != 2 or not bool(tensor.isfinite().all()):
                 yield f"{name}: expected finite numbers, got {_said(tensor)}"

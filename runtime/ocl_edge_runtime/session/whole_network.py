@@ -9,7 +9,7 @@ from ocl_edge.bundle.reading import Bundle, load_backbone, load_head, load_norms
 from ocl_edge.errors import UsageError
 from ocl_edge.method.head import only_output
 from ocl_edge.method.published.published import Pass, Weights
-from ocl_edge.network.forms import build_form
+from ocl_edge.network.forms import build_form, some_stay
 from ocl_edge_runtime.session.trainable_backbone import affine_names
 
 ALL_ROWS = 1
@@ -24,7 +24,8 @@ class WholeNetwork:
         wanted_by: name of the method, for errors.
 
     Raises:
-        UsageError: there are no norms that follow a frame, or the head has inputs of several sizes.
+        UsageError: there are no norms that follow a frame, or not all do, or the head has inputs of several
+            sizes.
     """
 
     def __init__(self, bundle: Bundle, wanted_by: str) -> None:
@@ -35,6 +36,11 @@ class WholeNetwork:
                 f"{wanted_by} works on BatchNorm layers, and on a head whose inputs have one size; this "
                 f"network has {len(manifest.norms)} such layers, and the sizes of its head's inputs are "
                 f"{', '.join(map(str, sorted(sizes)))}"
+            )
+        if some_stay(plain):
+            raise UsageError(
+                f"{wanted_by} moves every BatchNorm; in this bundle, exported with --norms alternate, every "
+                "second one stays as trained: export the checkpoint again without it"
             )
         self._backbone: nn.Module = build_form(plain, "measured", ALL_ROWS)
         self._head: nn.Module = load_head(bundle)

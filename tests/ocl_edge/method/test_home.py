@@ -12,9 +12,12 @@ import torch
 from ocl_edge.method.home import (
     FixedOpening,
     FollowingOpening,
+    HomeDistances,
+    NoiseDistances,
     SensingNorms,
     StatisticsLimits,
     opening_at,
+    opening_wanted,
     paced,
 )
 from ocl_edge.method.settings import AdaptationDefaults
@@ -134,6 +137,58 @@ def test_the_limit_of_statistics_moves_with_what_noise_is_in_a_network() -> None
     assert StatisticsLimits((1.22, 0.61)).at(0.55, 0.0) == pytest.approx(1.1)
     assert StatisticsLimits((1.22, 0.61)).at(0.55, 0.5) == pytest.approx(0.825)
     assert StatisticsLimits((9.9, 0.305)).at(0.55, 1.0) == pytest.approx(0.275)
+
+
+def at(distance: float) -> torch.Tensor:
+    """Statistics of one channel, so far from a mean of 0 and a variance of 1."""
+    return torch.tensor([[distance], [1.0]])
+
+
+def test_all_norms_are_asked_in_multiples_of_homes_quantile_at_the_same_opening() -> None:
+    of_home = HomeDistances(at(0.0), [1], [2.0, 3.0, 4.0])
+    multiples = (1.0, 1.3, 1.5, 1.625, 2.0)
+    seen = [of_home.openings_at(at(2.0 * multiple), 0.0) for multiple in multiples]
+    assert [most for most, _ in seen] == pytest.approx([0, 0.5, 1, 1, 1], abs=1e-3)
+    assert [least for _, least in seen] == pytest.approx([0, 0, 0, 0.5, 1], abs=1e-3)
+    assert of_home.openings_at(at(1.625 * 3.5), 0.75) == pytest.approx((1, 0.5), abs=1e-3)
+
+
+def test_without_home_frames_a_share_of_the_distance_of_noise_stands_for_that_quantile() -> None:
+    of_noise = NoiseDistances(at(0.0), (5.0, 3.0))
+    seen = [of_noise.openings_at(at(share * 5.0), 0.0) for share in (0.2, 0.33, 0.3575, 0.385)]
+    assert [least for _, least in seen] == pytest.approx([0, 0, 0.5, 1], abs=1e-3)
+    assert of_noise.openings_at(at(0.3575 * 3.5), 0.75)[1] == pytest.approx(0.5, abs=1e-3)
+    assert {most for most, _ in seen} == {1.0}
+    assert NoiseDistances(at(0.0), None).openings_at(at(9.0), 0.0) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("distance", "of_all", "open_already", "expected"),
+    [
+        (AWAY, (0.0, 0.0), 0.0, 0.0),
+        (AWAY, (0.4, 0.0), 0.0, 0.4),
+        (AWAY, (0.4, 0.0), 0.7, 0.7),
+        (HOME, (1.0, 0.0), 1.0, 0.0),
+        (HOME, (1.0, 0.6), 0.0, 0.6),
+        (math.nan, (0.0, 0.0), 0.5, 0.0),
+    ],
+)
+def test_sensing_and_all_norms_must_agree_up_to_where_all_norms_are_sure(
+    distance: float, of_all: tuple[float, float], open_already: float, expected: float
+) -> None:
+    assert opening_wanted(distance, of_all, open_already) == expected
+
+
+def test_a_state_knows_how_long_weather_has_stayed_and_one_from_before_is_read() -> None:
+    one, resumed, older = FollowingOpening(), FollowingOpening(), FollowingOpening()
+    for distance in (HOME, AWAY, AWAY):
+        one.follow(opening_at(distance), 0.3)
+    state = one.export_state()["opening"]
+    resumed.import_state({"opening": state})
+    older.import_state({"opening": state[:3]})
+    assert older.value == resumed.value == one.value > 0
+    assert [each.grants(0.7) for each in (one, resumed, older)] == [1.0, 1.0, one.value]
+    assert one.grants(0.6) == one.value
 
 
 def test_a_fixed_opening_stays() -> None:

@@ -16,16 +16,18 @@ from ocl_edge.bundle.manifest_parts import HeadRate, HomeSpec
 from ocl_edge.bundle.reading import Bundle, load_norms
 from ocl_edge.errors import BundleError
 from ocl_edge.method.guard import GuardLimits
-from ocl_edge.method.home import HOME_UNTIL, SensingNorms
+from ocl_edge.method.home import HOME_UNTIL, HomeDistances, SensingNorms
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import DEFAULT_PRIOR
 from ocl_edge.method.shares import FULLNESSES
 from ocl_edge.method.verdict import Reason
 from ocl_edge_export.convert import convert_bundle
+from ocl_edge_runtime.calibration import learning
 from ocl_edge_runtime.calibration.calibrate import calibrate_bundle
 from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS
 from ocl_edge_runtime.calibration.findings import LEAST_GAIN, Calibration
 from ocl_edge_runtime.calibration.frames import FEW_FRAMES, GivenFrames, find_frames
+from ocl_edge_runtime.calibration.mixing_choice import LEARNED
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.session.setup import notes_on
@@ -44,9 +46,10 @@ SURE_FROM = "ocl_edge_runtime.calibration.measuring.SURE_FROM"
 
 @pytest.fixture(scope="module", autouse=True)
 def sure_from_what_the_small_network_reaches() -> Iterator[None]:
-    """It is sure of little: of five classes the strongest has 0.4."""
+    """It is sure of little: of five classes the strongest has 0.4. And few steps take little time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SURE_FROM, 0.4)
+        patch.setattr(learning, "STEPS", 8)
         yield
 
 
@@ -126,14 +129,8 @@ def test_the_same_frames_give_the_same_bundle(
 def test_progress_names_every_stage(small_bundle: Bundle, home_frames: GivenFrames, copy_of: Copier) -> None:
     stages: list[str] = []
     calibrate_bundle(copy_of(small_bundle), home_frames, "onnxruntime", 1, stages.append)
-    assert [stage.split()[-1] for stage in stages] == [
-        "frames",
-        "copies",
-        "others",
-        "opening",
-        "copies",
-        "bundle",
-    ]
+    words = ["frames", "copies", "others", *("of 8",) * learning.TOLD, "opening", "copies", "bundle"]
+    assert [stage.endswith(word) for stage, word in zip(stages, words, strict=True)] == [True] * len(words)
 
 
 def test_few_frames_settle_neither_the_opening_nor_the_head(
@@ -302,6 +299,16 @@ def test_both_distances_must_say_away(
         assert (session.norms.openness.value > 0) is opens  # type: ignore[union-attr]
 
 
+def test_a_calibration_shows_the_openings_of_a_session_that_is_shut(
+    small_bundle: Bundle, copy_of: Copier, home_frames: GivenFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        HomeDistances, "openings_at", lambda _self, _statistics, opening: (0.0, 0.7 - opening)
+    )
+    found = calibrate_bundle(copy_of(small_bundle), home_frames, "onnxruntime", 1)[1]
+    assert found.openings == [0.7] * len(home_frames)
+
+
 def stored(bundle: Bundle) -> tuple[HomeSpec, HomeTensors]:
     assert bundle.manifest.home is not None
     return bundle.manifest.home, load_home(bundle)
@@ -383,9 +390,11 @@ def test_the_mixing_that_agrees_best_on_copies_of_other_frames_is_taken(
     calibrated: tuple[Bundle, Calibration],
 ) -> None:
     _, found = calibrated
-    sums = [sum(values) for values in zip(*found.agreement.values(), strict=True)]
-    gains = max(sums) - sums[0] >= LEAST_GAIN * len(found.agreement)
-    assert found.home.fullness == ([0.0, *FULLNESSES][sums.index(max(sums))] if gains else 0)
+    gains = [[values[i] - values[0] for values in found.agreement.values()] for i in (1, 2, 3)]
+    means = [sum(each) / len(each) for each in gains]
+    fair = [mean if min(each) >= -2 * mean else 0.0 for mean, each in zip(means, gains, strict=True)]
+    best = [*FULLNESSES, LEARNED][fair.index(max(fair))]
+    assert found.home.fullness == (best if max(fair) >= LEAST_GAIN else 0)
     weights = found.tensors.weights
     line = Mixing.of_prior([n.channels for n in calibrated[0].manifest.norms], DEFAULT_PRIOR).weights
     assert torch.equal(weights, line) is (found.home.fullness == 0)
@@ -396,12 +405,12 @@ def test_a_fit_that_wins_is_taken(
 ) -> None:
     """Under contrast alone the fit wins."""
     alone = {"contrast": CORRUPTIONS["contrast"]}
-    for module in ("copies", "with_norms"):
+    for module in ("copies", "learning", "with_norms"):
         monkeypatch.setattr(f"ocl_edge_runtime.calibration.{module}.CORRUPTIONS", alone)
     bundle, found = calibrate_bundle(copy_of(small_bundle), home_frames, "onnxruntime", 1)
     line, *fitted = found.agreement["contrast"]
     assert max(fitted) > line
-    assert found.home.fullness == FULLNESSES[fitted.index(max(fitted))]
+    assert found.home.fullness == [*FULLNESSES, LEARNED][fitted.index(max(fitted))]
     mixing = load_mixing(bundle)
     assert mixing is not None
     assert mixing.between
@@ -412,9 +421,19 @@ def test_a_fit_that_gains_too_little_is_not_taken(
     small_bundle: Bundle, home_frames: GivenFrames, copy_of: Copier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = {"contrast": CORRUPTIONS["contrast"]}
-    for module in ("copies", "with_norms"):
+    for module in ("copies", "learning", "with_norms"):
         monkeypatch.setattr(f"ocl_edge_runtime.calibration.{module}.CORRUPTIONS", alone)
-    monkeypatch.setattr("ocl_edge_runtime.calibration.with_norms.LEAST_GAIN", 100.0)
+    monkeypatch.setattr("ocl_edge_runtime.calibration.mixing_choice.LEAST_GAIN", 100.0)
     bundle, found = calibrate_bundle(copy_of(small_bundle), home_frames, "onnxruntime", 1)
     assert load_mixing(bundle) is None
     assert any("gained too little" in note for note in found.notes)
+
+
+def test_a_network_without_a_gradient_is_fitted_and_that_is_said(
+    small_bundle: Bundle, home_frames: GivenFrames, copy_of: Copier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "MOST_BYTES", 0)
+    bundle, found = calibrate_bundle(copy_of(small_bundle), home_frames, "onnxruntime", 1)
+    assert any("not learned: a gradient" in note for note in found.notes)
+    assert found.tried == ("default prior", *(f"fitted, {fullness:g}" for fullness in FULLNESSES))
+    assert bundle.manifest.home is not None

@@ -18,7 +18,7 @@ from ocl_edge.method.verdict import Reason
 from ocl_edge_runtime.calibration.calibrate import calibrate_bundle, calibrate_outputs
 from ocl_edge_runtime.calibration.findings import Calibration
 from ocl_edge_runtime.calibration.frames import FEW_FRAMES, GivenFrames, find_frames
-from ocl_edge_runtime.calibration.with_norms import best_for_all
+from ocl_edge_runtime.calibration.mixing_choice import best_for_all
 from ocl_edge_runtime.session.opening_outputs import open_outputs
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from tests.doubles.clock import SimulatedClock
@@ -37,7 +37,8 @@ def few_corruptions_and_a_network_that_is_sure() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ocl_edge_runtime.calibration.measuring.SURE_FROM", 0.4)
-        for module in ("copies", "with_norms"):
+        patch.setattr("ocl_edge_runtime.calibration.learning.STEPS", 8)
+        for module in ("copies", "learning", "with_norms"):
             patch.setattr(CORRUPTIONS.format(module), {name: ALL[name] for name in ("contrast", "haze")})
         yield
 
@@ -92,24 +93,25 @@ def test_the_norms_are_shared_and_the_heads_are_not(found: Found) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gains", "taken"),
+    ("agreements", "taken"),
     [
-        ([[0, 3, 2], [0, -1, 2]], 2),  # the second loses on one
-        ([[0, 5, 0.9], [0, -6, 0.9]], 0),  # too little
-        ([[0, 2, 4], [0, 9, 2]], 1),
-        ([[0, 1.5, 1.2]], 1),
+        ([[[50, 53, 52]], [[60, 59, 62]]], 2),  # the second loses on one output
+        ([[[50, 55, 50.9]], [[50, 44, 50.9]]], 0),  # too little
+        ([[[50, 52, 54]], [[50, 59, 52]]], 1),
+        ([[[50, 51.5, 51.2]]], 1),
+        ([[[50, 70, 54], [70, 55, 70]]], 2),  # costs 15 somewhere, gains 2.5 on the mean
+        ([[[50, 70, 54], [70, 60, 70]]], 1),  # costs 10, gains 5
         ([], 0),
     ],
 )
 def test_the_mixing_is_best_on_the_mean_of_the_outputs_and_loses_on_none(
-    gains: list[list[float]], taken: int
+    agreements: list[list[list[float]]], taken: int
 ) -> None:
-    assert best_for_all([np.array(each) for each in gains]) == taken
+    assert best_for_all([np.array(each) for each in agreements]) == taken
 
 
 def test_all_outputs_take_one_mixing(found: Found) -> None:
-    means = np.array([np.mean(list(each.agreement.values()), 0) for each in found[1].values()])
-    expected = best_for_all(list(means - means[:, :1]))
+    expected = best_for_all([np.array(list(each.agreement.values())) for each in found[1].values()])
     assert [each.taken for each in found[1].values()] == [expected, expected]
 
 
