@@ -38,28 +38,38 @@ class PossibleCut:
 
 
 def possible_cuts(network: fx.GraphModule) -> list[PossibleCut]:
-    """Every module that owns a layer with weights and where a clean cut lies, in order of execution."""
+    """Every module that owns a layer with weights and where a clean cut lies, in order of execution.
+
+    Last comes the one that ``auto`` takes, if it can be made.
+    """
     parts = GraphParts(network)
     work = {node: _multiplications(node) for node in parts.computing}
-    usual = plan_cut(parts, "auto")
-    cuts = [_described(parts, usual, work, taken=True)]
+    try:
+        usual = plan_cut(parts, "auto")
+        last = [_described(parts, usual, work, taken=True)]
+    except SplitError:
+        usual, last = None, []
+    cuts = []
     for module in _modules(parts):
-        if module == usual.module:
+        if usual is not None and module == usual.module:
             continue
         try:
-            cuts.insert(-1, _described(parts, plan_cut(parts, module), work, taken=False))
+            cuts.append(_described(parts, plan_cut(parts, module), work, taken=False))
         except SplitError:
             continue
-    return cuts
+    return cuts + last
 
 
 def nearest_cuts(network: fx.GraphModule, module: str) -> str:
-    """The possible cuts before and after a module, in words; empty where there are none."""
+    """The possible cuts before and after a module, in words; empty where there are none.
+
+    Before and after ``auto`` is: the last of all.
+    """
     parts = GraphParts(network)
     names = list(_modules(parts))
-    if module not in names:
+    if module not in [*names, "auto"]:
         return ""
-    place = names.index(module)
+    place = len(names) if module == "auto" else names.index(module)
     earlier = (name for name in reversed(names[:place]) if _is_possible(parts, name))
     later = (name for name in names[place + 1 :] if _is_possible(parts, name))
     found = [name for name in (next(earlier, None), next(later, None)) if name is not None]

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 
 from ocl_edge.errors import CaptureError
 from ocl_edge.network.forms import BATCH_NORM
+from ocl_edge_export.listed_operators import in_listed_operators
 
 ATEN = torch.ops.aten
 COPIES = {
@@ -37,18 +38,34 @@ COPY, INDEX_PUT, RRELU = ATEN.copy.default, ATEN.index_put.default, ATEN.rrelu.d
 RRELU_SLOPES = (1 / 8, 1 / 3)
 READS_LAYOUT = {ATEN.as_strided.default}
 EVALUATED_NORM = ATEN._native_batch_norm_legit_no_training.default
+LIKE_ANOTHER: dict[Any, int | None] = {
+    ATEN.zeros_like.default: 0,
+    ATEN.ones_like.default: 1,
+    ATEN.full_like.default: None,
+}
+NEW_FROM_ANOTHER: dict[Any, int | None] = {
+    ATEN.new_zeros.default: 0,
+    ATEN.new_ones.default: 1,
+    ATEN.new_full.default: None,
+}
+"""What they are filled with; None: with a number that they are called with."""
+REWRITTEN = COPIES | DROPOUTS | VIEWS | {COPY, INDEX_PUT, RRELU, EVALUATED_NORM}
+"""Operators that `as_functional` itself replaces."""
 
 
 def as_functional(program: ExportedProgram) -> fx.GraphModule:
     """The program as a plain graph that writes nothing in place; layers stay layers.
 
-    Regions in which autocast or gradients are switched off are inlined.
+    Regions in which autocast or gradients are switched off are inlined, and operators that no
+    bundle may call are written with those that it may, where PyTorch says how.
 
     Raises:
-        CaptureError: it computes in 16 bits somewhere.
+        CaptureError: it computes in 16 bits or with complex numbers somewhere.
     """
-    module = as_plain_graph(program.run_decompositions({}).module())
+    listed = in_listed_operators(program.run_decompositions({}), REWRITTEN)
+    module = as_plain_graph(listed.module())
     graph = module.graph
+    batch = next(str(node.meta["val"].shape[0]) for node in graph.nodes if node.op == "placeholder")
     copies_matter = any(node.target in READS_LAYOUT for node in graph.nodes)
     for node in list(graph.nodes):
         _refuse_sixteen_bits(node)
@@ -61,6 +78,8 @@ def as_functional(program: ExportedProgram) -> fx.GraphModule:
             node.target, node.args = ATEN.expand_as.default, (node.args[1], node.args[0])
         elif node.target is INDEX_PUT and _chooses_by_mask(node):
             _assign_where(node)
+        elif node.target in LIKE_ANOTHER | NEW_FROM_ANOTHER:
+            _make_from_sizes(node, batch)
         elif node.target is RRELU:
             low, high = (*map(float, node.args[1:3]), *RRELU_SLOPES[len(node.args) - 1 :])[:2]
             node.target, node.args = ATEN.leaky_relu.default, (node.args[0], (low + high) / 2)
@@ -106,6 +125,31 @@ def _restore_batch_norm(node: fx.Node) -> None:
             user.replace_all_uses_with(norm)
         user.graph.erase_node(user)
     node.graph.erase_node(node)
+
+
+def _make_from_sizes(node: fx.Node, batch: str) -> None:
+    """Zeros like another tensor take nothing of its values: made from its sizes, they are a constant."""
+    arguments: tuple[Any, ...] = node.args
+    source, *more = arguments
+    value = node.meta["val"]
+    if node.target in NEW_FROM_ANOTHER:
+        sizes, filling = more[0], NEW_FROM_ANOTHER[node.target]
+    else:
+        if any(str(side) != batch and not str(side).isdecimal() for side in value.shape):
+            return
+        sizes, filling = [_size(node, source, axis) for axis in range(value.dim())], LIKE_ANOTHER[node.target]
+    number = more[-1] if filling is None else filling
+    node.target, node.args, node.kwargs = ATEN.full.default, (sizes, number), {"dtype": value.dtype}
+
+
+def _size(before: fx.Node, source: fx.Node, axis: int) -> int | fx.Node:
+    side = source.meta["val"].shape[axis]
+    if str(side).isdecimal():
+        return int(side)
+    with before.graph.inserting_before(before):
+        node = before.graph.call_function(ATEN.sym_size.int, (source, axis))
+    node.meta = {**before.meta, "val": side}
+    return node
 
 
 def _chooses_by_mask(node: fx.Node) -> bool:

@@ -99,6 +99,8 @@ class GraphParts:
             if node.op == "get_attr":
                 value = attrgetter(str(node.target))(self.network)
                 self._behind[node] = [value] if isinstance(value, Tensor) else []
+            elif _is_size(node):
+                self._behind[node] = []  # of a tensor that may depend on the image
             else:
                 self._behind[node] = [t for s in node.all_input_nodes for t in self._tensors_behind(s)]
         return self._behind[node]

@@ -30,6 +30,9 @@ from ocl_edge.errors import SplitError
 from ocl_edge.method.settings import NEG_COEFF, POS_COEFF
 from ocl_edge_export.onnx_graph import GraphBuilder, Value
 
+MOST_NAMED = 8
+"""Kinds of operators that a reason names."""
+
 CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.convolution.default)
 HYPERPARAMETERS = ("lr", "momentum", "weight_decay")
 
@@ -112,7 +115,9 @@ def name_parameters(head: fx.GraphModule) -> dict[str, str]:
 def _only_call(head: fx.GraphModule) -> fx.Node:
     calls: list[fx.Node] = [node for node in head.graph.nodes if node.op == "call_function"]
     if len(calls) != 1 or calls[0].target not in CONVOLUTIONS:
-        what = ", ".join(str(node.target) for node in calls)
+        kinds = list(dict.fromkeys(str(node.target) for node in calls))
+        more = f" and {len(kinds) - MOST_NAMED} more kinds" if len(kinds) > MOST_NAMED else ""
+        what = ", ".join(kinds[:MOST_NAMED]) + more
         raise SplitError(f"a head step in the engine needs a head of one convolution, this one is: {what}")
     return calls[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,15 @@ from ocl_edge.errors import CaptureError
 from ocl_edge.network.form_names import WEIGHT_FILE, FormName
 from ocl_edge.network.form_tensors import feature_names
 from ocl_edge.network.weight_file import bytes_of, sha256, write_weights
+from ocl_edge.plain_text import plain
 from ocl_edge_export.capture import LARGEST_BATCH, quiet_exporter
 from ocl_edge_export.prelu import replace_prelus
 
 OPSET = 20
 """Newest that ONNX Runtime 1.20 and TensorRT 10.3 both read."""
+
+FAILED_NODE = re.compile(r"translating node %(?P<node>\w+) .*?target=torch\.ops\.(?P<operator>[\w.]+)\]")
+LONGEST_REASON = 300
 
 ONLY_IN_ONNX = "onnx:"
 """Begins no name of a network's tensor."""
@@ -57,9 +62,25 @@ def export_plain(backbone: fx.GraphModule, image: Tensor, features: list[list[in
                 output_names=outputs,
             )
     except Exception as error:
-        raise CaptureError(f"the backbone cannot be written as ONNX: {error}") from error
+        raise CaptureError(f"the backbone cannot be written as ONNX: {_why(error, backbone)}") from error
     assert exported is not None
     return _simplified(exported.model, outputs)
+
+
+def _why(error: BaseException, backbone: fx.GraphModule) -> str:
+    """What the exporter failed at, in a line: operator, module, and the first cause."""
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    first = (str(causes[-1]).strip() or type(causes[-1]).__name__).splitlines()[0]
+    named = next(filter(None, (FAILED_NODE.search(str(each)) for each in causes)), None)
+    if named is None:
+        return plain(first, LONGEST_REASON)
+    stacks = (n.meta.get("nn_module_stack") or {} for n in backbone.graph.nodes if n.name == named["node"])
+    modules = [path for stack in stacks for path, _ in stack.values() if path]
+    where = f" in {modules[-1]}" if modules else ""
+    operator = named["operator"]
+    return plain(f"{operator}{where} has no form there ({first})", LONGEST_REASON)
 
 
 def _simplified(model: object, outputs: list[str]) -> onnx.ModelProto:

@@ -28,7 +28,7 @@ from ocl_edge_export.cuts import PossibleCut, nearest_cuts, possible_cuts
 from ocl_edge_export.describing import LONGEST_NOTE, about_backbone, classes_of, manifest_of
 from ocl_edge_export.head_graphs import check_head_graphs, remove_head_graphs, write_head_graphs
 from ocl_edge_export.learning_rate import no_larger, scaled_rate, squared_gradient_norm
-from ocl_edge_export.lowering import lower_adaptive_pooling
+from ocl_edge_export.lowering import lower_for_engines
 from ocl_edge_export.missing import ask_for_what_is_missing, read_or_ask
 from ocl_edge_export.network_input import describe_input
 from ocl_edge_export.onnx_forms import export_plain, write_forms
@@ -296,7 +296,7 @@ def _write_graphs(
 ) -> None:
     """The forms, the programs, and the one file that holds the tensors of both."""
     split = next(iter(splits.values()))
-    lowered = lower_adaptive_pooling(split.backbone)
+    lowered = lower_for_engines(split.backbone)
     image = torch.zeros(2, frame.channels, frame.height, frame.width)
     progress("write forms")
     plain = export_plain(lowered, image, split.features)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge.network.form_names import FORMS
-from ocl_edge_export.lowering import lower_adaptive_pooling
+from ocl_edge_export.lowering import lower_for_engines
 
 
 def graph(bundle: Bundle, form: str) -> onnx.ModelProto:
@@ -86,6 +86,30 @@ def test_lowered_pooling_equals_adaptive_pooling(size: tuple[int, int], output: 
     x = torch.randn(2, 3, *size)
     module = torch.export.export(Pool(), (x,)).module()
     assert isinstance(module, fx.GraphModule)
-    lowered = lower_adaptive_pooling(module)
+    lowered = lower_for_engines(module)
     assert not any(n.target is torch.ops.aten.adaptive_avg_pool2d.default for n in lowered.graph.nodes)
     assert torch.allclose(lowered(x), Pool()(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "output"), [((12, 16), (6, 4)), ((12, 16), (1, 1)), ((24, 32), (7, 9))])
+def test_lowered_pooling_takes_the_largest(size: tuple[int, int], output: tuple[int, int]) -> None:
+    class Pool(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.adaptive_max_pool2d(x, output)
+
+    x = torch.randn(2, 3, *size)
+    lowered = lower_for_engines(torch.export.export(Pool(), (x,)).run_decompositions({}).module())
+    assert not any(n.target is torch.ops.aten.adaptive_max_pool2d.default for n in lowered.graph.nodes)
+    assert torch.equal(lowered(x), Pool()(x))
+
+
+@pytest.mark.parametrize("pads", [(1, 2, 3, 0), (2, 1), (0, 0, 0, 5)])
+def test_lowered_padding_wraps_around(pads: tuple[int, ...]) -> None:
+    class Wrap(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.pad(x, pads, mode="circular")
+
+    x = torch.randn(*((2, 3, 6, 7) if len(pads) == 4 else (2, 3, 7)))
+    lowered = lower_for_engines(torch.export.export(Wrap(), (x,)).module())
+    assert not any(n.target is torch.ops.aten.pad.default for n in lowered.graph.nodes)
+    assert torch.equal(lowered(x), Wrap()(x))

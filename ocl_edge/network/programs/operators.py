@@ -17,7 +17,8 @@ CONVOLUTIONS_AND_PRODUCTS = """
     conv1d.default conv2d.default conv2d.padding conv3d.default conv_transpose2d.input
     convolution.default linear.default
     matmul.default mm.default mv.default dot.default vdot.default bmm.default addmm.default
-    baddbmm.default einsum.default scaled_dot_product_attention.default
+    baddbmm.default bilinear.default einsum.default scaled_dot_product_attention.default gru.input
+    lstm.input
 """
 NORMALISATION = """
     batch_norm.default group_norm.default layer_norm.default instance_norm.default rms_norm.default
@@ -33,7 +34,8 @@ ACTIVATIONS = """
 """
 POOLING_AND_RESIZING = """
     max_pool2d.default max_pool2d_with_indices.default max_unpool2d.default avg_pool1d.default
-    avg_pool2d.default adaptive_avg_pool1d.default adaptive_avg_pool2d.default adaptive_max_pool2d.default
+    avg_pool2d.default avg_pool3d.default adaptive_avg_pool1d.default adaptive_avg_pool2d.default
+    adaptive_max_pool2d.default
     upsample_bilinear2d.vec upsample_bilinear2d.default upsample_nearest2d.vec upsample_nearest2d.default
     _upsample_bilinear2d_aa.vec _upsample_bicubic2d_aa.vec _upsample_nearest_exact2d.vec
     upsample_bicubic2d.vec upsample_bicubic2d.default grid_sampler.default affine_grid_generator.default
@@ -51,12 +53,16 @@ ARITHMETIC = """
     addcmul.default addcdiv.default lerp.Scalar lerp.Tensor where.self where.ScalarSelf where.ScalarOther
     where.Scalar masked_fill.Scalar masked_fill.Tensor eq.Tensor eq.Scalar ne.Tensor ne.Scalar lt.Tensor
     lt.Scalar le.Tensor le.Scalar gt.Tensor gt.Scalar ge.Tensor ge.Scalar logical_and.default
-    logical_or.default logical_not.default bitwise_and.Tensor bitwise_or.Tensor bitwise_not.default
+    logical_or.default logical_not.default logical_xor.default bitwise_and.Tensor bitwise_or.Tensor
+    bitwise_xor.Tensor bitwise_not.default isnan.default nan_to_num.default trunc.default fmod.Tensor
+    fmod.Scalar log1p.default log2.default log10.default expm1.default exp2.default tan.default
+    sinh.default cosh.default asin.default acos.default atan.default atan2.default asinh.default
+    acosh.default atanh.default
 """
 REDUCTIONS = """
     mean.default mean.dim sum.default sum.dim_IntList amax.default amin.default max.default max.dim
-    min.default min.dim max.other min.other argmax.default var.dim var.correction std.dim std.correction
-    var_mean.correction logsumexp.default prod.dim_int cumsum.default topk.default
+    min.default min.dim max.other min.other argmax.default argmin.default var.dim var.correction
+    std.dim std.correction var_mean.correction logsumexp.default prod.dim_int cumsum.default topk.default
     sort.default sort.stable argsort.default
 """
 SHAPES = """
@@ -68,7 +74,8 @@ SHAPES = """
     index_select.default gather.default flip.default roll.default unfold.default tril.default triu.default
     meshgrid.indexing meshgrid.default contiguous.default clone.default alias.default detach.default
     detach_.default lift_fresh_copy.default to.dtype to.dtype_layout to.device type_as.default
-    scatter.value scatter.src one_hot.default select_scatter.default slice_scatter.default fill.Scalar
+    scatter.value scatter.src scatter_add.default scatter_reduce.two one_hot.default select_scatter.default
+    slice_scatter.default fill.Scalar
     fill.Tensor logit.default
     _to_copy.default dropout.default feature_dropout.default sym_size.int sym_numel.default
 """
