@@ -20,6 +20,7 @@ from ocl_edge_export.checkpoint_files import load_content, program_of, refuse_ot
 from ocl_edge_export.checkpoint_programs import network_in
 from ocl_edge_export.checkpoint_values import check_values
 from ocl_edge_export.classes import repeated_name
+from ocl_edge_export.made_anew import made_anew, said
 from ocl_edge_export.state_dicts import fitted, laid_out, without_wrappers
 from ocl_edge_export.weights_fit import fit_weights
 
@@ -164,7 +165,10 @@ def load_network(checkpoint: Checkpoint, arch: str | None) -> LoadedNetwork:
     found = fitted(checkpoint.laid_out or checkpoint.tensors, network.state_dict(), checkpoint.weights_key)
     fit = fit_weights(network, found.tensors, spec)
     network.load_state_dict(fit.tensors, strict=True)
-    return LoadedNetwork(network.float().eval(), spec, (*found.notes, *fit.notes), frozenset(fit.unloaded))
+    notes = [*found.notes, *fit.notes]
+    if arch and (names := made_anew(network, spec)):
+        notes.append(said(names))
+    return LoadedNetwork(network.float().eval(), spec, tuple(notes), frozenset(fit.unloaded))
 
 
 def _of_the_zoo(checkpoint: Checkpoint) -> tuple[zoo.Spec, nn.Module]:
