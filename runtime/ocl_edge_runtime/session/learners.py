@@ -10,8 +10,8 @@ from ocl_edge.method.fleet_heads import FleetHeads, try_head
 from ocl_edge.method.guard import Guard, GuardLimits, compare_heads, violation_of
 from ocl_edge.method.head import Head
 from ocl_edge.method.head_input import moved
-from ocl_edge.method.home import paced
 from ocl_edge.method.norms import why_refused
+from ocl_edge.method.opening import paced
 from ocl_edge.method.pixel_grid import PixelGrid
 from ocl_edge.method.step import Loss
 from ocl_edge.method.verdict import Verdict

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ocl_edge.method.home import OPENED
 from ocl_edge.method.norms import RunningStatistics, why_refused
+from ocl_edge.method.opening import OPENED
 from ocl_edge.method.verdict import Reason, Verdict
 from ocl_edge.network.form_names import FormName
 from ocl_edge.network.form_tensors import features_among

@@ -15,17 +15,11 @@ from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.masks import MOST_CLASSES
 from ocl_edge.method.head import Head, TrainableHead
 from ocl_edge.method.head_input import HeadInput
-from ocl_edge.method.home import (
-    FixedOpening,
-    FollowingOpening,
-    HomeDistances,
-    NoiseDistances,
-    SensingNorms,
-    StatisticsLimits,
-)
+from ocl_edge.method.home import HomeDistances, NoiseDistances, SensingNorms, StatisticsLimits
 from ocl_edge.method.methods import Method, find_method, ocl
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import JUMP
+from ocl_edge.method.opening import FixedOpening, FollowingOpening
 from ocl_edge.method.pixel_grid import PixelGrid
 from ocl_edge.method.step import adapt_step
 from ocl_edge.method.verdict import Verdict

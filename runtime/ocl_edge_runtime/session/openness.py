@@ -10,17 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.method.head_input import HeadInput
-from ocl_edge.method.home import (
-    OPENED,
-    HomeDistances,
-    NoiseDistances,
-    Opening,
-    SensingNorms,
-    StatisticsLimits,
-    opening_wanted,
-)
+from ocl_edge.method.home import HomeDistances, NoiseDistances, SensingNorms, StatisticsLimits, opening_wanted
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import NormsAsTrained
+from ocl_edge.method.opening import OPENED, Opening
 from ocl_edge.network.form_tensors import WEIGHTS
 from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.session.glance import Glance

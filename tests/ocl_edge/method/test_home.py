@@ -10,16 +10,14 @@ import pytest
 import torch
 
 from ocl_edge.method.home import (
-    FixedOpening,
-    FollowingOpening,
     HomeDistances,
     NoiseDistances,
     SensingNorms,
     StatisticsLimits,
     opening_at,
     opening_wanted,
-    paced,
 )
+from ocl_edge.method.opening import FixedOpening, FollowingOpening, paced
 from ocl_edge.method.settings import AdaptationDefaults
 
 HOME, AWAY = 0.5, 3.0

@@ -12,14 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.method.home import (
-    HOME_OF_NOISE,
-    FollowingOpening,
-    HomeDistances,
-    NoiseDistances,
-    SensingNorms,
-)
+from ocl_edge.method.home import HOME_OF_NOISE, HomeDistances, NoiseDistances, SensingNorms
 from ocl_edge.method.mixing import Mixing
+from ocl_edge.method.opening import FollowingOpening
 from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.records.tape import Tape, TapeWriter
 from ocl_edge_runtime.session.frames import Frame, FrameResult

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ocl_edge.errors import FrameError
-from ocl_edge.method.home import FixedOpening
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import NormsAsTrained
+from ocl_edge.method.opening import FixedOpening
 from ocl_edge.method.verdict import Reason
 from ocl_edge.network.preprocess import InputSpec, Preprocessor
 from ocl_edge.network.tail import Tail
