@@ -96,7 +96,7 @@ class FrameResult:
         late: whether the mask missed the deadline.
         background: the update on an earlier frame that was taken in just before this one.
         decided: what time decided.
-        opening: that the frame was seen at, 0 to 1: 0 is the frozen network (`ocl_edge.method.home`).
+        opening: that the frame was seen at, 0 to 1: 0 is the frozen network (`ocl_edge.method.opening`).
         distance: from home, of the last frame that was measured; None where none was.
         again: it was looked at twice, the second time at ``opening``.
     """

@@ -2,7 +2,7 @@
 
 Frozen: the plain form. Paper: every view pair through the measured form, anchored at what training left.
 Realtime: see `ocl_edge_runtime.session.norm_vectors`.
-Paper and realtime weigh the trained statistics by the opening (`ocl_edge.method.home`).
+Paper and realtime weigh the trained statistics by the opening (`ocl_edge.method.opening`).
 """
 
 from __future__ import annotations

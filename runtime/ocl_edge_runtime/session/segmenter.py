@@ -41,7 +41,7 @@ class Seen:
         features: of the views, as the head gets them.
         logits: of the views, with gradients where the segmenter was told so.
         anchor: inputs of the measured form, as open as the frame was seen; none where there are no norms.
-        opening: that it was seen at, 0 to 1 (`ocl_edge.method.home`).
+        opening: that it was seen at, 0 to 1 (`ocl_edge.method.opening`).
         distance: from home, of the last frame that was measured, this one included; None before the first.
         arrived_at: when it was there, seconds of stream time.
         unfit: why nothing may be learned from the frame; None where it is good.
