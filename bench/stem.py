@@ -29,8 +29,8 @@ from torch import Tensor
 from ocl_edge.bundle.reading import Bundle, load_backbone, load_tail
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import DEFAULT_PRIOR, RunningStatistics
+from ocl_edge.network.batch_norms import Norm, list_norms
 from ocl_edge.network.form_tensors import features_among
-from ocl_edge.network.forms import Norm, list_norms
 from ocl_edge.network.tail import Tail
 from ocl_edge_app.evaluation.corruption import parse_corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, read_label_space

@@ -20,7 +20,7 @@ from ocl_edge.bundle.reading import Bundle, load_backbone, load_tail
 from ocl_edge.errors import ParityError, StateError, UsageError
 from ocl_edge.masks import Mask
 from ocl_edge.method.settings import AdaptationDefaults
-from ocl_edge.network.forms import some_stay
+from ocl_edge.network.batch_norms import some_stay
 from ocl_edge.network.preprocess import Preprocessor
 from ocl_edge.network.tail import Tail
 from ocl_edge_export.baking import (

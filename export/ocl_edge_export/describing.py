@@ -16,9 +16,10 @@ from ocl_edge.bundle.manifest_parts import ClassSpec, FormSpec, NormSpec, Tensor
 from ocl_edge.bundle.outputs import OutputManifest
 from ocl_edge.errors import UsageError
 from ocl_edge.method.norms import Prior
+from ocl_edge.network.batch_norms import list_norms
 from ocl_edge.network.form_names import FORMS, FormName
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
-from ocl_edge.network.forms import distinct_form, list_norms
+from ocl_edge.network.forms import distinct_form
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.network.zoo import Spec
 from ocl_edge.plain_text import plain

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from ocl_edge.errors import CaptureError
-from ocl_edge.network.forms import BATCH_NORM
+from ocl_edge.network.batch_norms import BATCH_NORM
 from ocl_edge_export.listed_operators import in_listed_operators
 
 ATEN = torch.ops.aten

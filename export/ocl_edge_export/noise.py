@@ -7,7 +7,8 @@ from torch import fx
 
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import DEFAULT_PRIOR, Prior, statistics_distance
-from ocl_edge.network.forms import build_form, list_norms, trained_tensors
+from ocl_edge.network.batch_norms import list_norms, trained_tensors
+from ocl_edge.network.forms import build_form
 from ocl_edge.network.preprocess import InputSpec, noise_view
 
 

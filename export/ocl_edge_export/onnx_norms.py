@@ -17,9 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import fx
 
 from ocl_edge.errors import CaptureError
+from ocl_edge.network.batch_norms import Norm, batch_norms, list_norms, norm_nodes, trained_tensors
 from ocl_edge.network.form_names import FormName
 from ocl_edge.network.form_tensors import input_shapes, output_shapes
-from ocl_edge.network.forms import Norm, batch_norms, list_norms, norm_nodes, trained_tensors
 from ocl_edge_export.onnx_graph import GraphBuilder, declare
 
 PREFIX = "norms/"

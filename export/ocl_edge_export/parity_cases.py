@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import DEFAULT_PRIOR, NormsAsTrained
+from ocl_edge.network.batch_norms import list_norms, trained_tensors
 from ocl_edge.network.form_names import FORMS, FormName
 from ocl_edge.network.form_tensors import INPUTS
-from ocl_edge.network.forms import build_form, distinct_form, list_norms, trained_tensors
+from ocl_edge.network.forms import build_form, distinct_form
 from ocl_edge_export.split import SplitNetwork
 
 Features = tuple[Tensor, ...]

@@ -18,8 +18,8 @@ from ocl_edge.errors import CaptureError, CheckpointError, ParityError, SplitErr
 from ocl_edge.masks import MOST_CLASSES
 from ocl_edge.method.norms import Prior
 from ocl_edge.method.settings import AdaptationDefaults
+from ocl_edge.network.batch_norms import list_norms, trained_tensors
 from ocl_edge.network.form_names import FORMS, FormName
-from ocl_edge.network.forms import list_norms, trained_tensors
 from ocl_edge.network.preprocess import InputSpec
 from ocl_edge.plain_text import plain
 from ocl_edge_export.capture import refuse_old_pytorch

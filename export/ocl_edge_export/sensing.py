@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-from ocl_edge.network.forms import list_norms, norm_nodes
+from ocl_edge.network.batch_norms import list_norms, norm_nodes
 
 
 def which_norms_sense(backbone: fx.GraphModule) -> list[bool]:

@@ -19,7 +19,7 @@ from typing import TypeVar
 from torch import fx
 
 from ocl_edge.errors import SplitError
-from ocl_edge.network.forms import norm_nodes
+from ocl_edge.network.batch_norms import norm_nodes
 from ocl_edge_export.class_scores import (
     ClassScores,
     Values,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ocl_edge.method.norms import ALTERNATE_PRIOR, DEFAULT_PRIOR, Prior
-from ocl_edge.network.forms import keep_as_norms, list_norms, norm_nodes
+from ocl_edge.network.batch_norms import keep_as_norms, list_norms, norm_nodes
 from ocl_edge_export.split import SplitNetwork
 
 NormsThatMove = Literal["all", "alternate"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ocl_edge.method.norms import TINY_VARIANCE
-from ocl_edge.network.forms import BATCH_NORM, norm_nodes
+from ocl_edge.network.batch_norms import BATCH_NORM, norm_nodes
 
 NAME = "virtual_norm"
 LAYER_NORM, GROUP_NORM = torch.ops.aten.layer_norm.default, torch.ops.aten.group_norm.default

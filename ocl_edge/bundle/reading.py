@@ -213,7 +213,7 @@ def load_backbone(bundle: Bundle) -> fx.GraphModule:
     backbone = _program(
         bundle, "backbone.json", [(frame.channels, frame.height, frame.width)], bundle.manifest.features
     )
-    from ocl_edge.network.forms import batch_norms, keep_as_norms
+    from ocl_edge.network.batch_norms import batch_norms, keep_as_norms
 
     if len(batch_norms(backbone)) > len(bundle.manifest.norms):
         keep_as_norms(backbone, {norm.name for norm in bundle.manifest.norms})

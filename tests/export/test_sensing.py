@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.network.forms import list_norms
+from ocl_edge.network.batch_norms import list_norms
 from ocl_edge_export.capture import capture
 from ocl_edge_export.sensing import which_norms_sense
 from tests.doubles.small_network import CLASSES

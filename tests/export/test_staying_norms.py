@@ -15,8 +15,8 @@ from ocl_edge.errors import UsageError
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import ALTERNATE_PRIOR
 from ocl_edge.method.verdict import Reason
+from ocl_edge.network.batch_norms import list_norms, some_stay
 from ocl_edge.network.form_names import FormName
-from ocl_edge.network.forms import list_norms, some_stay
 from ocl_edge_export.capture import capture
 from ocl_edge_export.split import split_network
 from ocl_edge_export.staying_norms import let_alternate_stay

@@ -11,7 +11,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.network.forms import build_form, list_norms, trained_tensors
+from ocl_edge.network.batch_norms import list_norms, trained_tensors
+from ocl_edge.network.forms import build_form
 from ocl_edge_export.capture import capture
 from ocl_edge_export.pipeline import ExportRequest, export_bundle
 from ocl_edge_export.sensing import which_norms_sense

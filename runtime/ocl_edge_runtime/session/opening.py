@@ -8,25 +8,18 @@ from contextlib import ExitStack
 from functools import partial
 
 from ocl_edge.bundle.fleet import load_fleet
-from ocl_edge.bundle.home import load_head_input, load_mixing
-from ocl_edge.bundle.manifest import Manifest
-from ocl_edge.bundle.reading import Bundle, load_head, load_norms, load_tail
+from ocl_edge.bundle.reading import Bundle, load_head, load_tail
 from ocl_edge.errors import BundleError, UsageError
 from ocl_edge.masks import MOST_CLASSES
 from ocl_edge.method.head import Head, TrainableHead
-from ocl_edge.method.head_input import HeadInput
-from ocl_edge.method.home import HomeDistances, NoiseDistances, SensingNorms, StatisticsLimits
 from ocl_edge.method.methods import Method, find_method, ocl
-from ocl_edge.method.mixing import Mixing
-from ocl_edge.method.norms import JUMP
-from ocl_edge.method.opening import FixedOpening, FollowingOpening
 from ocl_edge.method.pixel_grid import PixelGrid
 from ocl_edge.method.step import adapt_step
 from ocl_edge.method.verdict import Verdict
 from ocl_edge.method.weights import TrainableWeights
 from ocl_edge.network.form_names import FormName
 from ocl_edge.network.preprocess import Preprocessor
-from ocl_edge.tensors import Tensor, require_torch
+from ocl_edge.tensors import require_torch
 from ocl_edge.timings import Stopwatch
 from ocl_edge_runtime.backends import Choice, open_backend
 from ocl_edge_runtime.backends.base import Backend
@@ -34,10 +27,8 @@ from ocl_edge_runtime.clock import Clock, RealClock
 from ocl_edge_runtime.session.backend_head import BackendHead
 from ocl_edge_runtime.session.following import FollowingSession
 from ocl_edge_runtime.session.learners import HeadLearner, Lesson, PairLearner, UpdateRules
-from ocl_edge_runtime.session.moved_input import MovedInput
-from ocl_edge_runtime.session.norm_policy import MeasuredNorms, NormPolicy, TrainedNorms
-from ocl_edge_runtime.session.norm_vectors import NormVectors
-from ocl_edge_runtime.session.openness import Openness
+from ocl_edge_runtime.session.norm_policy import TrainedNorms
+from ocl_edge_runtime.session.opening_norms import norms_along_the_stream, norms_on_every_frame
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions, Views
 from ocl_edge_runtime.session.screening import Screening
 from ocl_edge_runtime.session.segmenter import Backbone, Segmenter
@@ -176,7 +167,7 @@ def _paper(
 ) -> Session:
     lead = shared.lead
     own = lead is None and setup.method.modulates_norms
-    norms = _norms_on_every_frame(setup) if own else lead.norms if lead else TrainedNorms()
+    norms = norms_on_every_frame(setup) if own else lead.norms if lead else TrainedNorms()
     segmenter = Segmenter(
         Preprocessor(setup.bundle.manifest.input),
         backbone,
@@ -195,13 +186,6 @@ def _paper(
     return Session(setup, segmenter, updates, EveryFrame(), None, clock, opened.pop_all())
 
 
-def _norms_on_every_frame(setup: Setup) -> NormPolicy:
-    head_input = load_head_input(setup.bundle)
-    if head_input is not None:
-        return MovedInput(_openness(setup, head_input), head_input, "measured")
-    return MeasuredNorms(_openness(setup))
-
-
 def _realtime(
     bundle: Bundle,
     options: SessionOptions,
@@ -214,7 +198,7 @@ def _realtime(
     choice = shared.engine or _open_backend(bundle, options, opened, soon=forms_soon(options, realtime))
     setup, watch = _setup(bundle, options, realtime, choice), _watch_of(shared)
     head = shared.head.take(lambda: _open_head(setup, choice.backend))
-    norms, openness = _norms_along_the_stream(setup, realtime, clock, shared.lead)
+    norms, openness = norms_along_the_stream(setup, realtime, clock, shared.lead)
     segmenter = Segmenter(
         Preprocessor(bundle.manifest.input),
         choice.backend,
@@ -276,20 +260,6 @@ def open_worker_backend(bundle: Bundle, options: SessionOptions, name: str, open
     return _open_backend(bundle, options, opened, name=name, for_updates=True).backend
 
 
-def _norms_along_the_stream(
-    setup: Setup, realtime: RealtimeOptions, clock: Clock, lead: Session | None
-) -> tuple[NormPolicy, Openness]:
-    """Those of the session that sees the frames, or of its own."""
-    if lead is not None:
-        assert lead.norms.openness is not None
-        return lead.norms, lead.norms.openness
-    head_input = load_head_input(setup.bundle)
-    openness = _openness(setup, head_input)
-    if head_input is None:
-        return NormVectors(openness, realtime, clock), openness
-    return MovedInput(openness, head_input, "modulated"), openness
-
-
 def forms_soon(options: SessionOptions, realtime: RealtimeOptions | None) -> list[tuple[FormName, int]]:
     """The forms that the first frames go through, and in batches of how many views."""
     if realtime is not None:
@@ -340,37 +310,3 @@ def _open_head(setup: Setup, backend: Backend) -> Head:
 
 def _torch_head(setup: Setup) -> TrainableHead:
     return TrainableHead(load_head(setup.bundle), setup.settings, setup.options.seed)
-
-
-def _openness(setup: Setup, head_input: HeadInput | None = None) -> Openness:
-    """Fixed, or following what the sensing norms of the bundle see, or the head's input where it has none."""
-    manifest, trained = setup.bundle.manifest, load_norms(setup.bundle)
-    channels, sensing = [norm.channels for norm in manifest.norms], manifest.sensing_norms
-    fitted = load_mixing(setup.bundle) if setup.options.prior is None else None
-    limits = _limits(manifest, fitted is not None) if setup.follows_home else None
-    return Openness(
-        trained,
-        fitted or Mixing.of_prior(channels, setup.settings.prior, manifest.places_of_norms),
-        FollowingOpening() if setup.options.opening == "auto" else FixedOpening(setup.options.opening),
-        SensingNorms(trained.statistics, channels, sensing) if sensing else head_input,
-        limits,
-        manifest.weight_rows,
-        _all_norms(manifest, trained.statistics, limits),
-    )
-
-
-def _all_norms(
-    manifest: Manifest, trained: Tensor, limits: StatisticsLimits | None
-) -> HomeDistances | NoiseDistances:
-    home = manifest.home
-    if home is not None and home.at_home and home.home_distances:
-        return HomeDistances(trained, [norm.channels for norm in manifest.norms], home.home_distances)
-    return NoiseDistances(trained, limits.noise if limits else None)
-
-
-def _limits(manifest: Manifest, fitted: bool) -> StatisticsLimits:
-    """On the scale of the weights that mix."""
-    home = manifest.home
-    if home is None or home.fitted != fitted:
-        return StatisticsLimits(manifest.noise_distance)
-    return StatisticsLimits(home.noise_distance, home.copies_distances, home.jump or JUMP)

@@ -9,8 +9,9 @@ from torch import Tensor, fx, nn
 from ocl_edge.bundle.reading import Bundle, load_backbone
 from ocl_edge.errors import UsageError
 from ocl_edge.method.methods import Method
+from ocl_edge.network.batch_norms import BATCH_NORM
 from ocl_edge.network.form_names import FormName
-from ocl_edge.network.forms import BATCH_NORM, build_form
+from ocl_edge.network.forms import build_form
 
 
 class TrainableBackbone:

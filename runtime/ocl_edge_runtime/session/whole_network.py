@@ -9,7 +9,8 @@ from ocl_edge.bundle.reading import Bundle, load_backbone, load_head, load_norms
 from ocl_edge.errors import UsageError
 from ocl_edge.method.head import only_output
 from ocl_edge.method.published.published import Pass, Weights
-from ocl_edge.network.forms import build_form, some_stay
+from ocl_edge.network.batch_norms import some_stay
+from ocl_edge.network.forms import build_form
 from ocl_edge_runtime.session.trainable_backbone import affine_names
 
 ALL_ROWS = 1

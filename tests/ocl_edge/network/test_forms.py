@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import NormsAsTrained
-from ocl_edge.network.forms import Norm, list_norms, measure, measured_form, modulated_form, trained_tensors
+from ocl_edge.network.batch_norms import Norm, list_norms, trained_tensors
+from ocl_edge.network.forms import measure, measured_form, modulated_form
 from ocl_edge_export.capture import capture
 from ocl_edge_export.split import SplitNetwork, split_network
 from tests.doubles import small_network

@@ -13,7 +13,8 @@ from torch import Tensor, fx, nn
 
 from ocl_edge.bundle.reading import Bundle, load_backbone, load_head
 from ocl_edge.errors import CaptureError
-from ocl_edge.network.forms import build_form, list_norms
+from ocl_edge.network.batch_norms import list_norms
+from ocl_edge.network.forms import build_form
 from ocl_edge.network.programs import read_program, write_program
 from ocl_edge.network.programs.operators import OPERATORS, find_operator, name_of
 from ocl_edge.network.programs.shapes import conv2d_shape
