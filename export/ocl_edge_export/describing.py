@@ -25,7 +25,7 @@ from ocl_edge.network.zoo import Spec
 from ocl_edge.plain_text import plain
 from ocl_edge_export.checkpoint import Checkpoint, LoadedNetwork
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
-from ocl_edge_export.noise import noise_distances
+from ocl_edge_export.noise import noise_distances, noise_is_away
 from ocl_edge_export.onnx_forms import OPSET, form_file
 from ocl_edge_export.sensing import which_norms_sense
 from ocl_edge_export.split import SplitNetwork
@@ -67,6 +67,8 @@ def about_backbone(
     checkpoint: Path, spec: Spec, split: SplitNetwork, frame: InputSpec, stat_rows: int, prior: Prior
 ) -> dict[str, Any]:
     """Manifest fields that all outputs share."""
+    senses = which_norms_sense(split.backbone)
+    sensing = [index for index, each in enumerate(senses) if each]
     return {
         "created_with": {
             "ocl-edge": __version__,
@@ -81,10 +83,11 @@ def about_backbone(
         "opset": OPSET,
         "stat_rows": stat_rows,
         "norms": tuple(
-            NormSpec(name=n.name, channels=n.channels, pinned=n.pinned, sensing=senses)
-            for n, senses in zip(list_norms(split.backbone), which_norms_sense(split.backbone), strict=True)
+            NormSpec(name=n.name, channels=n.channels, pinned=n.pinned, sensing=each)
+            for n, each in zip(list_norms(split.backbone), senses, strict=True)
         ),
         "noise_distance": noise_distances(split.backbone, frame, stat_rows, split.norm_places, prior),
+        "noise_away": noise_is_away(split.backbone, frame, sensing),
         "forms": {form: _form_spec(form, split.backbone, frame, split.features) for form in FORMS},
     }
 

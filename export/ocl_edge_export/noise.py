@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import fx
 
+from ocl_edge.method.home import AWAY_FROM, SensingNorms
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import DEFAULT_PRIOR, Prior, statistics_distance
 from ocl_edge.network.batch_norms import list_norms, trained_tensors
@@ -44,3 +47,22 @@ def noise_distances(
         for weight in (mixing.at(0.0), mixing.at(1.0))
     )
     return unmixed, wide_open
+
+
+@torch.no_grad()
+def noise_is_away(backbone: fx.GraphModule, frame: InputSpec, sensing: Sequence[int]) -> bool | None:
+    """Whether the sensing norms find pure noise away from home; None without such norms.
+
+    Args:
+        backbone: captured.
+        frame: size and normalisation of the input.
+        sensing: indices of the norms that sense.
+    """
+    if not sensing:
+        return None
+    norms, trained = list_norms(backbone), trained_tensors(backbone)
+    statistics = torch.stack((trained["mean"], trained["var"]))
+    channels = [norm.channels for norm in norms]
+    shut = Mixing.of_prior(channels, DEFAULT_PRIOR).at(0.0)
+    seen = build_form(backbone, "measured", 1)(noise_view(frame), statistics, shut)[-1]
+    return SensingNorms(statistics, channels, sensing).distance(seen) >= AWAY_FROM

@@ -124,7 +124,8 @@ class NoiseDistances:
 
     Args:
         trained: as for `HomeDistances`.
-        distances: of pure noise, unmixed and wide open; None where nobody measured it: they open nothing.
+        distances: of pure noise, unmixed and wide open; None where nobody measured it, or where noise
+            itself is not away: they open nothing.
     """
 
     tell_shut = False

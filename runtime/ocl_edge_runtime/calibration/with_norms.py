@@ -195,7 +195,8 @@ class StagesWithNorms:
         if spec.home_distances is not None:
             of_all = home.HomeDistances(self.trained, self.measurer.channels, spec.home_distances)
         else:
-            of_all = home.NoiseDistances(self.trained, spec.noise_distance)
+            tells = self.manifest.noise_away is not False
+            of_all = home.NoiseDistances(self.trained, spec.noise_distance if tells else None)
         return lambda seen: home.opening_wanted(self.distance_of(seen), of_all.openings_at(seen, 0.0))
 
     def _notes(self, spec: HomeSpec, seen: HomeSeen) -> Iterator[str]:

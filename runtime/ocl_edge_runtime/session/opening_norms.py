@@ -65,7 +65,8 @@ def _all_norms(
     home = manifest.home
     if home is not None and home.at_home and home.home_distances:
         return HomeDistances(trained, [norm.channels for norm in manifest.norms], home.home_distances)
-    return NoiseDistances(trained, limits.noise if limits else None)
+    tells = limits is not None and manifest.noise_away is not False
+    return NoiseDistances(trained, limits.noise if limits and tells else None)
 
 
 def _limits(manifest: Manifest, fitted: bool) -> StatisticsLimits:
