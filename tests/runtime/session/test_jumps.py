@@ -88,13 +88,16 @@ def test_weather_that_comes_is_seen_open_from_its_second_second_on(
     assert np.array_equal(results[2].mask, wide.predict(picture(2, True), 2.0))
 
 
-def test_noise_opens_a_session_whose_sensing_norms_find_home(
-    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("away", "opening"), [(None, 1.0), (True, 1.0), (False, 0.0)])
+def test_noise_opens_a_session_whose_sensing_norms_find_home_if_noise_is_away(
+    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, away: bool | None, opening: float
 ) -> None:
+    """None: a bundle that was exported before anybody asked."""
+    manifest = small_bundle.manifest.model_copy(update={"noise_away": away})
     monkeypatch.setattr(SensingNorms, "distance", lambda _self, _statistics: HOME)
     (noisy,) = (frame.image for frame in NoiseSource(120, 160, 1, seed=6))
-    result = session_of(small_bundle, MODES[1]).step(noisy, 0.0)
-    assert (result.opening, result.distance, result.again) == (1.0, HOME, True)
+    result = session_of(replace(small_bundle, manifest=manifest), MODES[1]).step(noisy, 0.0)
+    assert (result.opening, result.distance, result.again) == (opening, HOME, opening == 1)
 
 
 def test_a_faster_camera_waits_for_the_same_second(small_bundle: Bundle, home_is: dict[str, float]) -> None:
