@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import fx
@@ -15,54 +16,46 @@ from ocl_edge.network.forms import build_form
 from ocl_edge.network.preprocess import InputSpec, noise_view
 
 
+class Noise(NamedTuple):
+    """What the norms of a network see of pixels that are random and independent.
+
+    Attributes:
+        distances: `statistics_distance` with norms unmixed and wide open; None where there are no norms.
+        away: whether the sensing norms find it away from home; None where no norm senses.
+    """
+
+    distances: tuple[float, float] | None
+    away: bool | None
+
+
 @torch.no_grad()
-def noise_distances(
+def see_noise(
     backbone: fx.GraphModule,
     frame: InputSpec,
     stat_rows: int,
+    sensing: Sequence[int],
     places: tuple[float, ...] | None = None,
     prior: Prior = DEFAULT_PRIOR,
-) -> tuple[float, float] | None:
-    """`statistics_distance` of pixels that are random and independent, with norms unmixed and wide open.
-
-    None where there are no norms.
+) -> Noise:
+    """A frame of pure noise through the measured form.
 
     Args:
         backbone: captured.
         frame: size and normalisation of the input.
         stat_rows: as for `build_form`.
+        sensing: indices of the norms that sense.
         places: of the norms, see `prior_of_channels`.
         prior: wide open.
     """
-    norms = list_norms(backbone)
-    if not norms:
-        return None
-    view = noise_view(frame)
+    channels = [norm.channels for norm in list_norms(backbone)]
+    if not channels:
+        return Noise(None, None)
     trained = trained_tensors(backbone)
     statistics = torch.stack((trained["mean"], trained["var"]))
-    measured = build_form(backbone, "measured", stat_rows)
-    mixing = Mixing.of_prior([norm.channels for norm in norms], prior, places)
-    unmixed, wide_open = (
-        statistics_distance(measured(view, statistics, weight)[-1], statistics)
-        for weight in (mixing.at(0.0), mixing.at(1.0))
-    )
-    return unmixed, wide_open
-
-
-@torch.no_grad()
-def noise_is_away(backbone: fx.GraphModule, frame: InputSpec, sensing: Sequence[int]) -> bool | None:
-    """Whether the sensing norms find pure noise away from home; None without such norms.
-
-    Args:
-        backbone: captured.
-        frame: size and normalisation of the input.
-        sensing: indices of the norms that sense.
-    """
+    measured, view = build_form(backbone, "measured", stat_rows), noise_view(frame)
+    mixing = Mixing.of_prior(channels, prior, places)
+    unmixed, wide_open = (measured(view, statistics, mixing.at(opening))[-1] for opening in (0.0, 1.0))
+    distances = statistics_distance(unmixed, statistics), statistics_distance(wide_open, statistics)
     if not sensing:
-        return None
-    norms, trained = list_norms(backbone), trained_tensors(backbone)
-    statistics = torch.stack((trained["mean"], trained["var"]))
-    channels = [norm.channels for norm in norms]
-    shut = Mixing.of_prior(channels, DEFAULT_PRIOR).at(0.0)
-    seen = build_form(backbone, "measured", 1)(noise_view(frame), statistics, shut)[-1]
-    return SensingNorms(statistics, channels, sensing).distance(seen) >= AWAY_FROM
+        return Noise(distances, None)
+    return Noise(distances, SensingNorms(statistics, channels, sensing).distance(unmixed) >= AWAY_FROM)

@@ -143,6 +143,10 @@ class HeadRate(Strict):
     entropy_ratio: float | None = Field(None, ge=1, le=1e6)
 
 
+LEARNED = 1.0
+"""Fullness of learned weights; no fit is taken so fully."""
+
+
 class HomeSpec(Strict):
     """What unlabelled frames have shown of home (``ocl-edge calibrate``).
 
@@ -153,8 +157,8 @@ class HomeSpec(Strict):
         distance: of the frames from home, as the sensing norms see it.
         confidence: mean probability of the strongest class.
         loss: OCL of each frame.
-        fullness: share that was taken of the fitted weights; 0: they are those of the default prior. Without
-            norms: of the way that the head's input is moved home.
+        fullness: share that was taken of the fitted weights; 0: they are those of the default prior,
+            `LEARNED`: learned. Without norms: of the way that the head's input is moved home.
         home_distances: of all norms at openings 0, 0.5 and 1: home's quantile.
         copies_distances: `statistics_distance` of corrupted copies, nearly the largest: unmixed, wide open.
         noise_distance: as in the manifest, with these weights; None without norms.

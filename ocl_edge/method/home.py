@@ -142,6 +142,27 @@ class NoiseDistances:
         return 1.0, _surely(distance / (HOME_OF_NOISE * between(self._distances, opening)))
 
 
+def distances_of_all(
+    trained: Tensor,
+    channels: Sequence[int],
+    home: Sequence[float] | None,
+    noise: Sequence[float] | None,
+    noise_away: bool | None,
+) -> HomeDistances | NoiseDistances:
+    """What all norms go by: home's own distances where frames have shown them, else those of pure noise.
+
+    Args:
+        trained: as for both.
+        channels: likewise.
+        home: as for `HomeDistances`; None: not known.
+        noise: as for `NoiseDistances`.
+        noise_away: whether the sensing norms find noise away; False: it is no scale. None: nobody asked.
+    """
+    if home is not None:
+        return HomeDistances(trained, channels, home)
+    return NoiseDistances(trained, None if noise_away is False else noise)
+
+
 def _surely(distance: float) -> float:
     return ramp(distance, QUANTILE_SURE_FROM, QUANTILE_SURE)
 

@@ -12,17 +12,9 @@ from torch.nn import functional as F
 from ocl_edge.errors import CaptureError
 from ocl_edge_export.behaviour import refuse_unsteady
 from tests.doubles import small_network
+from tests.doubles.network_blocks import Step
 
 IMAGE = torch.randn(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
-
-
-class Step(nn.Module):
-    def __init__(self, what: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.what = what
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.what(x)
 
 
 def run_again(network: nn.Module, image: Tensor) -> None:

@@ -14,6 +14,7 @@ from ocl_edge.errors import CaptureError, OclEdgeError, UsageError
 from ocl_edge_export.parity_cases import finish
 from ocl_edge_export.split import SplitNetwork, split_network
 from ocl_edge_export.taken_output import TakenOutput, take_output
+from tests.doubles.network_blocks import Step
 
 SIZE = (32, 48)
 CHANNELS, CLASSES = 8, 5
@@ -44,15 +45,6 @@ class Body(nn.Module):
 
     def forward(self, image: Tensor) -> object:
         return self.after(self.head(self.middle(self.stem(image))), image)
-
-
-class Step(nn.Module):
-    def __init__(self, what: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.what = what
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.what(x)
 
 
 class Attention(nn.Module):

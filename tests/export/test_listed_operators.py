@@ -18,6 +18,7 @@ from ocl_edge_export.onnx_forms import export_plain
 from ocl_edge_export.parity_cases import finish
 from ocl_edge_export.split import SplitNetwork, split_network
 from ocl_edge_export.taken_output import take_output
+from tests.doubles.network_blocks import Step
 
 SIZE = (32, 48)
 CHANNELS, CLASSES = 8, 5
@@ -75,15 +76,6 @@ class Embedded(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         level = (x.mean(1).clamp(0, 1) * 15).long()
         return x + self.levels(level).permute(0, 3, 1, 2)
-
-
-class Step(nn.Module):
-    def __init__(self, what: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.what = what
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.what(x)
 
 
 class Windows(Body):

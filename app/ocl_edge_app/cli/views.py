@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ocl_edge.bundle.manifest import Manifest
-from ocl_edge.bundle.manifest_parts import OutputSpec
+from ocl_edge.bundle.manifest_parts import LEARNED, OutputSpec
 from ocl_edge.bundle.reading import Bundle
 from ocl_edge_app.cli.output import print_rows, print_table
 
@@ -54,7 +54,7 @@ def describe_home(manifest: Manifest) -> str:
         return "not measured: ocl-edge calibrate tells what is home (--frames DIR, unlabelled)"
     words = [f"{home.frames} frames" if home.at_home else f"{home.frames} frames, which are not home"]
     if manifest.norms:
-        fitted = "learned" if home.fullness == 1 else f"fitted, {home.fullness:g} of them"
+        fitted = "learned" if home.fullness == LEARNED else f"fitted, {home.fullness:g} of them"
         words.append(f"weights of the norms {fitted}" if home.fitted else "weights of the default prior")
     else:
         words.append(f"the head's input moved home, {home.fullness:g} of the way")

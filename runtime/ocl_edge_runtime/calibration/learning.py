@@ -6,7 +6,7 @@ The truth is what the network is sure of in the clean frame. Nothing else of the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, fx, nn
@@ -70,10 +70,12 @@ class WeightsLearner:
             if step % max(1, STEPS // TOLD) == 0:
                 progress(f"weights of the norms learn, step {step} of {STEPS}")
             adam.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * step / STEPS)) / 2
-            loss = self._loss(weights, step, indices[step % len(indices)])
-            loss = loss + PULL * ((weights - start.weights) ** 2).mean()
             adam.zero_grad()
-            self._back(loss)
+            try:
+                loss = self._loss(weights, step, indices[step % len(indices)])
+                (loss + PULL * ((weights - start.weights) ** 2).mean()).backward()  # type: ignore[no-untyped-call]
+            except RuntimeError as error:  # an operator without one, or no memory
+                raise BundleError(f"no gradient goes through this network: {error}") from error
             assert weights.grad is not None
             if bool(weights.grad.isfinite().all()):  # else of a class that the network rules out
                 adam.step()
@@ -89,25 +91,15 @@ class WeightsLearner:
         copy = corrupted(self._frames.read(index), names[step % len(names)], (LEARN, step))
         view, mirrored = self._measurer.preprocessor.single(copy), step // len(names) % 2 == 1
         mixed = Mixing(weights, between=True).at(1.0)
-        features = self._forward(view.flip(3) if mirrored else view, mixed)
+        *features, _ = self._network(
+            view.flip(3) if mirrored else view, self._measurer.norms.statistics, mixed
+        )
         losses = []
         for name, head in self._heads.items():
             truth = self._truths[name][index][None]
             logits = head.logits_with_gradients(features)
             losses.append(_cross_entropy(logits, truth.flip(2) if mirrored else truth))
         return torch.stack(losses).mean()
-
-    def _forward(self, view: Tensor, mixed: Tensor) -> Sequence[Tensor]:
-        try:
-            return self._network(view, self._measurer.norms.statistics, mixed)[:-1]  # type: ignore[no-any-return]
-        except RuntimeError as error:  # nor memory
-            raise BundleError(f"no gradient goes through this network: {error}") from error
-
-    def _back(self, loss: Tensor) -> None:
-        try:
-            loss.backward()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            raise BundleError(f"no gradient goes through this network: {error}") from error
 
 
 def _cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ocl_edge.bundle.manifest_parts import LEARNED
 from ocl_edge.errors import BundleError
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.shares import FULLNESSES
@@ -22,8 +23,6 @@ MOST_LEARNED = 40
 """Frames to learn on."""
 MOST_LOST = 2.0
 """Mean gains of fitted weights that they may cost one corruption: 0.3 and 1.7 gained on streams, 3.5 lost."""
-LEARNED = 1.0
-"""Fullness of learned weights; no fit is taken so fully."""
 
 
 class MixingChoice:
@@ -64,7 +63,8 @@ class MixingChoice:
         if measurer.bundle.manifest.weight_rows > 1:
             self._fit(fit_on)
         progress(f"check on {len(check_on)} others")
-        self._check_truths = self._truths_of(check_on)
+        at_once = {name: each.truths for name, each in seen.items()}  # of these very frames, as trained
+        self._check_truths = at_once if at_home else self._truths_of(check_on)
         self.tried = self._try(list(self.mixings.values()))
         self.taken = self._best()
         if measurer.bundle.manifest.weight_rows > 1 and self._some_sure:

@@ -191,12 +191,13 @@ class StagesWithNorms:
 
     def _opener(self, spec: HomeSpec) -> Callable[[Tensor], float]:
         """How far statistics that were measured shut open a session."""
-        of_all: home.HomeDistances | home.NoiseDistances
-        if spec.home_distances is not None:
-            of_all = home.HomeDistances(self.trained, self.measurer.channels, spec.home_distances)
-        else:
-            tells = self.manifest.noise_away is not False
-            of_all = home.NoiseDistances(self.trained, spec.noise_distance if tells else None)
+        of_all = home.distances_of_all(
+            self.trained,
+            self.measurer.channels,
+            spec.home_distances,
+            spec.noise_distance,
+            self.manifest.noise_away,
+        )
         return lambda seen: home.opening_wanted(self.distance_of(seen), of_all.openings_at(seen, 0.0))
 
     def _notes(self, spec: HomeSpec, seen: HomeSeen) -> Iterator[str]:

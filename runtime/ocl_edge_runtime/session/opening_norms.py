@@ -6,7 +6,13 @@ from ocl_edge.bundle.home import load_head_input, load_mixing
 from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.bundle.reading import load_norms
 from ocl_edge.method.head_input import HeadInput
-from ocl_edge.method.home import HomeDistances, NoiseDistances, SensingNorms, StatisticsLimits
+from ocl_edge.method.home import (
+    HomeDistances,
+    NoiseDistances,
+    SensingNorms,
+    StatisticsLimits,
+    distances_of_all,
+)
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import JUMP
 from ocl_edge.method.opening import FixedOpening, FollowingOpening
@@ -63,10 +69,13 @@ def _all_norms(
     manifest: Manifest, trained: Tensor, limits: StatisticsLimits | None
 ) -> HomeDistances | NoiseDistances:
     home = manifest.home
-    if home is not None and home.at_home and home.home_distances:
-        return HomeDistances(trained, [norm.channels for norm in manifest.norms], home.home_distances)
-    tells = limits is not None and manifest.noise_away is not False
-    return NoiseDistances(trained, limits.noise if limits and tells else None)
+    return distances_of_all(
+        trained,
+        [norm.channels for norm in manifest.norms],
+        home.home_distances if home is not None and home.at_home else None,
+        limits.noise if limits is not None else None,
+        manifest.noise_away,
+    )
 
 
 def _limits(manifest: Manifest, fitted: bool) -> StatisticsLimits:

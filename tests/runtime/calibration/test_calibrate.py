@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ocl_edge.bundle.home import HomeTensors, load_home, load_mixing, store_home
-from ocl_edge.bundle.manifest_parts import HeadRate, HomeSpec
+from ocl_edge.bundle.manifest_parts import LEARNED, HeadRate, HomeSpec
 from ocl_edge.bundle.reading import Bundle, load_norms
 from ocl_edge.errors import BundleError
 from ocl_edge.method.guard import GuardLimits
@@ -27,7 +27,6 @@ from ocl_edge_runtime.calibration.calibrate import calibrate_bundle
 from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS
 from ocl_edge_runtime.calibration.findings import LEAST_GAIN, Calibration
 from ocl_edge_runtime.calibration.frames import FEW_FRAMES, GivenFrames, find_frames
-from ocl_edge_runtime.calibration.mixing_choice import LEARNED
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import SessionOptions
 from ocl_edge_runtime.session.setup import notes_on

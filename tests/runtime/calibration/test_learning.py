@@ -117,6 +117,19 @@ def test_a_gradient_that_is_not_finite_moves_nothing(
     assert torch.equal(learned.weights, line_of(measurer).weights)
 
 
+def test_an_operator_without_a_gradient_is_said(
+    measurer: Measurer, frames: GivenFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_gradient(_: HeadAsTrained, features: list[torch.Tensor]) -> torch.Tensor:
+        raise RuntimeError("derivative for x is not implemented")
+
+    monkeypatch.setattr(HeadAsTrained, "logits_with_gradients", no_gradient)
+    truths = {"": dict.fromkeys(range(FEWEST), torch.zeros(1))}
+    learner = WeightsLearner(measurer, {"": HeadAsTrained(measurer.bundle)}, frames, truths)
+    with pytest.raises(BundleError, match="no gradient goes through this network: derivative for x"):
+        learner.learn(line_of(measurer), lambda _: None)
+
+
 def ruled_out(_: HeadAsTrained, features: list[torch.Tensor]) -> torch.Tensor:
     """Logits of a network that says NaN."""
     return torch.cat([features[0][:, :1] * torch.nan] * 19, 1)
