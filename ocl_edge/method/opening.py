@@ -128,7 +128,7 @@ class FollowingOpening:
     def grants(self, dt_s: float) -> float:
         if not self._started:
             return 1.0
-        return self._newest if self._asked_s + dt_s >= STAYED_S else self.value
+        return max(self._newest, self.value) if self._asked_s + dt_s >= STAYED_S else self.value
 
     def jump(self, wanted: float) -> None:
         self._started, self.value = True, wanted if wanted >= SHUT else 0.0

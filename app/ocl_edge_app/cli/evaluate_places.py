@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocl_edge.errors import UsageError
-from ocl_edge_app.cli.run_kept import OUTPUT
+from ocl_edge_app.cli.run_kept import OUTPUT, place_of
 
 if TYPE_CHECKING:
     from ocl_edge.bundle.reading import Bundle
@@ -72,4 +72,4 @@ def places_of(
 
 
 def _of(place: str, output: str) -> str:
-    return place.replace(OUTPUT, output) if output else place
+    return place_of(place, ("", output))

@@ -117,13 +117,16 @@ class Openness:
         """
         if statistics is None or self._sensing is None or not self._opening.follows:
             return False
+        granted = self._opening.grants(self._since(self._now_s))
+        if not self.looks_new and granted - self.value <= OPENED:  # most frames: nothing is computed
+            return False
         distance = self._sensing.distance(statistics)
         if not math.isfinite(distance):
             return False
         of_all = self._all_norms.openings_at(statistics.cpu(), self.value)
         wanted = opening_wanted(distance, of_all, self.value)
         if wanted > self.value:
-            wanted = min(wanted, self._opening.grants(self._since(self._now_s)))
+            wanted = min(wanted, granted)
         elif not self.looks_new:
             return False
         if abs(wanted - self.value) <= OPENED:

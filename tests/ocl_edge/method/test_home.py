@@ -189,6 +189,15 @@ def test_a_state_knows_how_long_weather_has_stayed_and_one_from_before_is_read()
     assert one.grants(0.6) == one.value
 
 
+def test_a_frame_that_asks_for_more_is_granted_no_less_than_is_open() -> None:
+    """After one frame of weather that looked half like home."""
+    opening = FollowingOpening()
+    opening.jump(1.0)
+    opening.follow(0.2, 1.0)
+    assert 0.2 < opening.value < 1
+    assert opening.grants(1.0) == opening.value
+
+
 def test_a_fixed_opening_stays() -> None:
     opening = FixedOpening(0.3)
     opening.follow(opening_at(AWAY), 9.0)
