@@ -115,8 +115,15 @@ class HomeDistances:
         At most 0 up to `QUANTILE_HOME_UNTIL` times home's quantile, 1 from `QUANTILE_AWAY_FROM` times, a line
         between; at least likewise from `QUANTILE_SURE_FROM` to `QUANTILE_SURE`.
         """
-        distance = self._of_norms(statistics) / between(self._distances, opening)
+        distance = self._over_quantile(statistics, opening)
         return ramp(distance, QUANTILE_HOME_UNTIL, QUANTILE_AWAY_FROM), _surely(distance)
+
+    def beyond_home(self, statistics: Tensor, opening: float) -> bool:
+        """Whether they are farther away than home's quantile."""
+        return self._over_quantile(statistics, opening) > 1
+
+    def _over_quantile(self, statistics: Tensor, opening: float) -> float:
+        return self._of_norms(statistics) / between(self._distances, opening)
 
 
 class NoiseDistances:
@@ -136,10 +143,17 @@ class NoiseDistances:
 
     def openings_at(self, statistics: Tensor, opening: float) -> tuple[float, float]:
         """As `HomeDistances.openings_at`."""
+        return 1.0, _surely(self._over_quantile(statistics, opening))
+
+    def beyond_home(self, statistics: Tensor, opening: float) -> bool:
+        """As `HomeDistances.beyond_home`."""
+        return self._over_quantile(statistics, opening) > 1
+
+    def _over_quantile(self, statistics: Tensor, opening: float) -> float:
         if self._distances is None:
-            return 1.0, 0.0
+            return 0.0
         distance = statistics_distance(statistics, self._trained)
-        return 1.0, _surely(distance / (HOME_OF_NOISE * between(self._distances, opening)))
+        return distance / (HOME_OF_NOISE * between(self._distances, opening))
 
 
 def distances_of_all(

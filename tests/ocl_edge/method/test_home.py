@@ -160,6 +160,14 @@ def test_without_home_frames_a_share_of_the_distance_of_noise_stands_for_that_qu
     assert NoiseDistances(at(0.0), None).openings_at(at(9.0), 0.0) == (1.0, 0.0)
 
 
+def test_beyond_home_is_what_is_farther_away_than_that_quantile() -> None:
+    of_home = HomeDistances(at(0.0), [1], [2.0, 3.0, 4.0])
+    assert [of_home.beyond_home(at(distance), 0.5) for distance in (2.99, 3.01)] == [False, True]
+    of_noise = NoiseDistances(at(0.0), (5.0, 3.0))
+    assert [of_noise.beyond_home(at(4.0 * share), 0.5) for share in (0.21, 0.23)] == [False, True]
+    assert not NoiseDistances(at(0.0), None).beyond_home(at(9.0), 0.0)
+
+
 @pytest.mark.parametrize(
     ("distance", "of_all", "open_already", "expected"),
     [
