@@ -2,18 +2,18 @@
 
 Norm statistics are averages over the picture. Drops on a lens, mild noise and snow change a few places of it,
 and move them no farther than a dark street does. What mixing makes of such a frame shows in the logits: where
-it helps, the best class moves away from the second; at home it comes nearer. How the limit was found:
+it helps, the best class moves away from the second; at home it comes nearer. How far that tells:
 docs/ablation.md.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ocl_edge.tensors import Tensor
 
-GROWN = 0.12
-"""The lead wide open is larger than the lead shut by this share: the frame is best seen open."""
 STRIDE = 4
 """Every n-th pixel counts, in both directions."""
 
@@ -31,12 +31,14 @@ def lead_of_best(logits: Tensor) -> float:
     return float((best - second).mean())
 
 
-def has_grown(shut: float, open_: float, apart: float) -> bool:
-    """Whether a frame is best seen open, by its lead at two openings; False where one is not finite.
+def growth_of_lead(shut: float, wide: float, apart: float) -> float:
+    """By which share of itself the lead grows from shut to wide open; NaN where that cannot be told.
 
     Args:
         shut: lead at the smaller opening.
-        open_: at the larger one.
-        apart: how far the openings are from each other, 0 to 1.
+        wide: at the larger one.
+        apart: how far the openings are from each other, above 0 to 1; the rest grows alike.
     """
-    return open_ > (1 + GROWN * apart) * shut
+    if not (shut > 0 and math.isfinite(wide)):
+        return math.nan
+    return (wide / shut - 1) / apart

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ocl_edge.method.lead import has_grown
+from ocl_edge.method.lead import growth_of_lead
+from ocl_edge.method.opening import OPENED
 
+GROWN = 0.12
+"""Growth of the lead, as a share of it, that opens whatever the norms want (docs/ablation.md)."""
 HALF = 0.5
 """Beyond this opening the other end is 0, else 1."""
 SOON_S, LATE_S = 1.0, 5.0
@@ -23,10 +26,12 @@ class Comparison:
     Attributes:
         opening: of the first look, 0 to 1.
         end: of the second, 0 or 1.
+        norms_want: how far open the frame is best seen by its norms alone.
     """
 
     opening: float
     end: float
+    norms_want: float
 
 
 class Across:
@@ -56,8 +61,9 @@ class Across:
     def take(self, now_s: float, looks: Comparison, own: float, across: float) -> bool:
         """Take in what both looks gave; whether the frame belongs to the other end.
 
-        It belongs to the open end where the lead of the best class grows there, and to the shut one where it
-        is larger. In between the norms decide, and are followed.
+        It belongs to the open end where the lead of the best class grows much by opening, or does not shrink
+        and the norms want it wide open as well; to the shut end where it shrinks and the norms want it shut
+        as well. Else the norms are followed.
 
         Args:
             now_s: as for `is_due`.
@@ -65,12 +71,13 @@ class Across:
             own: `ocl_edge.method.lead.lead_of_best` of the first look.
             across: of the second.
         """
-        self.looked_at = now_s
-        if looks.end > looks.opening:
-            self._opens = has_grown(own, across, looks.end - looks.opening)
-            return self._opens
-        self._opens = has_grown(across, own, looks.opening - looks.end)
-        return across > own
+        opens = looks.end > looks.opening
+        shut, wide = (own, across) if opens else (across, own)
+        growth = growth_of_lead(shut, wide, abs(looks.end - looks.opening))
+        self.looked_at, self._opens = now_s, growth > GROWN
+        if opens:
+            return self._opens or (growth >= 0 and looks.norms_want > 1 - OPENED)
+        return growth < 0 and looks.norms_want < OPENED
 
     def _since(self, now_s: float) -> float:
         return math.inf if self.looked_at is None else now_s - self.looked_at

@@ -147,12 +147,13 @@ class Openness:
             return None
         wanted, opening = wishes[0], self.value
         if opening > HALF:
-            closes = wanted < 1 - OPENED and (self.looks_new or self.across.wish(self._now_s) > 0)
-            return Comparison(opening, 0.0) if closes else None
+            by_lead = self.across.wish(self._now_s) > 0
+            closes = wanted < (1 - OPENED if by_lead else OPENED) and (by_lead or self.looks_new)
+            return Comparison(opening, 0.0, wanted) if closes else None
         if min(wanted, self._granted) - opening > OPENED:
             return None  # it jumps
         sees_more = wanted - opening > OPENED or self._all_norms.beyond_home(statistics.cpu(), opening)
-        return Comparison(opening, 1.0) if sees_more else None
+        return Comparison(opening, 1.0, wanted) if sees_more else None
 
     def compared(self, looks: Comparison, own: float, across: float) -> bool:
         """Take in both looks at a frame; whether it belongs to the other end, where `value` then is.

@@ -71,11 +71,13 @@ class Look:
         frame: its height and width.
         outputs: of the form that it went through.
         seen: all but mask and logits of what is `Seen`, by its names.
+        nearer_home: it was looked at again less open: what weather taught the head is of somewhere else.
     """
 
     frame: tuple[int, int]
     outputs: Mapping[str, Tensor]
     seen: Mapping[str, Any]
+    nearer_home: bool = False
 
 
 class Segments(Protocol):
@@ -171,10 +173,10 @@ class Segmenter:
         self.watch.lap("preprocess")
         form, inputs = self.norms.inputs(measured)
         outputs: Mapping[str, Tensor] = self.backbone.infer(form, {"image": views, **inputs})
-        again = False
+        openness, again = self.norms.openness, False
+        before = openness.value if openness else 0.0
         if twice:
             outputs, again = self._look_twice(views, outputs)
-        openness = self.norms.openness
         opening, anchor = (openness.value, openness.anchor()) if openness else (0.0, {})
         seen = {
             "views": views,
@@ -187,7 +189,7 @@ class Segmenter:
             "again": again,
         }
         self.watch.lap("backbone")
-        return Look((image.shape[0], image.shape[1]), outputs, seen)
+        return Look((image.shape[0], image.shape[1]), outputs, seen, again and opening < before)
 
     def _look_twice(self, views: Tensor, outputs: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], bool]:
         """What is to be made of a frame that a first look gave outputs of; whether it is of a second one."""
@@ -209,15 +211,13 @@ class Segmenter:
         return lead_of_best(self.head.trained_logits(features_among(outputs, self._head_inputs)))
 
     def segment(self, look: Look) -> Seen:
-        """The part of `see` that is this head's own; a frame that is back home meets the trained one."""
+        """The part of `see` that is this head's own; the trained one where a second look was nearer home."""
         features = moved(features_among(look.outputs, self._head_inputs), look.seen["way_home"])
-        if look.seen["again"] and look.seen["opening"] == 0:
-            logits = self.head.trained_logits(features)
-        else:
-            with torch.set_grad_enabled(self._with_gradients):
-                logits = self.head.logits(features)
+        with torch.set_grad_enabled(self._with_gradients):
+            logits = self.head.logits(features)
         of_probabilities = self.tail.of_probabilities
-        averaged = views_for_the_tail(logits, of_probabilities) if self._pair else logits.detach()
+        shown = self.head.trained_logits(features) if look.nearer_home else logits.detach()
+        averaged = views_for_the_tail(shown, of_probabilities) if self._pair else shown
         self.watch.lap("head")
         mask = mask_of_frame(
             lambda *size: self.tail.mask(averaged, *size),

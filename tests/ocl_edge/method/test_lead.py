@@ -1,4 +1,4 @@
-"""The lead of the best class, and when it has grown."""
+"""The lead of the best class, and how it grows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ocl_edge.method.lead import GROWN, STRIDE, has_grown, lead_of_best
+from ocl_edge.method.lead import STRIDE, growth_of_lead, lead_of_best
 
 
 def test_it_is_the_mean_distance_of_the_best_class_from_the_second() -> None:
@@ -33,16 +33,15 @@ def test_an_equal_change_of_all_classes_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shut", "open_", "apart", "grown"),
-    [
-        (1.0, 1 + GROWN + 0.01, 1.0, True),
-        (1.0, 1 + GROWN - 0.01, 1.0, False),
-        (1.0, 1 + GROWN - 0.01, 0.5, True),  # half of the way, half of the growth
-        (1.0, 1 + GROWN / 2 - 0.01, 0.5, False),
-        (0.0, 0.0, 1.0, False),
-        (math.nan, 2.0, 1.0, False),
-        (1.0, math.nan, 1.0, False),
-    ],
+    ("shut", "wide", "apart", "growth"),
+    [(2.0, 2.5, 1.0, 0.25), (2.0, 1.5, 1.0, -0.25), (2.0, 2.25, 0.5, 0.25), (2.0, 0.0, 1.0, -1.0)],
 )
-def test_it_has_grown_by_a_share_of_itself(shut: float, open_: float, apart: float, grown: bool) -> None:
-    assert has_grown(shut, open_, apart) is grown
+def test_growth_is_a_share_of_the_lead_over_the_whole_way(
+    shut: float, wide: float, apart: float, growth: float
+) -> None:
+    assert growth_of_lead(shut, wide, apart) == pytest.approx(growth)
+
+
+@pytest.mark.parametrize(("shut", "wide"), [(0.0, 1.0), (math.nan, 1.0), (1.0, math.nan), (1.0, math.inf)])
+def test_a_lead_that_is_none_has_no_growth(shut: float, wide: float) -> None:
+    assert math.isnan(growth_of_lead(shut, wide, 1.0))

@@ -125,7 +125,7 @@ def test_where_the_lead_neither_grows_nor_shrinks_the_norms_are_followed(
     assert play(session, range(12, 30))[-1].opening == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize(("grown", "opening"), [(GROWS, 1), (STANDS, 0), (SHRINKS, 0)])
+@pytest.mark.parametrize(("grown", "opening"), [(GROWS, 1), (STANDS, 1), (SHRINKS, 0)])
 def test_the_first_frame_of_weather_is_seen_open_if_it_is_no_dazzled_one(
     small_bundle: Bundle, leads: Leads, home_is: dict[str, float], grown: float, opening: float
 ) -> None:
@@ -153,6 +153,18 @@ def test_at_home_nothing_is_compared(
     assert (max(r.opening for r in results), leads.frames) == (0, 0)
 
 
+def test_what_the_lead_opened_stays_so_until_the_next_look_whatever_the_norms_want(
+    small_bundle: Bundle, leads: Leads
+) -> None:
+    session = session_of(small_bundle, MODES[1], leads)
+    leads.grown = GROWS
+    play(session, range(1))
+    leads.grown = SHRINKS
+    results = play(session, range(1, 12), fps=10, foggy=True)
+    assert [r.opening for r in results] == [1] * 9 + [0] * 2
+    assert [r.again for r in results] == [False] * 9 + [True, False]
+
+
 @pytest.mark.parametrize("fps", [1.0, 10.0])
 def test_what_finds_nothing_happens_every_fifth_second(
     small_bundle: Bundle, leads: Leads, fps: float
@@ -174,10 +186,13 @@ def test_a_resumed_stream_goes_on_open(small_bundle: Bundle, leads: Leads) -> No
     leads.grown = GROWS
     play(whole, range(2))
     resumed.import_state(*whole.export_state())
-    resumed.learned.moments = whole.learned.moments
+    moments = whole.learned.moments
+    assert moments["looked_across_at"] == 1.0
+    resumed.learned.moments = {**moments, "looked_across_at": 1.1}
     assert play(resumed, range(2, 3), fps=1.5)[0].opening == 1
     assert resumed.norms.openness is not None
     assert resumed.norms.openness.value == 1
+    assert resumed.norms.openness.across.looked_at == 1.1
     assert leads.frames == 2
 
 
@@ -198,23 +213,29 @@ def test_when_the_next_look_is_due_and_how_long_the_last_one_holds(
 ) -> None:
     across = Across()
     assert across.is_due(0.0, looks_new=False)
-    across.take(0.0, Comparison(0.0, 1.0), 1.0, grown)
+    across.take(0.0, Comparison(0.0, 1.0, 0.0), 1.0, grown)
     assert across.is_due(at_s, looks_new) is due
     assert across.wish(at_s) == wish
 
 
 @pytest.mark.parametrize(
-    ("opening", "own", "across", "moves", "wish"),
+    ("opening", "norms_want", "own", "across", "moves", "wish"),
     [
-        (0.0, 1.0, GROWS, True, 1.0),
-        (0.0, 1.0, STANDS, False, 0.0),
-        (1.0, GROWS, 1.0, False, 1.0),
-        (1.0, STANDS, 1.0, False, 0.0),
-        (1.0, SHRINKS, 1.0, True, 0.0),
-        (1.0, float("nan"), 1.0, False, 0.0),
+        (0.0, 0.0, 1.0, GROWS, True, 1.0),
+        (0.0, 0.7, 1.0, STANDS, False, 0.0),
+        (0.0, 0.8, 1.0, STANDS, True, 0.0),
+        (0.0, 1.0, 1.0, SHRINKS, False, 0.0),
+        (0.0, 1.0, 1.0, float("nan"), False, 0.0),
+        (1.0, 0.0, GROWS, 1.0, False, 1.0),
+        (1.0, 0.0, STANDS, 1.0, False, 0.0),
+        (1.0, 0.2, SHRINKS, 1.0, True, 0.0),
+        (1.0, 0.3, SHRINKS, 1.0, False, 0.0),
+        (1.0, 0.0, float("nan"), 1.0, False, 0.0),
     ],
 )
-def test_where_a_frame_belongs(opening: float, own: float, across: float, moves: bool, wish: float) -> None:
+def test_where_a_frame_belongs(
+    opening: float, norms_want: float, own: float, across: float, moves: bool, wish: float
+) -> None:
     looks = Across()
-    assert looks.take(0.0, Comparison(opening, 1 - opening), own, across) is moves
+    assert looks.take(0.0, Comparison(opening, 1 - opening, norms_want), own, across) is moves
     assert looks.wish(0.0) == wish
