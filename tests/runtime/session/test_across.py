@@ -144,6 +144,17 @@ def test_a_frame_that_jumps_anyway_is_not_compared(
     assert (result.opening, result.again, leads.frames) == (1, True, 0)
 
 
+def test_a_half_open_frame_that_is_back_home_jumps_and_is_not_compared(
+    small_bundle: Bundle, leads: Leads, home_is: dict[str, float]
+) -> None:
+    session = session_of(small_bundle, MODES[1], leads)
+    home_is["distance"] = BORDER
+    assert play(session, range(1))[0].opening == pytest.approx(0.5)
+    home_is["distance"] = HOME
+    (result,) = play(session, range(1, 2), foggy=True)
+    assert (result.opening, result.again, leads.frames) == (0, True, 0)
+
+
 def test_at_home_nothing_is_compared(
     small_bundle: Bundle, leads: Leads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
