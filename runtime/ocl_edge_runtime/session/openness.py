@@ -146,11 +146,11 @@ class Openness:
         if wishes is None or statistics is None:
             return None
         wanted, opening = wishes[0], self.value
-        if opening > HALF:
+        if opening > HALF or (self.looks_new and opening - wanted > OPENED):
             by_lead = self.across.wish(self._now_s) > 0
             closes = wanted < (1 - OPENED if by_lead else OPENED) and (by_lead or self.looks_new)
             return Comparison(opening, 0.0, wanted) if closes else None
-        if min(wanted, self._granted) - opening > OPENED or (self.looks_new and opening - wanted > OPENED):
+        if min(wanted, self._granted) - opening > OPENED:
             return None  # it jumps
         sees_more = wanted - opening > OPENED or self._all_norms.beyond_home(statistics.cpu(), opening)
         return Comparison(opening, 1.0, wanted) if sees_more else None

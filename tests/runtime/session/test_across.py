@@ -36,6 +36,7 @@ class Leads:
     def __init__(self) -> None:
         self.grown = STANDS
         self.session: Session | None = None
+        self.own_is_open = False
         self._looks, self._count = self._answers(), 0
 
     @property
@@ -49,7 +50,7 @@ class Leads:
         while True:
             assert self.session is not None
             assert self.session.norms.openness is not None
-            own_is_open = self.session.norms.openness.value > 0.5
+            own_is_open = self.own_is_open or self.session.norms.openness.value > 0.5
             for is_open in (own_is_open, not own_is_open):
                 self._count += 1
                 yield self.grown if is_open else 1.0
@@ -144,15 +145,18 @@ def test_a_frame_that_jumps_anyway_is_not_compared(
     assert (result.opening, result.again, leads.frames) == (1, True, 0)
 
 
-def test_a_half_open_frame_that_is_back_home_jumps_and_is_not_compared(
-    small_bundle: Bundle, leads: Leads, home_is: dict[str, float]
+@pytest.mark.parametrize(("grown", "opening"), [(SHRINKS, 0.0), (STANDS, 0.5), (GROWS, 0.5)])
+def test_a_half_open_frame_that_may_be_back_home_is_looked_at_shut(
+    small_bundle: Bundle, leads: Leads, home_is: dict[str, float], grown: float, opening: float
 ) -> None:
     session = session_of(small_bundle, MODES[1], leads)
     home_is["distance"] = BORDER
     assert play(session, range(1))[0].opening == pytest.approx(0.5)
-    home_is["distance"] = HOME
+    home_is["distance"], leads.grown, leads.own_is_open = HOME, grown, True
     (result,) = play(session, range(1, 2), foggy=True)
-    assert (result.opening, result.again, leads.frames) == (0, True, 0)
+    assert (result.opening, result.again, leads.frames) == (pytest.approx(opening), opening == 0, 1)
+    assert session.norms.openness is not None
+    assert (session.norms.openness.value == pytest.approx(opening)) == (grown != STANDS)
 
 
 def test_at_home_nothing_is_compared(
