@@ -13,7 +13,7 @@ from ocl_edge.method.opening import OPENED
 GROWN = 0.12
 """Growth of the lead, as a share of it, that opens whatever the norms want (docs/ablation.md)."""
 HALF = 0.5
-"""Beyond this opening the other end is 0, else 1."""
+"""Beyond this opening a session is wide open rather than shut."""
 SOON_S, LATE_S = 1.0, 5.0
 """Seconds of stream time until the next look: where the picture looks new or the last look opened, and else.
 What it found holds as long as the latter."""
@@ -25,7 +25,7 @@ class Comparison:
 
     Attributes:
         opening: of the first look, 0 to 1.
-        end: of the second, 0 or 1.
+        end: of the second: 1, or nearer home than the first.
         norms_want: how far open the frame is best seen by its norms alone.
     """
 
@@ -62,8 +62,8 @@ class Across:
         """Take in what both looks gave; whether the frame belongs to the other end.
 
         It belongs to the open end where the lead of the best class grows much by opening, or does not shrink
-        and the norms want it wide open as well; to the shut end where it shrinks and the norms want it shut
-        as well. Else the norms are followed.
+        and the norms want it wide open as well. It belongs nearer home unless the lead grows much; where the
+        norms would shut what is wide open, it must shrink by opening. Else the norms are followed.
 
         Args:
             now_s: as for `is_due`.
@@ -77,7 +77,8 @@ class Across:
         self.looked_at, self._opens = now_s, growth > GROWN
         if opens:
             return self._opens or (growth >= 0 and looks.norms_want > 1 - OPENED)
-        return growth < 0 and looks.norms_want < OPENED
+        shuts = looks.opening > HALF and looks.norms_want < OPENED
+        return not self._opens and (growth < 0 or not shuts)
 
     def _since(self, now_s: float) -> float:
         return math.inf if self.looked_at is None else now_s - self.looked_at

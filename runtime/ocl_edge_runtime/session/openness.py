@@ -116,7 +116,7 @@ class Openness:
         Args:
             statistics: as for `follow`.
         """
-        granted = self._granted
+        granted = self._opening.grants(self._since(self._now_s))
         if not self.looks_new and granted - self.value <= OPENED:  # most frames: nothing is computed
             return False
         wishes = self._norms_wish(statistics)
@@ -129,29 +129,27 @@ class Openness:
             return False
         if abs(wanted - self.value) <= OPENED:
             return False
-        if wanted < self.value and self._all_norms.tell_shut:
-            wanted = wishes[1]  # unmixed, all norms tell as well
-        self._opening.jump(wanted)
+        self._opening.jump(self._nearer_home(wishes) if wanted < self.value else wanted)
         return True
 
     def looks_across(self, statistics: Tensor | None) -> Comparison | None:
-        """A look at this frame from the other end, where its norms do not tell enough; None: they do.
+        """A look at this frame from elsewhere, where norms do not tell enough; None: they do.
 
-        They do not where they leave a session shut that sees more than home, or would shut one that is open.
+        They do not where they keep a session shut that sees more than home, or would close one.
 
         Args:
             statistics: as for `follow`.
         """
-        wishes = self._norms_wish(statistics) if self.across.is_due(self._now_s, self.looks_new) else None
+        due = self.across.is_due(self._now_s, self.looks_new)
+        wishes = self._norms_wish(statistics) if due else None
         if wishes is None or statistics is None:
             return None
         wanted, opening = wishes[0], self.value
-        if opening > HALF or (self.looks_new and opening - wanted > OPENED):
-            by_lead = self.across.wish(self._now_s) > 0
-            closes = wanted < (1 - OPENED if by_lead else OPENED) and (by_lead or self.looks_new)
-            return Comparison(opening, 0.0, wanted) if closes else None
-        if min(wanted, self._granted) - opening > OPENED:
-            return None  # it jumps
+        if opening - wanted > OPENED and (self.looks_new or self.across.wish(self._now_s) > 0):
+            return Comparison(opening, self._nearer_home(wishes), wanted)
+        granted = self._opening.grants(self._since(self._now_s))
+        if opening > HALF or min(wanted, granted) - opening > OPENED:
+            return None  # it is open, or jumps
         sees_more = wanted - opening > OPENED or self._all_norms.beyond_home(statistics.cpu(), opening)
         return Comparison(opening, 1.0, wanted) if sees_more else None
 
@@ -178,9 +176,9 @@ class Openness:
         of_all = self._all_norms.openings_at(statistics.cpu(), self.value)
         return opening_wanted(distance, of_all, self.value), of_all[1]
 
-    @property
-    def _granted(self) -> float:
-        return self._opening.grants(self._since(self._now_s))
+    def _nearer_home(self, wishes: tuple[float, float]) -> float:
+        """Where a frame is looked at that wants less: unmixed, all norms tell as well, if they tell shut."""
+        return wishes[1] if self._all_norms.tell_shut else wishes[0]
 
     def _since(self, moment: float) -> float:
         """Seconds of stream time since the last frame that was measured; 0 before the first."""
