@@ -97,4 +97,5 @@ def discs_view(spec: InputSpec, seed: int) -> Tensor:
         if inside.any():
             pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1][inside] = colour
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
-    return (torch.from_numpy(pixels).permute(2, 0, 1)[None] * spec.scale - mean) / std
+    planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return (planes[None] * spec.scale - mean) / std

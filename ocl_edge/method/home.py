@@ -116,8 +116,11 @@ class HomeDistances:
         At most 0 up to `QUANTILE_HOME_UNTIL` times home's quantile, 1 from `QUANTILE_AWAY_FROM` times, a line
         between; at least likewise from `QUANTILE_SURE_FROM` to `QUANTILE_SURE`.
         """
-        distance = self._of_norms(statistics) / between(self._distances, opening)
-        return ramp(distance, QUANTILE_HOME_UNTIL, QUANTILE_AWAY_FROM), _surely(distance, opening)
+        multiple = self._over_quantile(statistics, opening)
+        return ramp(multiple, QUANTILE_HOME_UNTIL, QUANTILE_AWAY_FROM), _surely(multiple, opening)
+
+    def _over_quantile(self, statistics: Tensor, opening: float) -> float:
+        return self._of_norms(statistics) / between(self._distances, opening)
 
 
 class DiscsDistances:
@@ -139,10 +142,12 @@ class DiscsDistances:
 
     def openings_at(self, statistics: Tensor, opening: float) -> tuple[float, float]:
         """As `HomeDistances.openings_at`."""
+        return 1.0, _surely(self._over_quantile(statistics, opening), opening)
+
+    def _over_quantile(self, statistics: Tensor, opening: float) -> float:
         if self._home is None:
-            return 1.0, 0.0
-        distance = statistics_distance(statistics, self._trained)
-        return 1.0, _surely(distance / between(self._home, opening), opening)
+            return 0.0
+        return statistics_distance(statistics, self._trained) / between(self._home, opening)
 
 
 def distances_of_all(
