@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -63,18 +62,6 @@ class TwoScales(nn.Module):
         return logits
 
 
-class Halved(nn.Module):
-    """ERFNet's downsampler (Romera et al. 2018): a strided convolution beside a maximum, one norm."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs - inputs, 3, 2, 1)
-        self.norm = nn.BatchNorm2d(outputs, eps=1e-3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(torch.cat((self.conv(x), F.max_pool2d(x, 2)), 1)))
-
-
 class Beside(nn.Module):
     """What it is made of, added to its input."""
 
@@ -85,22 +72,6 @@ class Beside(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         activated: Tensor = self.act(x + self.layers(x))
         return activated
-
-
-def factorised() -> nn.Module:
-    """Like ERFNet: 3x3 as 3x1 and 1x3, the norm after the second; eps 1e-3."""
-
-    def block(width: int, dilation: int) -> nn.Module:
-        layers: list[nn.Module] = []
-        for d in (1, dilation):
-            layers += [nn.Conv2d(width, width, (3, 1), padding=(d, 0), dilation=(d, 1)), nn.ReLU()]
-            layers += [nn.Conv2d(width, width, (1, 3), padding=(0, d), dilation=(1, d))]
-            layers += [nn.BatchNorm2d(width, eps=1e-3), nn.ReLU()]
-        return Beside(*layers[:-1], act=nn.ReLU())
-
-    stem = nn.Sequential(Halved(3, 16), Halved(16, 48), block(48, 1))
-    further = nn.Sequential(Halved(48, 96), *(block(96, dilation) for dilation in (2, 4)))
-    return TwoScales(stem, further, 48, 96)
 
 
 def inverted() -> nn.Module:
@@ -132,29 +103,6 @@ def residual() -> nn.Module:
     stem = nn.Sequential(convolved(3, 32, 7, 2), nn.MaxPool2d(3, 2, 1), residual_block(32, 32, 1))
     further = nn.Sequential(residual_block(32, 64, 2), residual_block(64, 64, 1), residual_block(64, 96, 2))
     return TwoScales(stem, further, 32, 96)
-
-
-class UNet(nn.Module):
-    """Ronneberger et al. 2015, with BatchNorm: fine maps are kept and joined again, at 1/2 to 1/16."""
-
-    def __init__(self, widths: Sequence[int] = (12, 24, 48, 80)) -> None:
-        super().__init__()
-        self.down = nn.ModuleList(
-            nn.Sequential(convolved(inputs, outputs), convolved(outputs, outputs))
-            for inputs, outputs in pairwise((3, *widths))
-        )
-        joined = list(pairwise(widths))
-        self.up = nn.ModuleList(convolved(fine + coarse, fine) for fine, coarse in joined)
-        self.classifier = nn.Conv2d(widths[0], CLASSES, 1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        x, kept = F.avg_pool2d(image, 2), list[Tensor]()
-        for level, down in enumerate(self.down):
-            x = down(F.max_pool2d(x, 2) if level else x)
-            kept.append(x)
-        for fine, up in reversed(list(zip(kept, self.up, strict=False))):
-            x = up(torch.cat((fine, F.interpolate(x, fine.shape[2:], mode="nearest")), 1))
-        return F.interpolate(self.classifier(x), image.shape[2:], mode="bilinear", align_corners=False)
 
 
 class Excited(nn.Module):
