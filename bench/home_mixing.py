@@ -1,11 +1,12 @@
-"""Two questions about the mixing of the norms: averages over frames, and the seed of the fit.
+"""Two questions about the mixing of the norms: averages over frames, and the seed of the copies.
 
     python bench/home_mixing.py averages BUNDLE --network NAME [--every N]
-    python bench/home_mixing.py seeds    BUNDLE --network NAME --home DIR --fullness F [--every N]
+    python bench/home_mixing.py seeds    BUNDLE --network NAME --home DIR [--every N]
 
 *averages*: of the frame's weight, half goes to the running average of the frames before, at three priors of
-the first norm (tuning streams). *seeds*: the weights are fitted three times, on copies and frames of other
-seeds. One view, wide open, norms alone, labelled frames one second apart; each stream is a line of --results.
+the first norm (tuning streams). *seeds*: the network is calibrated three times, the second and third time
+with its frames in another order: others are learned and checked on, under copies of another seed. One view,
+wide open, norms alone, labelled frames one second apart; each stream is a line of --results.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,16 +30,17 @@ from ocl_edge.network.form_tensors import features_among
 from ocl_edge_app.evaluation.corruption import parse_corruption
 from ocl_edge_app.evaluation.labelled import LabelledFrames, read_label_space
 from ocl_edge_runtime.backends import open_backend
-from ocl_edge_runtime.calibration import copies
-from ocl_edge_runtime.calibration.frames import evenly_spaced, find_frames
+from ocl_edge_runtime.calibration import copies, learning
+from ocl_edge_runtime.calibration.frames import find_frames
 from ocl_edge_runtime.calibration.measuring import HeadAsTrained, Measurer
+from ocl_edge_runtime.calibration.with_norms import StagesWithNorms
 
 RESULTS = Path(__file__).parent / "results" / "home_mixing.jsonl"
 REPORTED = tuple(
     f"Seq05VD/{weather}" for weather in ("fog:3", "contrast:3", "snow:2", "gaussian_noise:2", "motion_blur:3")
 )
 FIRST_PRIORS, AVERAGES_S = (0.7, 0.5, 0.3), (0.0, 2.0, 8.0)
-SEEDS, MOST_FITTED = 3, 9
+SEEDS = 3
 BACKEND = "onnxruntime"
 
 Way = Callable[[Tensor], list[Tensor]]
@@ -79,17 +83,19 @@ def averages(measurer: Measurer) -> Iterator[tuple[str, Way]]:
             yield f"{first}:1, {name}", Averaged(measurer, first, tau_s)
 
 
-def fitted(measurer: Measurer, home: Path, fullness: float) -> Iterator[tuple[str, Mixing]]:
-    """The line, and the weights of three seeds: other copies, of other frames."""
+def calibrated(measurer: Measurer, home: Path) -> Iterator[tuple[str, Mixing]]:
+    """The line, and what three calibrations take."""
     frames, line = find_frames(home), Mixing.of_prior(measurer.channels, DEFAULT_PRIOR)
     yield "line", line
-    everything = list(range(len(frames)))
-    chosen = (everything[::2], everything[1::2], everything)
+    heads = {measurer.bundle.output: HeadAsTrained(measurer.bundle)}
     for seed in range(SEEDS):
-        indices = evenly_spaced(chosen[seed], MOST_FITTED)
-        clean = {i: measurer.measure(frames.read(i), line, 0.0).statistics for i in indices}
-        copies.FIT = 100 * seed
-        yield f"seed {seed}", copies.fit_mixing(measurer, frames, clean, line).mixing(fullness)
+        copies.FIT, copies.CHECK, learning.LEARN = (3 * seed + purpose for purpose in range(3))
+        files = random.Random(seed).sample(frames.files, len(frames)) if seed else frames.files
+        stages = StagesWithNorms(measurer, heads, replace(frames, files=files), print)
+        found = stages.run()[measurer.bundle.output]
+        print(f"seed {seed}: {found.tried[found.taken]}", flush=True)
+        taken = Mixing(found.tensors.weights, between=True) if found.home.fitted else line
+        yield f"seed {seed}", taken
 
 
 def wide_open(measurer: Measurer, mixing: Mixing) -> Way:
@@ -123,7 +129,6 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--network", default="cgnet")
     parser.add_argument("--home", type=Path, default=Path("../shared/data/camvid/home"))
-    parser.add_argument("--fullness", type=float, default=0.8)
     parser.add_argument("--every", type=int, default=9)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/camvid"))
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -132,9 +137,7 @@ def main() -> None:
     bundle = Bundle.open(arguments.bundle)
     with open_backend(bundle, BACKEND, 1).backend as backend:
         measurer = Measurer(bundle, backend)
-        mixings = (
-            dict(fitted(measurer, arguments.home, arguments.fullness)) if arguments.what == "seeds" else {}
-        )
+        mixings = dict(calibrated(measurer, arguments.home)) if arguments.what == "seeds" else {}
         for stream in REPORTED if mixings else TUNING_STREAMS:
             ways = {name: wide_open(measurer, mixing) for name, mixing in mixings.items()}
             ways = ways or dict(averages(measurer))  # an average begins anew in each stream

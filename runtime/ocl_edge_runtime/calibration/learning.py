@@ -6,8 +6,9 @@ The truth is what the network is sure of in the clean frame. Nothing else of the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
@@ -66,13 +67,13 @@ class WeightsLearner:
         weights = nn.Parameter(start.weights.clone())
         adam = torch.optim.Adam([weights], RATE, BETAS)
         summed, indices = torch.zeros_like(start.weights), list(next(iter(self._truths.values())))
-        for step in range(STEPS):
+        for step, index in enumerate(_frames_of_steps(indices)):
             if step % max(1, STEPS // TOLD) == 0:
                 progress(f"weights of the norms learn, step {step} of {STEPS}")
             adam.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * step / STEPS)) / 2
             adam.zero_grad()
             try:
-                loss = self._loss(weights, step, indices[step % len(indices)])
+                loss = self._loss(weights, step, index)
                 (loss + PULL * ((weights - start.weights) ** 2).mean()).backward()  # type: ignore[no-untyped-call]
             except RuntimeError as error:  # an operator without one, or no memory
                 raise BundleError(f"no gradient goes through this network: {error}") from error
@@ -100,6 +101,14 @@ class WeightsLearner:
             logits = head.logits_with_gradients(features)
             losses.append(_cross_entropy(logits, truth.flip(2) if mirrored else truth))
         return torch.stack(losses).mean()
+
+
+def _frames_of_steps(indices: Sequence[int]) -> Iterator[int]:
+    """Every frame once, in an order of its own, before any comes again: under other corruptions each time."""
+    order, frames = np.random.default_rng(LEARN), list[int]()
+    for _ in range(STEPS):
+        frames = frames or order.permutation(indices).tolist()
+        yield frames.pop()
 
 
 def _cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from ocl_edge.method.norms import DEFAULT_PRIOR
 from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.calibration import learning
 from ocl_edge_runtime.calibration.copies import corrupted
-from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS
+from ocl_edge_runtime.calibration.corruptions import CORRUPTIONS, Pixels
 from ocl_edge_runtime.calibration.frames import FEWEST_FRAMES as FEWEST
 from ocl_edge_runtime.calibration.frames import GivenFrames, find_frames
 from ocl_edge_runtime.calibration.learning import LEARN, WeightsLearner
@@ -133,6 +133,24 @@ def test_an_operator_without_a_gradient_is_said(
 def ruled_out(_: HeadAsTrained, features: list[torch.Tensor]) -> torch.Tensor:
     """Logits of a network that says NaN."""
     return torch.cat([features[0][:, :1] * torch.nan] * 19, 1)
+
+
+def test_a_frame_is_seen_under_many_corruptions(
+    measurer: Measurer, frames: GivenFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four frames and eight corruptions, each in turn, would pair a frame with two of them for ever."""
+    seen: dict[bytes, set[str]] = {}
+
+    def noted(frame: Pixels, name: str, seed: Sequence[int]) -> Pixels:
+        seen.setdefault(frame.tobytes(), set()).add(name)
+        return corrupted(frame, name, seed)
+
+    monkeypatch.setattr(learning, "STEPS", 8 * len(CORRUPTIONS))
+    monkeypatch.setattr(learning, "corrupted", noted)
+    head, truths = HeadAsTrained(measurer.bundle), truths_of(measurer, frames, range(4))
+    WeightsLearner(measurer, {"": head}, frames, {"": truths}).learn(line_of(measurer), lambda _: None)
+    assert len(seen) == 4
+    assert min(len(names) for names in seen.values()) > len(CORRUPTIONS) / 2
 
 
 def test_the_mirrored_copy_has_the_mirrored_truth(
