@@ -28,7 +28,7 @@ QUANTILE_SURE_FROM, QUANTILE_SURE = (1.5, 1.3), (1.75, 1.45)
 mixing hides more of what is away than of home, so that wide open fewer multiples are enough."""
 HOME_OF_DISCS = (0.30, 0.23)
 """Without home frames that quantile is taken as these shares of the distance of pictures of discs, shut and
-wide open: it is 0.23 to 0.36 and 0.18 to 0.26 of it in nine networks (docs/ablation.md)."""
+wide open: it is 0.23 to 0.38 and 0.18 to 0.28 of it in ten networks of eleven (docs/ablation.md)."""
 OPENINGS = (0.0, 0.5, 1.0)
 """Where home's distances are measured."""
 
