@@ -61,7 +61,7 @@ def _openness(setup: Setup, head_input: HeadInput | None = None) -> Openness:
         SensingNorms(trained.statistics, channels, sensing) if sensing else head_input,
         limits,
         manifest.weight_rows,
-        _all_norms(manifest, trained.statistics),
+        _all_norms(manifest, trained.statistics) if setup.follows_home else None,
     )
 
 
