@@ -1,4 +1,4 @@
-"""Looks at a frame from the other end, wide open or shut: what they tell, and when the next one is due."""
+"""Looks at a frame at another opening, wide or nearer home: what they tell, and when the next one is due."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Comparison:
 
 
 class Across:
-    """What looks from the other end found along a stream.
+    """What looks at another opening found along a stream.
 
     Attributes:
         looked_at: when the last one was, seconds of stream time; None before the first.
@@ -46,7 +46,7 @@ class Across:
         self._opens = False
 
     def is_due(self, now_s: float, looks_new: bool) -> bool:
-        """Whether a frame may be looked at from the other end.
+        """Whether a frame may be compared.
 
         Args:
             now_s: when it was there, seconds of stream time.
@@ -59,9 +59,9 @@ class Across:
         return float(self._opens and self._since(now_s) < LATE_S)
 
     def take(self, now_s: float, looks: Comparison, own: float, across: float) -> bool:
-        """Take in what both looks gave; whether the frame belongs to the other end.
+        """Take in what both looks gave; whether the frame belongs to the second.
 
-        It belongs to the open end where the lead of the best class grows much by opening, or does not shrink
+        It belongs wide open where the lead of the best class grows much by opening, or does not shrink
         and the norms want it wide open as well. It belongs nearer home unless the lead grows much; where the
         norms would shut what is wide open, it must shrink by opening. Else the norms are followed.
 

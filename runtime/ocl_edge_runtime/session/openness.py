@@ -39,7 +39,7 @@ class Openness:
         distance: of the last frame that was measured, from home; None before the first.
         followed_at: when that was there, seconds of stream time.
         looks_new: whether the picture of this frame differs from the one that was measured last.
-        across: what looks from the other end of the opening found.
+        across: what looks at another opening found.
     """
 
     def __init__(
@@ -154,12 +154,12 @@ class Openness:
         return Comparison(opening, 1.0, wanted) if sees_more else None
 
     def compared(self, looks: Comparison, own: float, across: float) -> bool:
-        """Take in both looks at a frame; whether it belongs to the other end, where `value` then is.
+        """Take in both looks at a frame; whether it belongs to the second, where `value` then is.
 
         Args:
             looks: that `looks_across` asked for.
             own: `lead_of_best` of the first look.
-            across: from the other end.
+            across: of the second.
         """
         moves = self.across.take(self._now_s, looks, own, across)
         if moves:

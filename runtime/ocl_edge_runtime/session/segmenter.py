@@ -48,6 +48,7 @@ class Seen:
         unfit: why nothing may be learned from the frame; None where it is good.
         way_home: what was added to the features (`ocl_edge.method.head_input`); None where nothing was.
         again: it went through the backbone twice, for it was somewhere else than the stream before.
+        compared: it did so to tell where it belongs (`ocl_edge_runtime.session.across`).
     """
 
     mask: Mask
@@ -61,6 +62,7 @@ class Seen:
     unfit: Verdict | None = None
     way_home: Tensor | None = None
     again: bool = False
+    compared: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,10 @@ class Segmenter:
         self.watch.lap("preprocess")
         form, inputs = self.norms.inputs(measured)
         outputs: Mapping[str, Tensor] = self.backbone.infer(form, {"image": views, **inputs})
-        openness, again = self.norms.openness, False
+        openness, again, compared = self.norms.openness, False, False
         before = openness.value if openness else 0.0
         if twice:
-            outputs, again = self._look_twice(views, outputs)
+            outputs, again, compared = self._look_twice(views, outputs)
         opening, anchor = (openness.value, openness.anchor()) if openness else (0.0, {})
         seen = {
             "views": views,
@@ -187,12 +189,15 @@ class Segmenter:
             "way_home": self.norms.way_home,
             "distance": openness.distance if openness else None,
             "again": again,
+            "compared": compared,
         }
         self.watch.lap("backbone")
         return Look((image.shape[0], image.shape[1]), outputs, seen, again and opening < before)
 
-    def _look_twice(self, views: Tensor, outputs: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], bool]:
-        """What is to be made of a frame that a first look gave outputs of; whether it is of a second one."""
+    def _look_twice(
+        self, views: Tensor, outputs: Mapping[str, Tensor]
+    ) -> tuple[Mapping[str, Tensor], bool, bool]:
+        """Outputs of a frame, whether they are of a second look, and whether that was to compare."""
         openness = self.norms.openness
         looks = openness.looks_across(outputs.get("statistics")) if openness else None
         if looks is None or openness is None:
@@ -200,11 +205,11 @@ class Segmenter:
             if again:
                 form, inputs = self.norms.inputs(measured=True)
                 outputs = self.backbone.infer(form, {"image": views, **inputs})
-            return outputs, again
+            return outputs, again, False
         own = {name: tensor.clone() for name, tensor in outputs.items()}
         across = self.backbone.infer("measured", {"image": views, **openness.anchor(looks.end)})
         moves = openness.compared(looks, self._lead(own), self._lead(across))
-        return (across, True) if moves else (own, False)
+        return (across if moves else own), moves, True
 
     def _lead(self, outputs: Mapping[str, Tensor]) -> float:
         """Of the trained head, which weather has taught nothing."""

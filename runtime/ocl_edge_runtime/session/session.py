@@ -121,7 +121,7 @@ class Session(ClosedAtExit):
         measured = unfit is None and self.decisions.measures(self.index, arrived_at, rests)
         twice = unfit is None and self.decisions.looks_twice(arrived_at)
         seen = self.segmenter.see(image, measured, stream_s, twice)
-        if measured and not seen.again:
+        if measured and not (seen.again or seen.compared):
             self.norms.took(self.clock.now() - started)
         self.seen = replace(seen, unfit=unfit or seen.unfit)
         self._opened, taken_in = (seen.opening, seen.distance, seen.again), self._landed is not None

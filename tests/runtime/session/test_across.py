@@ -1,4 +1,4 @@
-"""A frame whose norms do not tell enough is looked at from the other end, and seen where its classes part."""
+"""A frame whose norms do not tell enough gets a second look, and is seen where its classes part."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.session import segmenter
 from ocl_edge_runtime.session.across import LATE_S, SOON_S, Across, Comparison
 from ocl_edge_runtime.session.frames import FrameResult
+from ocl_edge_runtime.session.norm_vectors import NormVectors
 from ocl_edge_runtime.session.opening import open_session
 from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 from ocl_edge_runtime.session.session import Session
@@ -143,6 +144,16 @@ def test_a_frame_that_jumps_anyway_is_not_compared(
     home_is["distance"] = AWAY
     (result,) = play(session_of(small_bundle, MODES[1], leads), range(1))
     assert (result.opening, result.again, leads.frames) == (1, True, 0)
+
+
+def test_a_comparison_does_not_count_as_the_time_of_one_look(
+    small_bundle: Bundle, leads: Leads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, took = session_of(small_bundle, MODES[1], leads), []
+    monkeypatch.setattr(NormVectors, "took", lambda _self, seconds: took.append(seconds))
+    results = play(session, range(8))
+    assert leads.frames == 2
+    assert len(took) == sum(r.decided.measured for r in results if r.decided) - 2 > 0
 
 
 @pytest.mark.parametrize(("grown", "opening"), [(SHRINKS, 0.0), (STANDS, 0.0), (GROWS, 0.5)])
