@@ -119,6 +119,10 @@ class HomeDistances:
         multiple = self._over_quantile(statistics, opening)
         return ramp(multiple, QUANTILE_HOME_UNTIL, QUANTILE_AWAY_FROM), _surely(multiple, opening)
 
+    def beyond_home(self, statistics: Tensor, opening: float) -> bool:
+        """Whether they are farther away than home's quantile."""
+        return self._over_quantile(statistics, opening) > 1
+
     def _over_quantile(self, statistics: Tensor, opening: float) -> float:
         return self._of_norms(statistics) / between(self._distances, opening)
 
@@ -143,6 +147,10 @@ class DiscsDistances:
     def openings_at(self, statistics: Tensor, opening: float) -> tuple[float, float]:
         """As `HomeDistances.openings_at`."""
         return 1.0, _surely(self._over_quantile(statistics, opening), opening)
+
+    def beyond_home(self, statistics: Tensor, opening: float) -> bool:
+        """As `HomeDistances.beyond_home`."""
+        return self._over_quantile(statistics, opening) > 1
 
     def _over_quantile(self, statistics: Tensor, opening: float) -> float:
         if self._home is None:

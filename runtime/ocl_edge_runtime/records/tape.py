@@ -43,6 +43,7 @@ class _Moments(_Line):
     measured_at: float | None = None
     followed_at: float | None = None
     learned_at: float | None = None
+    looked_across_at: float | None = None
 
 
 class _Beginning(_Line):

@@ -100,6 +100,7 @@ class Learned:
         return {
             "measured_at": self._norms.measured_at,
             "followed_at": openness.followed_at if openness else None,
+            "looked_across_at": openness.across.looked_at if openness else None,
             "learned_at": self._updates.learner.pace.learned_at,
         }
 
@@ -108,6 +109,7 @@ class Learned:
         self._norms.measured_at = moments["measured_at"]
         if self._norms.openness:
             self._norms.openness.followed_at = moments["followed_at"]
+            self._norms.openness.across.looked_at = moments["looked_across_at"]
         self._updates.learner.pace.learned_at = moments["learned_at"]
 
     def _now_s(self, index: int) -> float:

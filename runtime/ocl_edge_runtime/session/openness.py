@@ -16,6 +16,7 @@ from ocl_edge.method.norms import NormsAsTrained
 from ocl_edge.method.opening import OPENED, Opening
 from ocl_edge.network.form_tensors import WEIGHTS
 from ocl_edge.tensors import Tensor
+from ocl_edge_runtime.session.across import HALF, Across, Comparison
 from ocl_edge_runtime.session.glance import Glance
 
 REST_S = 1.0
@@ -38,6 +39,7 @@ class Openness:
         distance: of the last frame that was measured, from home; None before the first.
         followed_at: when that was there, seconds of stream time.
         looks_new: whether the picture of this frame differs from the one that was measured last.
+        across: what looks from the other end of the opening found.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Openness:
         self._frames = 0
         self._now_s = 0.0
         self._glance = Glance()
+        self.across = Across()
 
     @property
     def value(self) -> float:
@@ -97,14 +100,12 @@ class Openness:
         """The limit of statistics that were measured at an opening."""
         return self.limits.at(limit, opening)
 
-    def anchor(self) -> dict[str, Tensor]:
-        """Inputs of the measured form beside the image; none where there are no norms."""
+    def anchor(self, opening: float | None = None) -> dict[str, Tensor]:
+        """Inputs of the measured form beside the image, as open as told; none where there are no norms."""
         if not self.trained.mean.numel():
             return {}
-        return {
-            "anchor_statistics": self.trained.statistics,
-            "anchor_weight": self.weight_at(self.value)[: self._rows],
-        }
+        weight = self.weight_at(self.value if opening is None else opening)
+        return {"anchor_statistics": self.trained.statistics, "anchor_weight": weight[: self._rows]}
 
     def jumps(self, statistics: Tensor | None) -> bool:
         """Whether a frame is somewhere else than the stream was; `value` then is where, for this very frame.
@@ -115,26 +116,69 @@ class Openness:
         Args:
             statistics: as for `follow`.
         """
-        if statistics is None or self._sensing is None or not self._opening.follows:
-            return False
         granted = self._opening.grants(self._since(self._now_s))
         if not self.looks_new and granted - self.value <= OPENED:  # most frames: nothing is computed
             return False
-        distance = self._sensing.distance(statistics)
-        if not math.isfinite(distance):
+        wishes = self._norms_wish(statistics)
+        if wishes is None:
             return False
-        of_all = self._all_norms.openings_at(statistics.cpu(), self.value)
-        wanted = opening_wanted(distance, of_all, self.value)
+        wanted = max(wishes[0], self.across.wish(self._now_s))
         if wanted > self.value:
             wanted = min(wanted, granted)
         elif not self.looks_new:
             return False
         if abs(wanted - self.value) <= OPENED:
             return False
-        if wanted < self.value and self._all_norms.tell_shut:
-            wanted = of_all[1]  # unmixed, all norms tell as well
-        self._opening.jump(wanted)
+        self._opening.jump(self._nearer_home(wishes) if wanted < self.value else wanted)
         return True
+
+    def looks_across(self, statistics: Tensor | None) -> Comparison | None:
+        """A look at this frame from elsewhere, where norms do not tell enough; None: they do.
+
+        They do not where they keep a session shut that sees more than home, or would close one.
+
+        Args:
+            statistics: as for `follow`.
+        """
+        due = self.across.is_due(self._now_s, self.looks_new)
+        wishes = self._norms_wish(statistics) if due else None
+        if wishes is None or statistics is None:
+            return None
+        wanted, opening = wishes[0], self.value
+        if opening - wanted > OPENED and (self.looks_new or self.across.wish(self._now_s) > 0):
+            return Comparison(opening, self._nearer_home(wishes), wanted)
+        granted = self._opening.grants(self._since(self._now_s))
+        if opening > HALF or min(wanted, granted) - opening > OPENED:
+            return None  # it is open, or jumps
+        sees_more = wanted - opening > OPENED or self._all_norms.beyond_home(statistics.cpu(), opening)
+        return Comparison(opening, 1.0, wanted) if sees_more else None
+
+    def compared(self, looks: Comparison, own: float, across: float) -> bool:
+        """Take in both looks at a frame; whether it belongs to the other end, where `value` then is.
+
+        Args:
+            looks: that `looks_across` asked for.
+            own: `lead_of_best` of the first look.
+            across: from the other end.
+        """
+        moves = self.across.take(self._now_s, looks, own, across)
+        if moves:
+            self._opening.jump(looks.end)
+        return moves
+
+    def _norms_wish(self, statistics: Tensor | None) -> tuple[float, float] | None:
+        """How far open the norms of a frame want it, and would at least; None where nothing tells."""
+        if statistics is None or self._sensing is None or not self._opening.follows:
+            return None
+        distance = self._sensing.distance(statistics)
+        if not math.isfinite(distance):
+            return None
+        of_all = self._all_norms.openings_at(statistics.cpu(), self.value)
+        return opening_wanted(distance, of_all, self.value), of_all[1]
+
+    def _nearer_home(self, wishes: tuple[float, float]) -> float:
+        """Where a frame is looked at that wants less: unmixed, all norms tell as well, if they tell shut."""
+        return wishes[1] if self._all_norms.tell_shut else wishes[0]
 
     def _since(self, moment: float) -> float:
         """Seconds of stream time since the last frame that was measured; 0 before the first."""
@@ -154,7 +198,7 @@ class Openness:
             return
         self.distance = self._sensing.distance(statistics)
         of_all = self._all_norms.openings_at(statistics.cpu(), self.value)
-        wanted = opening_wanted(self.distance, of_all, self.value)
+        wanted = max(opening_wanted(self.distance, of_all, self.value), self.across.wish(arrived_at))
         if at_once:
             self._opening.jump(wanted)
         else:
@@ -167,7 +211,7 @@ class Openness:
         tensors = self._opening.export_state()
         if not tensors:
             return {}, {}
-        facts = {"followed_at": self.followed_at, "frames_since": self._frames}
+        facts = {"followed_at": self.followed_at, "frames_since": self._frames, **self.across.export_state()}
         return tensors | self._glance.export_state(), facts
 
     def import_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], now_s: float) -> None:
@@ -177,6 +221,7 @@ class Openness:
         self.distance = None
         self.followed_at = moved(facts.get("followed_at"), facts["saved_at"], now_s)
         self._frames = facts.get("frames_since", 0)
+        self.across.import_state(facts, moved(facts.get("looked_across_at"), facts["saved_at"], now_s))
 
 
 def moved(moment: float | None, saved_at: float, now_s: float) -> float | None:

@@ -13,7 +13,7 @@ from ocl_edge.tensors import Tensor, torch
 SOMETIMES = ("average", "last_adapted", "guard.snapshot.", "opening", "glance")
 """Tensors that a state may have or not."""
 
-LATER = {"learned_at", "followed_at", "frames_since"}
+LATER = {"learned_at", "followed_at", "frames_since", "opens_by_lead", "looked_across_at"}
 """Facts that a state of an older version lacks: a session goes on without."""
 
 PACKED = ("mixed", "average")
@@ -51,6 +51,8 @@ class StateFacts(BaseModel):
     learned_at: Seconds | None = None
     followed_at: Seconds | None = None
     frames_since: Count = 0
+    opens_by_lead: bool = False
+    looked_across_at: Seconds | None = None
     refused_statistics: Count = 0
     guard: GuardFacts | None = None
 

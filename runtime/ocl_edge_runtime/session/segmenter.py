@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ocl_edge.masks import Mask
 from ocl_edge.method.head import Head
 from ocl_edge.method.head_input import moved
+from ocl_edge.method.lead import lead_of_best
 from ocl_edge.method.step import views_for_the_tail
 from ocl_edge.method.verdict import Verdict
 from ocl_edge.network.form_names import FormName
@@ -70,11 +71,13 @@ class Look:
         frame: its height and width.
         outputs: of the form that it went through.
         seen: all but mask and logits of what is `Seen`, by its names.
+        nearer_home: it was looked at again less open: what weather taught the head is of somewhere else.
     """
 
     frame: tuple[int, int]
     outputs: Mapping[str, Tensor]
     seen: Mapping[str, Any]
+    nearer_home: bool = False
 
 
 class Segments(Protocol):
@@ -169,12 +172,11 @@ class Segmenter:
         views = self.preprocessor.pair(image) if self._pair else self.preprocessor.single(image)
         self.watch.lap("preprocess")
         form, inputs = self.norms.inputs(measured)
-        outputs = self.backbone.infer(form, {"image": views, **inputs})
-        again = twice and self.norms.asks_again(outputs)
-        if again:
-            form, inputs = self.norms.inputs(measured=True)
-            outputs = self.backbone.infer(form, {"image": views, **inputs})
-        openness = self.norms.openness
+        outputs: Mapping[str, Tensor] = self.backbone.infer(form, {"image": views, **inputs})
+        openness, again = self.norms.openness, False
+        before = openness.value if openness else 0.0
+        if twice:
+            outputs, again = self._look_twice(views, outputs)
         opening, anchor = (openness.value, openness.anchor()) if openness else (0.0, {})
         seen = {
             "views": views,
@@ -187,15 +189,35 @@ class Segmenter:
             "again": again,
         }
         self.watch.lap("backbone")
-        return Look((image.shape[0], image.shape[1]), outputs, seen)
+        return Look((image.shape[0], image.shape[1]), outputs, seen, again and opening < before)
+
+    def _look_twice(self, views: Tensor, outputs: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], bool]:
+        """What is to be made of a frame that a first look gave outputs of; whether it is of a second one."""
+        openness = self.norms.openness
+        looks = openness.looks_across(outputs.get("statistics")) if openness else None
+        if looks is None or openness is None:
+            again = self.norms.asks_again(outputs)
+            if again:
+                form, inputs = self.norms.inputs(measured=True)
+                outputs = self.backbone.infer(form, {"image": views, **inputs})
+            return outputs, again
+        own = {name: tensor.clone() for name, tensor in outputs.items()}
+        across = self.backbone.infer("measured", {"image": views, **openness.anchor(looks.end)})
+        moves = openness.compared(looks, self._lead(own), self._lead(across))
+        return (across, True) if moves else (own, False)
+
+    def _lead(self, outputs: Mapping[str, Tensor]) -> float:
+        """Of the trained head, which weather has taught nothing."""
+        return lead_of_best(self.head.trained_logits(features_among(outputs, self._head_inputs)))
 
     def segment(self, look: Look) -> Seen:
-        """The part of `see` that is this head's own."""
+        """The part of `see` that is this head's own; the trained one where a second look was nearer home."""
         features = moved(features_among(look.outputs, self._head_inputs), look.seen["way_home"])
         with torch.set_grad_enabled(self._with_gradients):
             logits = self.head.logits(features)
         of_probabilities = self.tail.of_probabilities
-        averaged = views_for_the_tail(logits, of_probabilities) if self._pair else logits.detach()
+        shown = self.head.trained_logits(features) if look.nearer_home else logits.detach()
+        averaged = views_for_the_tail(shown, of_probabilities) if self._pair else shown
         self.watch.lap("head")
         mask = mask_of_frame(
             lambda *size: self.tail.mask(averaged, *size),

@@ -163,6 +163,14 @@ def test_without_home_frames_shares_of_the_distance_of_discs_stand_for_that_quan
     assert DiscsDistances(at(0.0), None).openings_at(at(9.0), 0.0) == (1.0, 0.0)
 
 
+def test_beyond_home_is_what_is_farther_away_than_that_quantile() -> None:
+    of_home = HomeDistances(at(0.0), [1], [2.0, 3.0, 4.0])
+    assert [of_home.beyond_home(at(distance), 0.5) for distance in (2.99, 3.01)] == [False, True]
+    of_discs = DiscsDistances(at(0.0), 4.0)
+    assert [of_discs.beyond_home(at(4.0 * share), 0.5) for share in (0.26, 0.27)] == [False, True]
+    assert not DiscsDistances(at(0.0), None).beyond_home(at(9.0), 0.0)
+
+
 @pytest.mark.parametrize(
     ("distance", "of_all", "open_already", "expected"),
     [

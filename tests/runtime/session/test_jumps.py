@@ -127,6 +127,20 @@ def test_norms_alone_are_the_frozen_networks_on_the_very_first_frame_back(
     assert np.array_equal(back.mask, shut.predict(picture(2), 2.0))
 
 
+def test_a_frame_nearer_home_meets_the_trained_head_and_is_learned_from(
+    small_bundle: Bundle, home_is: dict[str, float]
+) -> None:
+    session, half = session_of(small_bundle, MODES[1]), session_of(small_bundle, MODES[1], 0.5)
+    play(session, home_is, [True] * 3)
+    taught = session.weights.distance_from_trained()
+    assert taught > 0
+    home_is["distance"] = HALFWAY
+    result = session.step(picture(3), 3.0)
+    assert (result.opening, result.again) == (pytest.approx(0.5), True)
+    assert np.array_equal(result.mask, half.predict(picture(3), 3.0))
+    assert session.weights.distance_from_trained() != taught
+
+
 def test_a_picture_that_does_not_look_new_is_followed_slowly(
     small_bundle: Bundle, home_is: dict[str, float]
 ) -> None:
