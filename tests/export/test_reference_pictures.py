@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ocl_edge.bundle.reading import Bundle
+from ocl_edge.bundle.reading import Bundle, load_backbone
 from ocl_edge.method.norms import statistics_distance
 from ocl_edge.network.batch_norms import trained_tensors
 from ocl_edge.network.preprocess import InputSpec, noise_view
@@ -43,7 +43,7 @@ def test_discs_come_on_the_networks_scale_and_in_its_channels() -> None:
     assert discs_view(thermal, 0).shape == (1, 1, 32, 40)
 
 
-def test_the_distance_of_discs_is_the_mean_of_some_pictures_with_norms_unmixed(small_bundle: Bundle) -> None:
+def test_the_distance_of_discs_is_the_mean_of_some_pictures_with_norms_unmixed() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
     backbone = capture(network, FRAME.height, FRAME.width)
     found = see_reference_pictures(backbone, FRAME, stat_rows=1)
@@ -54,7 +54,13 @@ def test_the_distance_of_discs_is_the_mean_of_some_pictures_with_norms_unmixed(s
         statistics = torch.stack((seen.mean((0, 2, 3)), seen.var((0, 2, 3))))
         distances.append(statistics_distance(statistics, torch.stack((trained["mean"], trained["var"]))))
     assert found.discs == pytest.approx(np.mean(distances), rel=1e-4)
-    assert small_bundle.manifest.discs_distance is not None
+
+
+def test_a_bundle_holds_the_distances_of_its_network(small_bundle: Bundle) -> None:
+    manifest = small_bundle.manifest
+    found = see_reference_pictures(load_backbone(small_bundle), manifest.input, manifest.stat_rows)
+    assert manifest.discs_distance == pytest.approx(found.discs, rel=1e-4)
+    assert manifest.noise_distance == pytest.approx(found.noise, rel=1e-4)
 
 
 def test_without_norms_there_is_no_distance() -> None:
