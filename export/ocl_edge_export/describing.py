@@ -25,8 +25,8 @@ from ocl_edge.network.zoo import Spec
 from ocl_edge.plain_text import plain
 from ocl_edge_export.checkpoint import Checkpoint, LoadedNetwork
 from ocl_edge_export.classes import default_classes, name_classes, read_classes
-from ocl_edge_export.noise import see_noise
 from ocl_edge_export.onnx_forms import OPSET, form_file
+from ocl_edge_export.reference_pictures import see_reference_pictures
 from ocl_edge_export.sensing import which_norms_sense
 from ocl_edge_export.split import SplitNetwork
 
@@ -68,8 +68,7 @@ def about_backbone(
 ) -> dict[str, Any]:
     """Manifest fields that all outputs share."""
     senses = which_norms_sense(split.backbone)
-    sensing = [index for index, each in enumerate(senses) if each]
-    noise = see_noise(split.backbone, frame, stat_rows, sensing, split.norm_places, prior)
+    distances = see_reference_pictures(split.backbone, frame, stat_rows, split.norm_places, prior)
     return {
         "created_with": {
             "ocl-edge": __version__,
@@ -87,8 +86,8 @@ def about_backbone(
             NormSpec(name=n.name, channels=n.channels, pinned=n.pinned, sensing=each)
             for n, each in zip(list_norms(split.backbone), senses, strict=True)
         ),
-        "noise_distance": noise.distances,
-        "noise_away": noise.away,
+        "noise_distance": distances.noise,
+        "discs_distance": distances.discs,
         "forms": {form: _form_spec(form, split.backbone, frame, split.features) for form in FORMS},
     }
 

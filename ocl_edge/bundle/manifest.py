@@ -67,7 +67,8 @@ class Manifest(Strict):
     otherwise than the network, as export found: name -> how; `auto` passes them over.
     ``checkpoint_notes`` say what was unwrapped or left out. ``noise_distance`` is how far from the
     trained statistics pure noise is, with norms unmixed and wide open; None in older bundles.
-    ``noise_away`` is whether the sensing norms find it away; None in bundles that were exported before.
+    ``discs_distance`` is that of pictures of discs, unmixed; None in bundles that were exported before.
+    ``noise_away`` is of these, and is not kept.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -90,7 +91,8 @@ class Manifest(Strict):
     stat_rows: int = Field(ge=1, le=1 << 20)
     norms: tuple[NormSpec, ...] = Field(max_length=10_000)
     noise_distance: tuple[Distance, Distance] | None = None
-    noise_away: bool | None = None
+    noise_away: bool | None = Field(None, exclude=True)
+    discs_distance: Distance | None = None
     forms: dict[str, FormSpec]
     head_graphs: HeadGraphs | None = None
     no_head_graphs: Text | None = None

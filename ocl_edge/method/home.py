@@ -23,11 +23,12 @@ HOME_UNTIL, AWAY_FROM = 1.15, 1.5
 HOME_QUANTILE = 0.9
 QUANTILE_HOME_UNTIL, QUANTILE_AWAY_FROM = 1.1, 1.5
 """With home frames: multiples of that quantile of home's distances between which the opening rises."""
-QUANTILE_SURE_FROM, QUANTILE_SURE = 1.5, 1.75
-"""Multiples of it between which all norms open alone, whatever the sensing norms see."""
-HOME_OF_NOISE = 0.22
-"""Without home frames that quantile is taken as this share of the distance of pure noise at the same opening:
-it is 0.13 to 0.27 of it in four networks (docs/ablation.md)."""
+QUANTILE_SURE_FROM, QUANTILE_SURE = (1.5, 1.3), (1.75, 1.45)
+"""Multiples of it, shut and wide open, between which all norms open alone, whatever the sensing norms see:
+mixing hides more of what is away than of home, so that wide open fewer multiples are enough."""
+HOME_OF_DISCS = (0.30, 0.23)
+"""Without home frames that quantile is taken as these shares of the distance of pictures of discs, shut and
+wide open: it is 0.23 to 0.38 and 0.18 to 0.28 of it in ten networks of eleven (docs/ablation.md)."""
 OPENINGS = (0.0, 0.5, 1.0)
 """Where home's distances are measured."""
 
@@ -115,8 +116,8 @@ class HomeDistances:
         At most 0 up to `QUANTILE_HOME_UNTIL` times home's quantile, 1 from `QUANTILE_AWAY_FROM` times, a line
         between; at least likewise from `QUANTILE_SURE_FROM` to `QUANTILE_SURE`.
         """
-        distance = self._over_quantile(statistics, opening)
-        return ramp(distance, QUANTILE_HOME_UNTIL, QUANTILE_AWAY_FROM), _surely(distance)
+        multiple = self._over_quantile(statistics, opening)
+        return ramp(multiple, QUANTILE_HOME_UNTIL, QUANTILE_AWAY_FROM), _surely(multiple, opening)
 
     def beyond_home(self, statistics: Tensor, opening: float) -> bool:
         """Whether they are farther away than home's quantile."""
@@ -126,59 +127,54 @@ class HomeDistances:
         return self._of_norms(statistics) / between(self._distances, opening)
 
 
-class NoiseDistances:
-    """The same without home frames, by the distance of pure noise: all norms then limit nothing.
+class DiscsDistances:
+    """The same without home frames, by the distance of pictures of discs: all norms then limit nothing.
+
+    Discs that hide each other have edges and areas as photographs do, and nothing else of them: what they do
+    to a network's statistics is the scale of what home's frames do (`ocl_edge_export.reference_pictures`).
 
     Args:
         trained: as for `HomeDistances`.
-        distances: of pure noise, unmixed and wide open; None where nobody measured it, or where noise
-            itself is not away: they open nothing.
+        distance: of those pictures, unmixed; None where nobody measured it: they open nothing.
     """
 
     tell_shut = False
 
-    def __init__(self, trained: Tensor, distances: Sequence[float] | None) -> None:
+    def __init__(self, trained: Tensor, distance: float | None) -> None:
         self._trained = trained
-        self._distances = distances
+        self._home = None if distance is None else [share * distance for share in HOME_OF_DISCS]
 
     def openings_at(self, statistics: Tensor, opening: float) -> tuple[float, float]:
         """As `HomeDistances.openings_at`."""
-        return 1.0, _surely(self._over_quantile(statistics, opening))
+        return 1.0, _surely(self._over_quantile(statistics, opening), opening)
 
     def beyond_home(self, statistics: Tensor, opening: float) -> bool:
         """As `HomeDistances.beyond_home`."""
         return self._over_quantile(statistics, opening) > 1
 
     def _over_quantile(self, statistics: Tensor, opening: float) -> float:
-        if self._distances is None:
+        if self._home is None:
             return 0.0
-        distance = statistics_distance(statistics, self._trained)
-        return distance / (HOME_OF_NOISE * between(self._distances, opening))
+        return statistics_distance(statistics, self._trained) / between(self._home, opening)
 
 
 def distances_of_all(
-    trained: Tensor,
-    channels: Sequence[int],
-    home: Sequence[float] | None,
-    noise: Sequence[float] | None,
-    noise_away: bool | None,
-) -> HomeDistances | NoiseDistances:
-    """What all norms go by: home's own distances where frames have shown them, else those of pure noise.
+    trained: Tensor, channels: Sequence[int], home: Sequence[float] | None, discs: float | None
+) -> HomeDistances | DiscsDistances:
+    """What all norms go by: home's own distances where frames have shown them, else those of discs.
 
     Args:
         trained: as for both.
         channels: likewise.
         home: as for `HomeDistances`; None: not known.
-        noise: as for `NoiseDistances`.
-        noise_away: whether the sensing norms find noise away; False: it is no scale. None: nobody asked.
+        discs: as for `DiscsDistances`.
     """
-    if home is not None:
-        return HomeDistances(trained, channels, home)
-    return NoiseDistances(trained, None if noise_away is False else noise)
+    return DiscsDistances(trained, discs) if home is None else HomeDistances(trained, channels, home)
 
 
-def _surely(distance: float) -> float:
-    return ramp(distance, QUANTILE_SURE_FROM, QUANTILE_SURE)
+def _surely(multiple: float, opening: float) -> float:
+    """How far all norms open alone at a multiple of home's quantile at this opening."""
+    return ramp(multiple, between(QUANTILE_SURE_FROM, opening), between(QUANTILE_SURE, opening))
 
 
 def opening_wanted(distance: float, of_all: tuple[float, float], open_already: float = 0.0) -> float:

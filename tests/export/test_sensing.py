@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.network.batch_norms import list_norms
+from ocl_edge.network.batch_norms import keep_as_norms, list_norms
 from ocl_edge_export.capture import capture
 from ocl_edge_export.sensing import which_norms_sense
 from tests.doubles.small_network import CLASSES
@@ -40,6 +40,16 @@ def test_only_norms_that_see_the_image_sense() -> None:
         "first_norm",
         "side_norm",
     }  # one value an image has no variance: whole_norm senses nothing
+
+
+def test_what_stands_behind_a_norm_that_stays_senses_nothing() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 1, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5)
+    )
+    backbone = capture(network.eval(), 16, 16)
+    keep_as_norms(backbone, {"3"})
+    assert [norm.name for norm in list_norms(backbone)] == ["3"]
+    assert which_norms_sense(backbone) == [False]
 
 
 def test_a_bundle_holds_which_norms_sense(small_bundle: Bundle) -> None:

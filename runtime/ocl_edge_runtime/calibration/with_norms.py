@@ -192,11 +192,7 @@ class StagesWithNorms:
     def _opener(self, spec: HomeSpec) -> Callable[[Tensor], float]:
         """How far statistics that were measured shut open a session."""
         of_all = home.distances_of_all(
-            self.trained,
-            self.measurer.channels,
-            spec.home_distances,
-            spec.noise_distance,
-            self.manifest.noise_away,
+            self.trained, self.measurer.channels, spec.home_distances, self.manifest.discs_distance
         )
         return lambda seen: home.opening_wanted(self.distance_of(seen), of_all.openings_at(seen, 0.0))
 

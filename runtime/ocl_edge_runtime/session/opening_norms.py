@@ -7,8 +7,8 @@ from ocl_edge.bundle.manifest import Manifest
 from ocl_edge.bundle.reading import load_norms
 from ocl_edge.method.head_input import HeadInput
 from ocl_edge.method.home import (
+    DiscsDistances,
     HomeDistances,
-    NoiseDistances,
     SensingNorms,
     StatisticsLimits,
     distances_of_all,
@@ -61,20 +61,17 @@ def _openness(setup: Setup, head_input: HeadInput | None = None) -> Openness:
         SensingNorms(trained.statistics, channels, sensing) if sensing else head_input,
         limits,
         manifest.weight_rows,
-        _all_norms(manifest, trained.statistics, limits),
+        _all_norms(manifest, trained.statistics) if setup.follows_home else None,
     )
 
 
-def _all_norms(
-    manifest: Manifest, trained: Tensor, limits: StatisticsLimits | None
-) -> HomeDistances | NoiseDistances:
+def _all_norms(manifest: Manifest, trained: Tensor) -> HomeDistances | DiscsDistances:
     home = manifest.home
     return distances_of_all(
         trained,
         [norm.channels for norm in manifest.norms],
         home.home_distances if home is not None and home.at_home else None,
-        limits.noise if limits is not None else None,
-        manifest.noise_away,
+        manifest.discs_distance,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocl_edge.method.head_input import HeadInput
-from ocl_edge.method.home import HomeDistances, NoiseDistances, SensingNorms, StatisticsLimits, opening_wanted
+from ocl_edge.method.home import DiscsDistances, HomeDistances, SensingNorms, StatisticsLimits, opening_wanted
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.norms import NormsAsTrained
 from ocl_edge.method.opening import OPENED, Opening
@@ -50,7 +50,7 @@ class Openness:
         sensing: SensingNorms | HeadInput | None,
         limits: StatisticsLimits | None = None,
         rows: int = WEIGHTS,
-        all_norms: HomeDistances | NoiseDistances | None = None,
+        all_norms: HomeDistances | DiscsDistances | None = None,
     ) -> None:
         self.trained = trained
         self.distance: float | None = None
@@ -61,7 +61,7 @@ class Openness:
         self._sensing = sensing
         self.limits = limits or StatisticsLimits()
         self._rows = rows
-        self._all_norms = all_norms or NoiseDistances(trained.statistics, None)
+        self._all_norms = all_norms or DiscsDistances(trained.statistics, None)
         self._frames = 0
         self._now_s = 0.0
         self._glance = Glance()

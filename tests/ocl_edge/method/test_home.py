@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ocl_edge.method.home import (
+    DiscsDistances,
     HomeDistances,
-    NoiseDistances,
     SensingNorms,
     StatisticsLimits,
     opening_at,
@@ -148,24 +148,27 @@ def test_all_norms_are_asked_in_multiples_of_homes_quantile_at_the_same_opening(
     seen = [of_home.openings_at(at(2.0 * multiple), 0.0) for multiple in multiples]
     assert [most for most, _ in seen] == pytest.approx([0, 0.5, 1, 1, 1], abs=1e-3)
     assert [least for _, least in seen] == pytest.approx([0, 0, 0, 0.5, 1], abs=1e-3)
-    assert of_home.openings_at(at(1.625 * 3.5), 0.75) == pytest.approx((1, 0.5), abs=1e-3)
+    assert of_home.openings_at(at(1.375 * 4.0), 1.0) == pytest.approx((0.6875, 0.5), abs=1e-3)
+    assert of_home.openings_at(at(1.4375 * 3.5), 0.75) == pytest.approx((0.84375, 0.5), abs=1e-3)
 
 
-def test_without_home_frames_a_share_of_the_distance_of_noise_stands_for_that_quantile() -> None:
-    of_noise = NoiseDistances(at(0.0), (5.0, 3.0))
-    seen = [of_noise.openings_at(at(share * 5.0), 0.0) for share in (0.2, 0.33, 0.3575, 0.385)]
+def test_without_home_frames_shares_of_the_distance_of_discs_stand_for_that_quantile() -> None:
+    of_discs = DiscsDistances(at(0.0), 2.0)
+    seen = [of_discs.openings_at(at(share * 2.0), 0.0) for share in (0.3, 0.45, 0.4875, 0.525)]
     assert [least for _, least in seen] == pytest.approx([0, 0, 0.5, 1], abs=1e-3)
-    assert of_noise.openings_at(at(0.3575 * 3.5), 0.75)[1] == pytest.approx(0.5, abs=1e-3)
+    wide_open = [of_discs.openings_at(at(share * 2.0), 1.0)[1] for share in (0.23, 0.31625, 0.3335)]
+    assert wide_open == pytest.approx([0, 0.5, 1], abs=1e-3)
+    assert of_discs.openings_at(at(1.4375 * 0.2475 * 2), 0.75)[1] == pytest.approx(0.5, abs=1e-3)
     assert {most for most, _ in seen} == {1.0}
-    assert NoiseDistances(at(0.0), None).openings_at(at(9.0), 0.0) == (1.0, 0.0)
+    assert DiscsDistances(at(0.0), None).openings_at(at(9.0), 0.0) == (1.0, 0.0)
 
 
 def test_beyond_home_is_what_is_farther_away_than_that_quantile() -> None:
     of_home = HomeDistances(at(0.0), [1], [2.0, 3.0, 4.0])
     assert [of_home.beyond_home(at(distance), 0.5) for distance in (2.99, 3.01)] == [False, True]
-    of_noise = NoiseDistances(at(0.0), (5.0, 3.0))
-    assert [of_noise.beyond_home(at(4.0 * share), 0.5) for share in (0.21, 0.23)] == [False, True]
-    assert not NoiseDistances(at(0.0), None).beyond_home(at(9.0), 0.0)
+    of_discs = DiscsDistances(at(0.0), 4.0)
+    assert [of_discs.beyond_home(at(4.0 * share), 0.5) for share in (0.26, 0.27)] == [False, True]
+    assert not DiscsDistances(at(0.0), None).beyond_home(at(9.0), 0.0)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.method.home import NoiseDistances
+from ocl_edge.method.home import DiscsDistances
 from ocl_edge.tensors import Tensor
 from ocl_edge_runtime.session import segmenter
 from ocl_edge_runtime.session.across import LATE_S, SOON_S, Across, Comparison
@@ -62,7 +62,7 @@ def leads(monkeypatch: pytest.MonkeyPatch, home_is: dict[str, float]) -> Leads:
     """All norms see more than home in every frame, and the sensing ones home, if nobody says otherwise."""
     told = Leads()
     home_is["distance"] = HOME
-    monkeypatch.setattr(NoiseDistances, "beyond_home", lambda _self, _statistics, _opening: True)
+    monkeypatch.setattr(DiscsDistances, "beyond_home", lambda _self, _statistics, _opening: True)
     monkeypatch.setattr(segmenter, "lead_of_best", told)
     return told
 
@@ -173,7 +173,7 @@ def test_a_half_open_frame_that_may_be_back_home_is_looked_at_shut(
 def test_at_home_nothing_is_compared(
     small_bundle: Bundle, leads: Leads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(NoiseDistances, "beyond_home", lambda _self, _statistics, _opening: False)
+    monkeypatch.setattr(DiscsDistances, "beyond_home", lambda _self, _statistics, _opening: False)
     leads.grown = GROWS
     results = play(session_of(small_bundle, MODES[1], leads), range(8))
     assert (max(r.opening for r in results), leads.frames) == (0, 0)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ocl_edge.bundle.reading import Bundle
-from ocl_edge.method.home import HOME_OF_NOISE, HomeDistances, NoiseDistances, SensingNorms
+from ocl_edge.method.home import HOME_OF_DISCS, DiscsDistances, HomeDistances, SensingNorms
 from ocl_edge.method.mixing import Mixing
 from ocl_edge.method.opening import FollowingOpening
 from ocl_edge.tensors import Tensor
@@ -88,12 +88,14 @@ def test_weather_that_comes_is_seen_open_from_its_second_second_on(
     assert np.array_equal(results[2].mask, wide.predict(picture(2, True), 2.0))
 
 
-@pytest.mark.parametrize(("away", "opening"), [(None, 1.0), (True, 1.0), (False, 0.0)])
-def test_noise_opens_a_session_whose_sensing_norms_find_home_if_noise_is_away(
-    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, away: bool | None, opening: float
+@pytest.mark.parametrize(("times", "opening"), [(1.0, 1.0), (9.0, 0.0), (None, 0.0)])
+def test_noise_opens_a_session_whose_sensing_norms_find_home_by_the_distance_of_discs(
+    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, times: float | None, opening: float
 ) -> None:
-    """None: a bundle that was exported before anybody asked."""
-    manifest = small_bundle.manifest.model_copy(update={"noise_away": away})
+    """None: a bundle that was exported before anybody drew them."""
+    discs = small_bundle.manifest.discs_distance
+    assert discs is not None
+    manifest = small_bundle.manifest.model_copy(update={"discs_distance": times and times * discs})
     monkeypatch.setattr(SensingNorms, "distance", lambda _self, _statistics: HOME)
     (noisy,) = (frame.image for frame in NoiseSource(120, 160, 1, seed=6))
     result = session_of(replace(small_bundle, manifest=manifest), MODES[1]).step(noisy, 0.0)
@@ -244,8 +246,8 @@ def openness_at(opening: float, home: bool = True) -> tuple[Openness, Sensing]:
     following, sensing = FollowingOpening(), Sensing()
     following.jump(opening)
     of_home = HomeDistances(trained.statistics, [1], [1.0, 1.0, 1.0])
-    of_noise = NoiseDistances(trained.statistics, [1 / HOME_OF_NOISE] * 2)
-    mixing, told = Mixing.of_prior([1], (0.5, 0.5)), of_home if home else of_noise
+    of_discs = DiscsDistances(trained.statistics, 1 / HOME_OF_DISCS[round(opening)])
+    mixing, told = Mixing.of_prior([1], (0.5, 0.5)), of_home if home else of_discs
     return Openness(trained, mixing, following, sensing, all_norms=told), sensing  # type: ignore[arg-type]
 
 
@@ -257,7 +259,8 @@ def openness_at(opening: float, home: bool = True) -> tuple[Openness, Sensing]:
         (0.0, HOME, 1.5, 0.0),  # the sensing norms do
         (0.0, HOME, 2.0, 1.0),  # all norms see what home never has
         (1.0, AWAY, 1.0, 1.0),  # what is open hides from all norms
-        (1.0, HOME, 1.5, 0.0),
+        (1.0, HOME, 1.25, 0.0),
+        (1.0, HOME, 1.5, 1.0),  # fewer multiples are enough where norms are mixed
         (0.5, AWAY, 1.3, 0.5),
     ],
 )
@@ -277,7 +280,7 @@ def test_all_norms_may_keep_a_session_shut_and_do_not_close_what_is_open(
         (0.0, AWAY, 1.0, 1.0),
         (0.0, HOME, 1.5, 0.0),
         (0.0, HOME, 2.0, 1.0),
-        (1.0, HOME, 1.5, 0.0),
+        (1.0, HOME, 1.25, 0.0),
     ],
 )
 def test_without_home_frames_all_norms_open_where_they_are_sure_and_limit_nothing(
@@ -294,8 +297,8 @@ def test_without_home_frames_all_norms_open_where_they_are_sure_and_limit_nothin
     ("sensed", "all_norms", "goes_to", "ends_at"),
     [
         (HALFWAY, 1.0, 0.0, 0.5),  # shut, all norms find it away after all
-        (HALFWAY, 1.625, 0.5, 0.5),  # half sure of it while they are mixed
-        (HOME, 1.5, 0.0, 0.0),
+        (HALFWAY, 1.375, 0.5, 0.5),  # half sure of it while they are mixed
+        (HOME, 1.25, 0.0, 0.0),
         (HOME, 9.0, None, 1.0),  # all norms would stay
         (AWAY, 1.0, None, 1.0),  # the sensing norms would stay
         (float("nan"), 1.0, None, 1.0),
