@@ -77,7 +77,7 @@ class Across:
         self.looked_at, self._opens = now_s, growth > GROWN
         if opens:
             return self._opens or (growth >= 0 and looks.norms_want > 1 - OPENED)
-        shuts = looks.opening > HALF and looks.norms_want < OPENED
+        shuts = looks.opening > HALF and looks.end < OPENED
         return not self._opens and (growth < 0 or not shuts)
 
     def _since(self, now_s: float) -> float:

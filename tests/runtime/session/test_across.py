@@ -255,7 +255,7 @@ def test_when_the_next_look_is_due_and_how_long_the_last_one_holds(
         (1.0, 0.0, GROWS, 1.0, False, 1.0),
         (1.0, 0.0, STANDS, 1.0, False, 0.0),
         (1.0, 0.2, SHRINKS, 1.0, True, 0.0),
-        (1.0, 0.3, STANDS, 1.0, True, 0.0),
+        (1.0, 0.3, STANDS, 1.0, False, 0.0),
         (1.0, 0.3, GROWS, 1.0, False, 1.0),
         (1.0, 0.0, float("nan"), 1.0, False, 0.0),
     ],
@@ -266,3 +266,8 @@ def test_where_a_frame_belongs(
     looks = Across()
     assert looks.take(0.0, Comparison(opening, 1 - opening, norms_want), own, across) is moves
     assert looks.wish(0.0) == wish
+
+
+@pytest.mark.parametrize(("own", "moves"), [(1.1, True), (1.03, True), (1.2, False)])
+def test_nearer_home_a_frame_is_seen_as_its_norms_want_unless_the_lead_grows(own: float, moves: bool) -> None:
+    assert Across().take(0.0, Comparison(1.0, 0.4, 0.4), own * 0.6 + 0.4, 1.0) is moves
