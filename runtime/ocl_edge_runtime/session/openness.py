@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,14 @@ from ocl_edge_runtime.session.glance import Glance
 
 REST_S = 1.0
 """At home, norms are measured so often, seconds of stream time, where no frame looks new (`Glance`)."""
+
+
+class _Wishes(NamedTuple):
+    """How far open a frame is best seen, 0 to 1: by its norms, by all of them alone, by the sensing ones."""
+
+    wanted: float
+    of_all_alone: float
+    of_sensing: float
 
 
 class Openness:
@@ -122,7 +130,7 @@ class Openness:
         wishes = self._norms_wish(statistics)
         if wishes is None:
             return False
-        wanted = max(wishes[0], self.across.wish(self._now_s))
+        wanted = max(wishes.wanted, self.across.wish(self._now_s))
         if wanted > self.value:
             wanted = min(wanted, granted)
         elif not self.looks_new:
@@ -135,7 +143,8 @@ class Openness:
     def looks_across(self, statistics: Tensor | None) -> Comparison | None:
         """A look at this frame from elsewhere, where norms do not tell enough; None: they do.
 
-        They do not where they keep a session shut that sees more than home, or would close one.
+        They do not where they keep a session shut that sees more than home, where they would close one, or
+        where all of them hold one open in which the sensing ones see home.
 
         Args:
             statistics: as for `follow`.
@@ -144,9 +153,11 @@ class Openness:
         wishes = self._norms_wish(statistics) if due else None
         if wishes is None or statistics is None:
             return None
-        wanted, opening = wishes[0], self.value
+        wanted, opening = wishes.wanted, self.value
         if opening - wanted > OPENED and (self.looks_new or self.across.wish(self._now_s) > 0):
             return Comparison(opening, self._nearer_home(wishes), wanted)
+        if opening > HALF and wanted > HALF and wishes.of_sensing < OPENED:
+            return Comparison(opening, wishes.of_sensing, wanted)
         granted = self._opening.grants(self._since(self._now_s))
         if opening > HALF or min(wanted, granted) - opening > OPENED:
             return None  # it is open, or jumps
@@ -166,19 +177,20 @@ class Openness:
             self._opening.jump(looks.end)
         return moves
 
-    def _norms_wish(self, statistics: Tensor | None) -> tuple[float, float] | None:
-        """How far open the norms of a frame want it, and would at least; None where nothing tells."""
+    def _norms_wish(self, statistics: Tensor | None) -> _Wishes | None:
+        """How far open the norms want a frame; None where nothing tells."""
         if statistics is None or self._sensing is None or not self._opening.follows:
             return None
         distance = self._sensing.distance(statistics)
         if not math.isfinite(distance):
             return None
-        of_all = self._all_norms.openings_at(statistics.cpu(), self.value)
-        return opening_wanted(distance, of_all, self.value), of_all[1]
+        most, least = self._all_norms.openings_at(statistics.cpu(), self.value)
+        of_sensing = opening_wanted(distance, (most, 0.0), self.value)
+        return _Wishes(max(least, of_sensing), least, of_sensing)
 
-    def _nearer_home(self, wishes: tuple[float, float]) -> float:
+    def _nearer_home(self, wishes: _Wishes) -> float:
         """Where a frame is looked at that wants less: unmixed, all norms tell as well, if they tell shut."""
-        return wishes[1] if self._all_norms.tell_shut else wishes[0]
+        return wishes.of_all_alone if self._all_norms.tell_shut else wishes.wanted
 
     def _since(self, moment: float) -> float:
         """Seconds of stream time since the last frame that was measured; 0 before the first."""
