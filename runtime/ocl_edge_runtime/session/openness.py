@@ -30,6 +30,10 @@ class _Wishes(NamedTuple):
     of_all_alone: float
     of_sensing: float
 
+    def nearer_home(self, all_tell_shut: bool) -> float:
+        """Where it is looked at if it wants less: unmixed, all norms tell as well, if they tell shut."""
+        return self.of_all_alone if all_tell_shut else self.wanted
+
 
 class Openness:
     """The opening of a stream, fed with what its frames measure.
@@ -137,7 +141,8 @@ class Openness:
             return False
         if abs(wanted - self.value) <= OPENED:
             return False
-        self._opening.jump(self._nearer_home(wishes) if wanted < self.value else wanted)
+        nearer_home = wishes.nearer_home(self._all_norms.tell_shut)
+        self._opening.jump(nearer_home if wanted < self.value else wanted)
         return True
 
     def looks_across(self, statistics: Tensor | None) -> Comparison | None:
@@ -155,7 +160,7 @@ class Openness:
             return None
         wanted, opening = wishes.wanted, self.value
         if opening - wanted > OPENED and (self.looks_new or self.across.wish(self._now_s) > 0):
-            return Comparison(opening, self._nearer_home(wishes), wanted)
+            return Comparison(opening, wishes.nearer_home(self._all_norms.tell_shut), wanted)
         if opening > HALF and wanted > HALF and wishes.of_sensing < OPENED:
             return Comparison(opening, wishes.of_sensing, wanted)
         granted = self._opening.grants(self._since(self._now_s))
@@ -187,10 +192,6 @@ class Openness:
         most, least = self._all_norms.openings_at(statistics.cpu(), self.value)
         of_sensing = opening_wanted(distance, (most, 0.0), self.value)
         return _Wishes(max(least, of_sensing), least, of_sensing)
-
-    def _nearer_home(self, wishes: _Wishes) -> float:
-        """Where a frame is looked at that wants less: unmixed, all norms tell as well, if they tell shut."""
-        return wishes.of_all_alone if self._all_norms.tell_shut else wishes.wanted
 
     def _since(self, moment: float) -> float:
         """Seconds of stream time since the last frame that was measured; 0 before the first."""
