@@ -24,15 +24,17 @@ REST_S = 1.0
 
 
 class _Wishes(NamedTuple):
-    """How far open a frame is best seen, 0 to 1: by its norms, by all of them alone, by the sensing ones."""
+    """How far open a frame is best seen, 0 to 1.
+
+    Attributes:
+        wanted: by its norms.
+        nearer_home: where it is looked at if it wants less: unmixed, all norms tell, too, if they tell shut.
+        of_sensing: by the sensing norms.
+    """
 
     wanted: float
-    of_all_alone: float
+    nearer_home: float
     of_sensing: float
-
-    def nearer_home(self, all_tell_shut: bool) -> float:
-        """Where it is looked at if it wants less: unmixed, all norms tell as well, if they tell shut."""
-        return self.of_all_alone if all_tell_shut else self.wanted
 
 
 class Openness:
@@ -141,18 +143,14 @@ class Openness:
             return False
         if abs(wanted - self.value) <= OPENED:
             return False
-        nearer_home = wishes.nearer_home(self._all_norms.tell_shut)
-        self._opening.jump(nearer_home if wanted < self.value else wanted)
+        self._opening.jump(wishes.nearer_home if wanted < self.value else wanted)
         return True
 
     def looks_across(self, statistics: Tensor | None) -> Comparison | None:
-        """A look at this frame from elsewhere, where norms do not tell enough; None: they do.
+        """A look at this frame from elsewhere, where its norms, as for `follow`, do not tell enough.
 
         They do not where they keep a session shut that sees more than home, where they would close one, or
-        where all of them hold one open in which the sensing ones see home.
-
-        Args:
-            statistics: as for `follow`.
+        where all of them hold one open in which the sensing ones see home. None: they do.
         """
         due = self.across.is_due(self._now_s, self.looks_new)
         wishes = self._norms_wish(statistics) if due else None
@@ -160,7 +158,7 @@ class Openness:
             return None
         wanted, opening = wishes.wanted, self.value
         if opening - wanted > OPENED and (self.looks_new or self.across.wish(self._now_s) > 0):
-            return Comparison(opening, wishes.nearer_home(self._all_norms.tell_shut), wanted)
+            return Comparison(opening, wishes.nearer_home, wanted)
         if opening > HALF and wanted > HALF and wishes.of_sensing < OPENED:
             return Comparison(opening, wishes.of_sensing, wanted)
         granted = self._opening.grants(self._since(self._now_s))
@@ -169,15 +167,18 @@ class Openness:
         sees_more = wanted - opening > OPENED or self._all_norms.beyond_home(statistics.cpu(), opening)
         return Comparison(opening, 1.0, wanted) if sees_more else None
 
-    def compared(self, looks: Comparison, own: float, across: float) -> bool:
+    def compared(self, looks: Comparison, own: float, across: float, statistics: Tensor) -> bool:
         """Take in both looks at a frame; whether it belongs to the second, where `value` then is.
 
         Args:
             looks: that `looks_across` asked for.
             own: `lead_of_best` of the first look.
             across: of the second.
+            statistics: of the second; the session stays open where all norms hold it open nearer home, too.
         """
         moves = self.across.take(self._now_s, looks, own, across)
+        if looks.end < looks.opening:
+            moves &= self._all_norms.openings_at(statistics.cpu(), looks.end)[1] - looks.end <= OPENED
         if moves:
             self._opening.jump(looks.end)
         return moves
@@ -191,7 +192,8 @@ class Openness:
             return None
         most, least = self._all_norms.openings_at(statistics.cpu(), self.value)
         of_sensing = opening_wanted(distance, (most, 0.0), self.value)
-        return _Wishes(max(least, of_sensing), least, of_sensing)
+        wanted = max(least, of_sensing)
+        return _Wishes(wanted, least if self._all_norms.tell_shut else wanted, of_sensing)
 
     def _since(self, moment: float) -> float:
         """Seconds of stream time since the last frame that was measured; 0 before the first."""

@@ -208,7 +208,7 @@ class Segmenter:
             return outputs, again, False
         own = {name: tensor.clone() for name, tensor in outputs.items()}
         across = self.backbone.infer("measured", {"image": views, **openness.anchor(looks.end)})
-        moves = openness.compared(looks, self._lead(own), self._lead(across))
+        moves = openness.compared(looks, self._lead(own), self._lead(across), across["statistics"])
         return (across if moves else own), moves, True
 
     def _lead(self, outputs: Mapping[str, Tensor]) -> float:

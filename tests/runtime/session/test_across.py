@@ -273,20 +273,24 @@ def test_nearer_home_a_frame_is_seen_as_its_norms_want_unless_the_lead_grows(own
     assert Across().take(0.0, Comparison(1.0, 0.4, 0.4), own * 0.6 + 0.4, 1.0) is moves
 
 
-@pytest.mark.parametrize(("grown", "opening"), [(GROWS, 1), (STANDS, 1), (SHRINKS, 0)])
-def test_what_all_norms_alone_hold_open_closes_where_the_lead_shrinks(
+@pytest.mark.parametrize(
+    ("grown", "held_shut", "opening"), [(GROWS, 0, 1), (STANDS, 0, 1), (SHRINKS, 0, 0), (SHRINKS, 1, 1)]
+)
+def test_what_all_norms_hold_open_wide_open_alone_closes_where_the_lead_shrinks(
     small_bundle: Bundle,
     leads: Leads,
     home_is: dict[str, float],
     monkeypatch: pytest.MonkeyPatch,
     grown: float,
+    held_shut: float,
     opening: float,
 ) -> None:
     session = session_of(small_bundle, MODES[1], leads)
     home_is["distance"] = AWAY
     play(session, range(3))
     assert leads.frames == 0, "the sensing norms see it as well"
-    monkeypatch.setattr(DiscsDistances, "openings_at", lambda _self, _statistics, opening: (1.0, opening))
+    held = {0.0: held_shut, 1.0: 1.0}
+    monkeypatch.setattr(DiscsDistances, "openings_at", lambda _self, _seen, at: (1.0, held[round(at)]))
     home_is["distance"], leads.grown = HOME, grown
     (result,) = play(session, range(3, 4))
     assert (result.opening, leads.frames) == (opening, 1)
