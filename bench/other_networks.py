@@ -13,13 +13,13 @@ played without home frames and calibrated on 30 of ten more streets. A stream th
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import home  # type: ignore[import-not-found]
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -43,8 +43,6 @@ from ocl_edge_runtime.backends import open_backend
 from ocl_edge_runtime.calibration.calibrate import calibrate_bundle
 from ocl_edge_runtime.calibration.frames import find_frames
 from ocl_edge_runtime.calibration.measuring import Measurer
-from ocl_edge_runtime.session.opening import open_session
-from ocl_edge_runtime.session.options import RealtimeOptions, SessionOptions
 
 RESULTS = Path(__file__).parent / "results" / "other_networks.jsonl"
 SIZE = (192, 320)
@@ -62,16 +60,7 @@ CORRUPTIONS = (
     "spatter:3",
 )
 STREAMS = ("day", *WEATHER, *CORRUPTIONS)
-ADAPTING = SessionOptions(backend="onnxruntime", threads=1)
-NORM = replace(ADAPTING, method="norm")
-ROWS = {
-    "frozen": replace(ADAPTING, method="frozen"),
-    "norm, opening 1": replace(NORM, opening=1.0),
-    "norm, auto": NORM,
-    "ocl-head, auto": ADAPTING,
-    "norm, opening 1, calibrated": replace(NORM, opening=1.0),
-    "ocl-head, auto, calibrated": ADAPTING,
-}
+ROWS = [row for row in home.ROWS if row != "ocl-head, opening 1"]
 
 
 @dataclass(frozen=True)
@@ -145,12 +134,12 @@ def train_all(checkpoints: Path, names: list[str]) -> None:
 
 def bundles_of(checkpoints: Path, name: str) -> tuple[Bundle, Bundle]:
     """Of a network without home frames, and calibrated; made where they are not there yet."""
-    kind, checkpoint, home = KINDS[name], file_of(checkpoints, name), checkpoints / "home"
+    kind, checkpoint, at_home = KINDS[name], file_of(checkpoints, name), checkpoints / "home"
     plain, calibrated = checkpoint.with_suffix(".bundle"), checkpoint.with_suffix(".home")
-    if not home.exists():
-        home.mkdir()
+    if not at_home.exists():
+        at_home.mkdir()
         for index, (image, _) in enumerate(day_pictures(HOME_SEEDS, HOME_TIMES_S)):
-            Image.fromarray(image).save(home / f"{index:03d}.png")
+            Image.fromarray(image).save(at_home / f"{index:03d}.png")
     for out in (plain, calibrated):
         if not out.exists():
             scaled: dict[str, Any] = {"mean": MEAN, "std": STD}
@@ -158,7 +147,7 @@ def bundles_of(checkpoints: Path, name: str) -> tuple[Bundle, Bundle]:
                 scaled = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "scale": 255}
             export_bundle(ExportRequest(checkpoint, out, kind.arch, input_size=SIZE, **scaled))
     if Bundle.open(calibrated).manifest.home is None:
-        _, found = calibrate_bundle(Bundle.open(calibrated), find_frames(home), ADAPTING.backend, 1)
+        _, found = calibrate_bundle(Bundle.open(calibrated), find_frames(at_home), home.BACKEND, 1)
         print(f"{name}: {found.tried[found.taken]}, {found.gain:+.1f} on copies", *found.notes)
     return Bundle.open(plain), Bundle.open(calibrated)
 
@@ -187,8 +176,7 @@ def pictures(stream: str) -> Iterator[Labelled]:
 def play(bundle: Bundle, row: str, frames: list[Labelled]) -> dict[str, Any]:
     """One row on a stream whose frames come a second apart."""
     matrix, openings = ConfusionMatrix(len(CLASSES)), []
-    realtime = None if row == "frozen" else RealtimeOptions(adapt_every=1)
-    with open_session(bundle, ROWS[row], realtime) as session:
+    with home.open_row(bundle, row) as session:
         for second, (image, labels) in enumerate(frames):
             result = session.step(image, float(second))
             matrix.add(result.mask, labels)
@@ -201,7 +189,7 @@ def distances(bundle: Bundle, frames: list[Labelled]) -> dict[str, Any]:
     manifest = bundle.manifest
     assert manifest.discs_distance is not None
     found: dict[str, list[float]] = {"sensing": [], "shut of discs": [], "open of discs": []}
-    with open_backend(bundle, ADAPTING.backend, 1).backend as backend:
+    with open_backend(bundle, home.BACKEND, 1).backend as backend:
         measurer = Measurer(bundle, backend)
         trained = measurer.norms.statistics
         sensing = SensingNorms(trained, measurer.channels, manifest.sensing_norms)
@@ -216,7 +204,7 @@ def distances(bundle: Bundle, frames: list[Labelled]) -> dict[str, Any]:
 
 def play_all(checkpoints: Path, names: list[str], streams: list[str], results: Path) -> None:
     """Append what is not there yet."""
-    done = {(line["network"], line["stream"], line["row"]) for line in read(results)}
+    done = {(line["network"], line["stream"], line["row"]) for line in home.read(results)}
     for name in names:
         plain, calibrated = bundles_of(checkpoints, name)
         for stream in streams:
@@ -225,23 +213,17 @@ def play_all(checkpoints: Path, names: list[str], streams: list[str], results: P
             for row in left:
                 bundle = calibrated if row.endswith("calibrated") else plain
                 facts = distances(bundle, frames) if row == "distances" else play(bundle, row, frames)
-                line = {"network": name, "stream": stream, "row": row, "frames": len(frames), **facts}
-                with results.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
-                print(line, flush=True)
-
-
-def read(results: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in results.read_text("utf-8").splitlines()] if results.exists() else []
+                told = {"network": name, "stream": stream, "row": row, "frames": len(frames)}
+                home.append(results, {**told, **facts})
 
 
 def table(results: Path) -> None:
     """A line for each network: home, the mean away, and what the worst stream loses."""
-    lines = [line for line in read(results) if line["row"] in ROWS]
+    lines = [line for line in home.read(results) if line["row"] in ROWS]
     found = {(line["network"], line["stream"], line["row"]): line for line in lines}
     adapting = [row for row in ROWS if row.endswith(("auto", "auto, calibrated"))]
     print(
-        "| network | | " + " | ".join(ROWS) + " | " + " | ".join(f"worst of {row}" for row in adapting) + " |"
+        "| network | | " + " | ".join(ROWS) + " | " + " | ".join(f"worst: {row}" for row in adapting) + " |"
     )
     print("|---" * (2 + len(ROWS) + len(adapting)) + "|")
     for name in dict.fromkeys(line["network"] for line in lines):

@@ -70,7 +70,8 @@ def see_reference_pictures(
     def distance(view: Tensor, opening: float) -> float:
         return statistics_distance(measured(view, statistics, mixing.at(opening))[-1], statistics)
 
-    unmixed, wide_open = (distance(noise_view(frame), opening) for opening in (0.0, 1.0))
+    noise = noise_view(frame)
+    unmixed, wide_open = (distance(noise, opening) for opening in (0.0, 1.0))
     discs = [distance(discs_view(frame, seed), 0.0) for seed in range(PICTURES)]
     return Distances((unmixed, wide_open), float(np.mean(discs)))
 

@@ -37,6 +37,16 @@ class _Wishes(NamedTuple):
     of_sensing: float
 
 
+def _wishes(
+    distance: float, all_norms: HomeDistances | DiscsDistances, statistics: Tensor, opening: float
+) -> _Wishes:
+    """Of a frame that the sensing norms find so far away, measured at an opening."""
+    most, least = all_norms.openings_at(statistics.cpu(), opening)
+    of_sensing = opening_wanted(distance, (most, 0.0), opening)
+    wanted = max(least, of_sensing)
+    return _Wishes(wanted, least if all_norms.tell_shut else wanted, of_sensing)
+
+
 class Openness:
     """The opening of a stream, fed with what its frames measure.
 
@@ -190,10 +200,7 @@ class Openness:
         distance = self._sensing.distance(statistics)
         if not math.isfinite(distance):
             return None
-        most, least = self._all_norms.openings_at(statistics.cpu(), self.value)
-        of_sensing = opening_wanted(distance, (most, 0.0), self.value)
-        wanted = max(least, of_sensing)
-        return _Wishes(wanted, least if self._all_norms.tell_shut else wanted, of_sensing)
+        return _wishes(distance, self._all_norms, statistics, self.value)
 
     def _since(self, moment: float) -> float:
         """Seconds of stream time since the last frame that was measured; 0 before the first."""
@@ -212,8 +219,8 @@ class Openness:
         if statistics is None or self._sensing is None:
             return
         self.distance = self._sensing.distance(statistics)
-        of_all = self._all_norms.openings_at(statistics.cpu(), self.value)
-        wanted = max(opening_wanted(self.distance, of_all, self.value), self.across.wish(arrived_at))
+        wishes = _wishes(self.distance, self._all_norms, statistics, self.value)
+        wanted = max(wishes.wanted, self.across.wish(arrived_at))
         if at_once:
             self._opening.jump(wanted)
         else:
